@@ -1,0 +1,1 @@
+"""Person re-identification pre-training in JAX: identity groups, distillation, backbones, evaluation."""

@@ -1,0 +1,1 @@
+"""From identity shards to views on the device."""

@@ -1,0 +1,87 @@
+"""The fields of an identity shard: all that the two halves of the project know of each other. Imports no JAX.
+
+An identity-shard folder is a TFDS folder (``dataset_info.json``, ``features.json``) with ArrayRecord files. The
+images of one identity are stored next to each other; within an identity they are sorted by video, tracklet and
+frame. Beside the shards lie ``index.npz`` (which record belongs to whom), ``provenance.parquet`` (where every
+input image came from and what became of it), ``metrics.json``, ``report.html`` and ``README.md`` (the data card).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+DATASET_NAME = "identity_shards"
+SPLIT = "train"
+
+# Fields of one record (a tf.train.Example in the TFDS layout).
+IMAGE = "image"  # JPEG bytes
+KEY = "key"  # utf-8, unique in the dataset
+IDENTITY = "identity"  # int64, 0 .. identities-1
+VIDEO = "video"  # utf-8
+TRACKLET = "tracklet"  # utf-8, as the tracker named it, unique within its video
+FRAME = "frame"  # int64, frame number in the video, -1 where unknown
+
+INDEX_FILE = "index.npz"
+PROVENANCE_FILE = "provenance.parquet"
+METRICS_FILE = "metrics.json"
+REPORT_FILE = "report.html"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Index:
+    """Which identity and which source tracklet every record belongs to, in record order.
+
+    Attributes:
+      identity: [N] int64, non-decreasing, every value of 0 .. identities-1 occurs.
+      tracklet: [N] int64, one number per (video, tracklet).
+    """
+
+    identity: np.ndarray
+    tracklet: np.ndarray
+
+    def __post_init__(self):
+        """Raises ValueError where the arrays cannot be an index."""
+        if self.identity.shape != self.tracklet.shape or self.identity.ndim != 1 or not len(self.identity):
+            raise ValueError(
+                f"an index needs two equally long, non-empty 1-D arrays, got identity {self.identity.shape} and "
+                f"tracklet {self.tracklet.shape}; write the dataset again with data_prep"
+            )
+        steps = np.diff(self.identity)
+        if self.identity[0] != 0 or np.any((steps != 0) & (steps != 1)):
+            raise ValueError(
+                "identities must be numbered 0, 1, 2, ... in record order, got a jump or a decrease; "
+                "write the dataset again with data_prep"
+            )
+
+    @property
+    def identities(self) -> int:
+        """Number of identities."""
+        return int(self.identity[-1]) + 1
+
+    def digest(self) -> str:
+        """SHA-256 of the arrays: the same data gives the same digest on every machine."""
+        digest = hashlib.sha256()
+        for array in (self.identity, self.tracklet):
+            digest.update(np.ascontiguousarray(array, "<i8").tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Writes ``index.npz`` into an identity-shard folder."""
+        with open(folder / INDEX_FILE, "wb") as file:
+            np.savez(file, identity=self.identity.astype("<i8"), tracklet=self.tracklet.astype("<i8"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Index:
+        """Reads ``index.npz``; raises FileNotFoundError naming what to run where there is none."""
+        path = Path(folder) / INDEX_FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no {INDEX_FILE} in {folder}: expected a folder written by `python -m data_prep --output=...`"
+            )
+        with np.load(path) as arrays:
+            return cls(arrays["identity"], arrays["tracklet"])

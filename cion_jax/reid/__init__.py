@@ -1,0 +1,1 @@
+"""Benchmarks, metrics and re-ranking of person re-identification."""

@@ -1,0 +1,1 @@
+"""Progressive multi-level denoising of identities."""

@@ -1,0 +1,87 @@
+"""What travels between the stages of data_prep: references and features, never pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One crop of one person, by reference.
+
+    Attributes:
+      key: unique in the dataset; "<video>/<tracklet>/<name>".
+      video: key of the video.
+      tracklet: name of the tracklet, unique within the video.
+      frame: frame number in the video, -1 where unknown.
+      path: file that holds the pixels (a picture or a video), relative to the source's root.
+      box: left, top, width, height in pixels within the frame; None means the whole picture.
+      truth: the true identity where the source knows it (-1 for a crop of nobody), else None. For scoring only.
+    """
+
+    key: str
+    video: str
+    tracklet: str
+    frame: int
+    path: str
+    box: tuple[float, float, float, float] | None = None
+    truth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One input that was set aside, and why.
+
+    Attributes:
+      reason: short and countable: "unreadable image", "malformed line", "box outside the frame", ...
+      where: file (and line), key or video that it concerns.
+      detail: what was got, what was expected.
+    """
+
+    reason: str
+    where: str
+    detail: str
+
+
+class SourceError(ValueError):
+    """Nothing can be read from this input at all."""
+
+
+class Source(Protocol):
+    """One input format. Built from a root folder; raises SourceError where that holds nothing usable."""
+
+    def videos(self) -> list[str]:
+        """Sorted keys of all videos."""
+        ...
+
+    def read(self, video: str) -> tuple[list[Image], list[Reject]]:
+        """All images of one video, ordered by (tracklet, frame); touches no pixels that it can leave alone."""
+        ...
+
+    def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:
+        """Decoded crops ([h, w, 3] uint8 RGB) of images of *one* video, each frame decoded once, in any order."""
+        ...
+
+    def jpeg(self, image: Image) -> bytes | None:
+        """The untouched JPEG bytes where the image is a whole JPEG file, else None (data_prep then encodes)."""
+        ...
+
+
+class Embedder(Protocol):
+    """Crops -> features.
+
+    Attributes:
+      name: as given on the command line.
+      digest: SHA-256 of what determines the features (file contents or code version), for the data card.
+    """
+
+    name: str
+    digest: str
+
+    def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
+        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32 features, L2-normalised."""
+        ...

@@ -1,0 +1,30 @@
+"""Where tests find the reference numbers and the real data; both live outside the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FIXTURES = Path(os.environ.get("CION_FIXTURES", ROOT.parent / "shared" / "fixtures"))
+DATA = Path(os.environ.get("CION_DATA", ROOT.parent / "shared" / "data"))
+
+# Tests simulate a pod with eight CPU devices; the flag must be set before JAX starts.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Folder of the reference numbers; skips where it is absent."""
+    if not FIXTURES.is_dir():
+        pytest.skip(f"no reference numbers at {FIXTURES}; set CION_FIXTURES to their folder")
+    return FIXTURES
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of the real data; skips where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data at {DATA}; set CION_DATA to its folder")
+    return DATA
