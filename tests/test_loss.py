@@ -1,0 +1,79 @@
+"""The loss against the authors' numbers and against pairs written out by hand."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cion_jax.loss import LossConfig, identity_guided_loss, update_centre
+from tests import recipe
+
+CASES = [(v, e, k) for v in (10, 6) for e, k in ((0, 2), (40, 4), (60, 6), (80, 8))]
+
+
+def draw(seed, v, epoch):
+    """The fixtures' logits, brought from view-major rows to [B, V, P]."""
+    g = np.random.default_rng([seed, v, epoch])
+    student = (0.3 * g.standard_normal((v * 24, 64))).astype(np.float32)
+    teacher = (0.1 * g.standard_normal((48, 64))).astype(np.float32)
+    centre = (0.1 * g.standard_normal((1, 64))).astype(np.float32)
+    return student.reshape(v, 24, 64).swapaxes(0, 1), teacher.reshape(2, 24, 64).swapaxes(0, 1), centre[0]
+
+
+def view_major(x):
+    return np.asarray(x).swapaxes(0, 1).reshape(-1, x.shape[-1])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("v", "epoch", "k"), CASES)
+@pytest.mark.parametrize("weighting", ["released", "paper"])
+def test_equals_the_reference(fixtures, v, epoch, k, weighting):
+    spec, arrays = recipe.load(fixtures / "loss")
+    case = next(c for c in spec["cases"] if c["tag"] == f"v{v}_e{epoch}")
+    assert case["K"] == k
+    student, teacher, centre = draw(spec["seed"], v, epoch)
+    config = LossConfig(weighting=weighting)
+    value = jax.value_and_grad(lambda s: identity_guided_loss(s, teacher, centre, k, config)[0])
+    loss, gradient = value(jnp.asarray(student))
+    expected, name = (
+        (case["loss_float64"], "grad_student")
+        if weighting == "released"
+        else (case["eq9_mean_over_terms"], "eq9_grad_student_f64")
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    reference = arrays[f"{case['tag']}_{name}"]
+    assert np.abs(view_major(gradient) - reference).max() < 1e-5 * np.abs(reference).max()
+    after = update_centre(jnp.asarray(centre), jnp.asarray(teacher), config)
+    np.testing.assert_allclose(after, arrays[f"{case['tag']}_center_after"][0], atol=1e-7)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_paper_weighting_is_the_mean_over_the_written_out_pairs(k):
+    rng = np.random.default_rng(0)
+    z, t = rng.normal(size=(6, 4, 5)), rng.normal(size=(6, 2, 5))
+    p, log_s = jax.nn.softmax(t / 0.04), np.asarray(jax.nn.log_softmax(z / 0.1))
+    terms = [
+        -(np.asarray(p)[i, u] * log_s[j, v]).sum()
+        for i, j, u, v in itertools.product(range(6), range(6), range(2), range(4))
+        if i // k == j // k and (i, u) != (j, v)
+    ]
+    loss, _ = identity_guided_loss(jnp.asarray(z), jnp.asarray(t), jnp.zeros(5), k, LossConfig("paper"))
+    np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
+
+
+def test_instance_groups_make_both_weightings_one():
+    rng = np.random.default_rng(1)
+    z, t, c = rng.normal(size=(4, 6, 8)), rng.normal(size=(4, 2, 8)), rng.normal(size=8)
+    losses = [identity_guided_loss(z, t, c, 1, LossConfig(w))[0] for w in ("paper", "released")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_entropies_of_a_uniform_and_a_decided_teacher():
+    z = jnp.zeros((2, 3, 16))
+    _, uniform = identity_guided_loss(z, jnp.zeros((2, 2, 16)), jnp.zeros(16), 2, LossConfig())
+    _, decided = identity_guided_loss(z, 9 * jnp.eye(16)[None, :2].repeat(2, 0), jnp.zeros(16), 2, LossConfig())
+    np.testing.assert_allclose(uniform["teacher_entropy"], np.log(16), rtol=1e-6)
+    np.testing.assert_allclose(uniform["student_entropy"], np.log(16), rtol=1e-6)
+    assert decided["teacher_entropy"] < 1e-6
