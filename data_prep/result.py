@@ -1,0 +1,96 @@
+"""What a finished run knows: the one thing that the report and the data card are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.types import Image
+
+LEVELS = ("input", "single_tracklet", "single_video", "cross_video")
+
+KEPT, MOVED, DISCARDED = "kept", "moved", "discarded"
+ACTIONS = (KEPT, MOVED, DISCARDED)
+
+# One row per embedded image of the source: videos in sorted order, within a video as the source reads them.
+# A source that knows identities goes through no level: its level columns are null.
+PROVENANCE = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("video", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("tracklet", pa.dictionary(pa.int32(), pa.string())),  # as the tracker named it
+        pa.field("frame", pa.int64()),
+        pa.field("path", pa.string()),
+        pa.field("box", pa.list_(pa.float64(), 4)),  # left, top, width, height; null: the whole picture
+        pa.field("truth", pa.int64()),  # null: unknown; -1: a crop of nobody
+        # Level 1: the round in which the image left its tracklet and its distance to the mean of the others
+        # then; round 0: it stayed, and the distance is that to the mean of the others at the end (null: alone).
+        pa.field("level1_round", pa.int32()),
+        pa.field("level1_distance", pa.float64()),
+        # Level 2 (a): kept (level 1 left it alone), moved or discarded; the tracklet it belongs to now (null:
+        # none) and its distance to the nearest other tracklet (null: kept, or there is no other).
+        pa.field("level2_action", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("level2_tracklet", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("level2_distance", pa.float64()),
+        # Level 2 (b): identity within the video, numbered over the whole data set; null: none.
+        pa.field("level2_identity", pa.int64()),
+        # Level 3: identity; 0 .. identities-1 are those of the shards, higher ones were dropped by the
+        # selection, null: none.
+        pa.field("identity", pa.int64()),
+        pa.field("selected", pa.bool_()),
+        pa.field("record", pa.int64()),  # number of the record in the shards; null: not selected
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything about one run of data_prep that outlives it.
+
+    Attributes:
+      images: [N] rows of the schema `PROVENANCE`.
+      levels: one mapping per level, in the order of `LEVELS` (the input alone where the source knows identities):
+        name, images, identities, noise, consistency_noise, discrimination_noise (the two sum up to noise) and,
+        where truth is known, pairwise_{precision,recall,f1} and bcubed_{precision,recall,f1}, in 0 .. 1.
+      sigma_cst: consistency limit that was used, a cosine distance.
+      sigma_drm: discrimination limit that was used, a cosine distance.
+      r_s: half width of the sliding range that was used, in tracklets.
+      image_distances: [S] float64, sample of distances of input images to the centroid of their tracklet.
+      centroid_distances: [S] float64, sample of distances between centroids of different tracklets of the input.
+      selection: images and identities that were selected, and the images that were not by reason.
+      rejected: inputs that were set aside, by reason.
+      embedder: name of the embedder, as given.
+      embedder_digest: SHA-256 of what determines the features.
+      source: name of the source.
+      input: its folder or file, as given.
+      settings: the whole configuration, defaults included.
+      jpeg_of: JPEG bytes of one image (for montages; reads from the source or from the work folder).
+    """
+
+    images: pa.Table
+    levels: Sequence[Mapping[str, Any]]
+    sigma_cst: float
+    sigma_drm: float
+    r_s: int
+    image_distances: np.ndarray
+    centroid_distances: np.ndarray
+    selection: Mapping[str, Any]
+    rejected: Mapping[str, int]
+    embedder: str
+    embedder_digest: str
+    source: str
+    input: str
+    settings: Mapping[str, Any]
+    jpeg_of: Callable[[Image], bytes]
+
+
+def image_at(images: pa.Table, row: int) -> Image:
+    """The reference behind row `row` of a provenance table."""
+    names = ("key", "video", "tracklet", "frame", "path", "box", "truth")
+    values = {name: images[name][row].as_py() for name in names}
+    values["box"] = tuple(values["box"]) if values["box"] is not None else None
+    return Image(**values)
