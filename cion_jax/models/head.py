@@ -1,0 +1,78 @@
+"""The projection head of the self-distillation: MLP, L2 norm, weight-normalised prototypes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cion_jax.models.layers import Layers, Linear, gelu
+
+NORM_FLOOR = 1e-12
+
+
+class Head(nnx.Module):
+    """Features -> logits over the prototypes.
+
+    Args:
+      in_features: width of the backbone's features.
+      prototypes: P, width of the logits.
+      hidden: width of the MLP's two hidden layers.
+      bottleneck: width of the normalised embedding.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        prototypes: int,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        *,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        kw = {"dtype": dtype, "rngs": rngs}
+        widths = [
+            Linear(in_features, hidden, **kw),
+            Linear(hidden, hidden, **kw),
+            Linear(hidden, bottleneck, **kw),
+        ]
+        self.mlp = Layers(dict(zip((0, 2, 4), widths, strict=True)))
+        self.last_layer = Prototypes(bottleneck, prototypes, **kw)
+
+    def __call__(self, x_BF: jax.Array) -> jax.Array:
+        """[B, in_features] -> [B, prototypes] logits, float32 or wider whatever `dtype` is."""
+        return self.last_layer(l2_normalise(self.embed(x_BF)))
+
+    def embed(self, x_BF: jax.Array) -> jax.Array:
+        """[B, in_features] -> [B, bottleneck], before the L2 norm."""
+        first, second, third = self.mlp
+        return third(gelu(second(gelu(first(x_BF)))))
+
+
+class Prototypes(nnx.Module):
+    """Linear layer without bias whose columns are `weight_v`'s directions at length `weight_g`.
+
+    `weight_v` is [bottleneck, prototypes], `weight_g` [1, prototypes]: both are sharded over their last axis, and then
+    nothing but the embedding crosses devices. `weight_g` starts at 1, where the optimiser leaves it.
+    """
+
+    def __init__(self, bottleneck: int, prototypes: int, *, dtype, rngs: nnx.Rngs):
+        uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        self.weight_v = nnx.Param(uniform(rngs.params(), (bottleneck, prototypes)))
+        self.weight_g = nnx.Param(jnp.ones((1, prototypes)))
+        self.dtype = dtype
+
+    def __call__(self, x_BF: jax.Array) -> jax.Array:
+        """[B, bottleneck] -> [B, prototypes]; products in `dtype`, sums in float32 or wider."""
+        v_FP = self.weight_v[...]
+        kernel_FP = v_FP * (self.weight_g[...] / jnp.linalg.norm(v_FP, axis=0, keepdims=True))
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        return jnp.matmul(x_BF.astype(self.dtype), kernel_FP.astype(self.dtype), preferred_element_type=wide)
+
+
+def l2_normalise(x: jax.Array) -> jax.Array:
+    """Rows at length 1 (a length below 1e-12 counts as that), computed in float32 or wider."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # The root of the floored square: its gradient at a row of zeros is zero, not NaN.
+    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), NORM_FLOOR**2))

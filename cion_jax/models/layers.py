@@ -1,0 +1,271 @@
+"""The layers that the backbone families share: NHWC, parameters in float32, arithmetic in `dtype`.
+
+Attributes bear the names of the PyTorch state dicts (see `weights.py`). `dtype` is float32 or bfloat16 in training
+(float64 works under `jax.enable_x64`); statistics of norms and softmaxes are never computed below float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.nn import initializers
+
+KAIMING = initializers.variance_scaling(2.0, "fan_out", "normal")
+TRUNCATED = initializers.truncated_normal(0.02)
+
+
+class Conv(nnx.Conv):
+    """2-D convolution with PyTorch's symmetric padding; kernel [kh, kw, in / groups, out]."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        init: Callable = KAIMING,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            inputs,
+            outputs,
+            (kernel, kernel),
+            stride,
+            padding=((padding, padding), (padding, padding)),
+            feature_group_count=groups,
+            use_bias=bias,
+            kernel_init=init,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+
+class Linear(nnx.Linear):
+    """Product with a kernel [in, out], truncated normal at the start."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        bias: bool = True,
+        *,
+        init: Callable = TRUNCATED,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Over the last axis; the variance is computed from centred values, as small activations need it."""
+
+    def __init__(self, features: int, eps: float, *, dtype, rngs: nnx.Rngs):
+        super().__init__(features, epsilon=eps, use_fast_variance=False, dtype=dtype, rngs=rngs)
+
+
+class BatchNorm(nnx.Module):
+    """PyTorch's BatchNorm over all axes but the last.
+
+    In training it normalises by the biased variance of the batch and updates `mean` and `var` (running, the latter
+    from the unbiased variance). Under `jax.jit` with a sharded batch the statistics are those of the whole batch.
+    flax.nnx.BatchNorm keeps the biased variance, hence a class of our own.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        eps: float = 1e-5,
+        *,
+        momentum: float = 0.1,
+        scale: float = 1.0,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.scale = nnx.Param(jnp.full((features,), scale))
+        self.bias = nnx.Param(jnp.zeros((features,)))
+        self.mean = nnx.BatchStat(jnp.zeros((features,)))
+        self.var = nnx.BatchStat(jnp.ones((features,)))
+        self.eps, self.momentum, self.dtype = eps, momentum, dtype
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[..., C] -> [..., C]."""
+        mean, var = self.mean[...], self.var[...]
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean, var = _moments(x, axes)
+            n = x.size // x.shape[-1]
+            self._update(mean.reshape(-1), var.reshape(-1) * (n / max(n - 1, 1)))
+        return _normalise(x, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
+
+    def _update(self, mean: jax.Array, var: jax.Array) -> None:
+        for running, new in ((self.mean, mean), (self.var, var)):
+            running[...] = (1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(new)
+
+
+class InstanceNorm(nnx.Module):
+    """Affine, over the spatial axes of every image and channel, in training and evaluation alike."""
+
+    def __init__(self, features: int, eps: float = 1e-5, *, dtype, rngs: nnx.Rngs):
+        self.scale = nnx.Param(jnp.ones((features,)))
+        self.bias = nnx.Param(jnp.zeros((features,)))
+        self.eps, self.dtype = eps, dtype
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        mean, var = _moments(x_BHWC, (1, 2))
+        return _normalise(x_BHWC, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
+
+
+class IBN(nnx.Module):
+    """IBN-a: InstanceNorm on the first half of the channels, BatchNorm on the others (arXiv 1807.09441)."""
+
+    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+        self.half = features // 2
+        self.IN = InstanceNorm(self.half, dtype=dtype, rngs=rngs)
+        self.BN = BatchNorm(features - self.half, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        parts = self.IN(x_BHWC[..., : self.half]), self.BN(x_BHWC[..., self.half :], train=train)
+        return jnp.concatenate(parts, axis=-1)
+
+
+class Mlp(nnx.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, features: int, hidden: int, *, dtype, rngs: nnx.Rngs):
+        self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., C] -> [..., C]."""
+        return self.fc2(gelu(self.fc1(x)))
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with one product for queries, keys and values."""
+
+    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
+        self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BNC: jax.Array) -> jax.Array:
+        """[B, N, C] -> [B, N, C]."""
+        B, N, C = x_BNC.shape
+        q_BNHD, k_BNHD, v_BNHD = jnp.moveaxis(self.qkv(x_BNC).reshape(B, N, 3, self.heads, -1), 2, 0)
+        return self.proj(jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD).reshape(B, N, C))
+
+
+class Layers(nnx.Module):
+    """Numbered layers, named "0", "1", ... as in PyTorch's Sequential and ModuleList.
+
+    Args:
+      layers: the layers in order, or {number: layer} where numbers without weights (activations) are left out.
+    """
+
+    def __init__(self, layers: Iterable[nnx.Module] | Mapping[int, nnx.Module]):
+        numbered = layers.items() if isinstance(layers, Mapping) else enumerate(layers)
+        for number, layer in numbered:
+            setattr(self, str(number), layer)
+
+    def __getitem__(self, number: int):
+        return getattr(self, str(number))
+
+    def __iter__(self) -> Iterator:
+        return (self[number] for number in sorted(int(name) for name in vars(self) if name.isdigit()))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """GELU by the error function, not by its tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
+    """PyTorch's max pooling: symmetric padding with minus infinity."""
+    return nnx.max_pool(x_BHWC, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
+
+
+def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) -> jax.Array:
+    """Stochastic depth: in training sets a residual branch to zero for a share `rate` of the images, scales the rest.
+
+    Raises:
+      ValueError: training at a rate above 0 without a key.
+    """
+    if not train or rate == 0:
+        return x
+    if key is None:
+        raise ValueError(f"stochastic depth at rate {rate} draws random numbers: call the model with key=...")
+    keep = jax.random.bernoulli(key, 1 - rate, (len(x),) + (1,) * (x.ndim - 1))
+    return jnp.where(keep, x / (1 - rate), 0)
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Rates of `depth` blocks, rising linearly from 0 to `rate`."""
+    return [float(r) for r in np.linspace(0, rate, depth)]
+
+
+def run(blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool) -> jax.Array:
+    """Applies `block(x, train=, key=)` one after another, each with a key of its own.
+
+    Args:
+      remat: recompute every block's activations in the backward pass instead of keeping them.
+    """
+    for number, block in enumerate(blocks):
+        own = None if key is None else jax.random.fold_in(key, number)
+        call = nnx.remat(_call, static_argnums=2) if remat else _call
+        x = call(block, x, train, own)
+    return x
+
+
+def resize_positions(x_BHWC: jax.Array, height: int, width: int) -> jax.Array:
+    """Resizes position embeddings [1, h, w, C] to [1, height, width, C] as the reference does.
+
+    Bicubic (a = -0.75), half-pixel centres, no antialiasing; scale factors (height + 0.1) / h and (width + 0.1) / w,
+    by which the sampling coordinates are divided too. Embeddings of the right size stay as they are.
+    """
+    _, h, w, _ = x_BHWC.shape
+    if (h, w) == (height, width):
+        return x_BHWC
+    rows, columns = (jnp.asarray(_bicubic(*size), x_BHWC.dtype) for size in ((h, height), (w, width)))
+    return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, x_BHWC, precision="highest")
+
+
+def _bicubic(size: int, new_size: int) -> np.ndarray:
+    """[new_size, size] weights; samples beyond the border repeat it."""
+    position = (np.arange(new_size) + 0.5) * size / (new_size + 0.1) - 0.5
+    first = np.floor(position).astype(int)
+    matrix = np.zeros((new_size, size))
+    for tap in range(-1, 3):
+        at = np.clip(first + tap, 0, size - 1)
+        np.add.at(matrix, (np.arange(new_size), at), _cubic(np.abs(position - first - tap)))
+    return matrix
+
+
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+
+
+def _call(block, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
+    return block(x, train=train, key=key)
+
+
+def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = x.mean(axes, keepdims=True)
+    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+
+
+def _normalise(x, mean, var, scale, bias, eps, dtype) -> jax.Array:
+    return ((x - mean) * (jax.lax.rsqrt(var + eps) * scale) + bias).astype(dtype)

@@ -1,0 +1,78 @@
+"""Backbones by name. Every family file of this package names its own in a dict `MODELS`, so adding one touches no other.
+
+An entry of `MODELS` is called as `build(dtype=, remat=, rngs=)`, and with `drop_path=` where it takes one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from cion_jax.typed import unknown
+
+
+def names() -> list[str]:
+    """The names of all backbones, sorted."""
+    return sorted(_models())
+
+
+def create(
+    name: str,
+    *,
+    dtype: Any = jnp.float32,
+    drop_path: float | None = None,
+    remat: bool = False,
+    rngs: nnx.Rngs,
+) -> nnx.Module:
+    """Builds a backbone with random weights.
+
+    Args:
+      name: one of `names()`.
+      dtype: of the arithmetic; parameters are float32.
+      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
+      remat: recompute each block in the backward pass, for less memory.
+      rngs: the stream `params` is drawn from.
+
+    Returns:
+      A module with `features: int` and `__call__(x_BHWC, *, train=False, key=None) -> [B, features]`. In training
+      BatchNorm updates its statistics in place; `key` feeds stochastic depth.
+
+    Raises:
+      ValueError: an unknown name, or a `drop_path` that the backbone cannot have.
+    """
+    models = _models()
+    if name not in models:
+        raise ValueError(unknown(f"backbone {name!r}", name, names()))
+    options: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
+    if drop_path is not None and not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path is a share of images in [0, 1), got {drop_path}")
+    if "drop_path" not in inspect.signature(models[name]).parameters and options.pop("drop_path", 0):
+        raise ValueError(f"{name} has no stochastic depth, got drop_path={drop_path}; leave it out")
+    return models[name](dtype=dtype, remat=remat, rngs=rngs, **options)
+
+
+def split(module: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
+    """Module -> (graphdef, params, stats); both trees are nested dicts of arrays, keyed by attribute name."""
+    graphdef, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def merge(graphdef: nnx.GraphDef, params: dict, stats: dict) -> Any:
+    """The inverse of `split`, also within `jax.jit`."""
+    return nnx.merge(graphdef, params, stats)
+
+
+@functools.cache
+def _models() -> dict[str, Callable[..., nnx.Module]]:
+    package = importlib.import_module("cion_jax.models")
+    families = (
+        importlib.import_module(f"cion_jax.models.{m.name}") for m in pkgutil.iter_modules(package.__path__)
+    )
+    return {name: build for family in families for name, build in getattr(family, "MODELS", {}).items()}
