@@ -52,7 +52,15 @@ class SourceError(ValueError):
 
 
 class Source(Protocol):
-    """One input format. Built from a root folder; raises SourceError where that holds nothing usable."""
+    """One input format. Built from a root folder; raises SourceError where that holds nothing usable.
+
+    Attributes:
+      identified: the identities are known already (`Image.truth` holds them); no denoising is needed.
+      rejected: inputs set aside while the root was listed, before any video of theirs was known.
+    """
+
+    identified: bool
+    rejected: list[Reject]
 
     def videos(self) -> list[str]:
         """Sorted keys of all videos."""
