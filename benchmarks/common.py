@@ -1,0 +1,63 @@
+"""What every benchmark prints first, and how it measures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def header(title: str) -> None:
+    """Prints the title, the hardware and the commit, without which a number means nothing."""
+    print(
+        f"# {title}\nhardware: {_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB\ncommit: {_commit()}"
+    )
+
+
+def accelerator() -> str:
+    """Name and number of the devices that JAX sees."""
+    import jax
+
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
+def median_seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median duration of `run`, after one call that is not counted."""
+    run()
+    return statistics.median(_seconds(run) for _ in range(repeats))
+
+
+def table(columns: list[str], rows: list[tuple]) -> None:
+    """Prints a Markdown table."""
+    for row in (columns, ["---"] * len(columns), *rows):
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _commit() -> str:
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    dirty = " with local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + dirty

@@ -1,0 +1,220 @@
+"""Identity groups: which records are seen together, and when. Pure numpy.
+
+A batch consists of whole *identity groups*, K images of one unit each. Nothing here is drawn from a stream: which
+records form group g of epoch e is a pure function of (seed, e, g, K), and (e, g, K) is one of the step. So a run can
+start anywhere, on any number of processes, and sees what an undisturbed run sees there.
+"""
+
+from __future__ import annotations
+
+import functools
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cion_jax.data.records import Index
+
+UnitKind = Literal["identity", "tracklet", "instance"]
+
+# SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_GROUP_STREAM, _RECORD_STREAM = 0, 1
+
+
+class PlanError(ValueError):
+    """Settings that no sequence of batches can satisfy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What counts as one person: the images among which an identity group is drawn.
+
+    Attributes:
+      records: [N] int64 record numbers, the images of a unit next to each other.
+      start: [U+1] int64; unit u owns records[start[u] : start[u+1]], at least one.
+    """
+
+    records: np.ndarray
+    start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """[U] int64 images of every unit."""
+        return np.diff(self.start)
+
+    def groups_per_unit(self, k: int) -> np.ndarray:
+        """[U] int64 groups of K images that every unit gives in one epoch: floor(n / K), but at least one."""
+        return np.maximum(self.sizes // k, 1)
+
+    @classmethod
+    def of(cls, index: Index, kind: UnitKind) -> Units:
+        """Units of a dataset.
+
+        Args:
+          index: of the identity shards.
+          kind: `identity`, `tracklet` (source tracklets, the baseline without denoising) or `instance` (single
+            images, for K = 1: plain self-distillation).
+        """
+        every = np.arange(len(index.identity))
+        if kind == "instance":
+            return cls(every, np.append(every, len(every)))
+        label = index.identity if kind == "identity" else index.tracklet
+        records = np.argsort(label, kind="stable")
+        starts = np.flatnonzero(np.diff(label[records], prepend=label[records[0]] - 1))
+        return cls(records, np.append(starts, len(records)))
+
+
+class EpochPlan:
+    """All identity groups of one epoch, in order.
+
+    A unit with n >= K images gives floor(n / K) groups of distinct images from a permutation of its images that is
+    fresh in every epoch, so that the n mod K images left out rotate. A unit with fewer gives one group: each image
+    once, then repeats, none of them more than once more often than another. Groups are shuffled in every epoch.
+    """
+
+    def __init__(self, units: Units, seed: int, epoch: int, k: int):
+        """Takes O(number of groups); `group` does not depend on it."""
+        self._units, self._k = units, k
+        self._first = np.concatenate([[0], np.cumsum(units.groups_per_unit(k))])
+        self._record_key = _key(seed, epoch, _RECORD_STREAM)
+        self._order = np.argsort(
+            _stream(_key(seed, epoch, _GROUP_STREAM), np.arange(len(self))), kind="stable"
+        )
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def group(self, g: int) -> np.ndarray:
+        """[K] int64 record numbers of group g; IndexError outside 0 .. len-1."""
+        return self.groups(np.array([g]))[0]
+
+    def groups(self, which: slice | np.ndarray) -> np.ndarray:
+        """[G, K] int64 record numbers of many groups at once."""
+        slots = self._order[which]
+        units = np.searchsorted(self._first, slots, side="right") - 1
+        distinct, of_group = np.unique(units, return_inverse=True)
+        shuffled, start = self._shuffled(distinct)
+        place = (slots - self._first[units])[:, None] * self._k + np.arange(self._k)
+        return shuffled[start[of_group][:, None] + place % self._units.sizes[units][:, None]]
+
+    def _shuffled(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Records of the given units, each unit's in this epoch's order, and where each unit begins among them."""
+        sizes = self._units.sizes[units]
+        start = np.cumsum(sizes) - sizes
+        owner = np.repeat(np.arange(len(units)), sizes)
+        place = np.arange(len(owner)) + (self._units.start[units] - start)[owner]
+        order = np.lexsort((_stream(self._record_key, place), owner))
+        return self._units.records[place[order]], start
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training step lies: in which epoch, the how manieth batch of it, and with which K."""
+
+    epoch: int
+    step_in_epoch: int
+    k: int
+
+
+class Timeline:
+    """Which epoch, batch and K every training step has.
+
+    K changes with the epoch and every K gives another number of groups, hence of steps. The last, incomplete batch
+    of an epoch is left out.
+
+    Attributes:
+      batch_size: images in the global batch.
+      steps_per_epoch: one int for every epoch.
+      total_steps: their sum.
+    """
+
+    def __init__(self, units: Units, epochs: int, batch_size: int, curriculum: tuple[tuple[int, int], ...]):
+        """Lays the steps out.
+
+        Args:
+          units: of the dataset.
+          epochs: number of epochs.
+          batch_size: images in the global batch, a multiple of every K.
+          curriculum: (first epoch, K) pairs, from epoch 0 on, e.g. ((0, 2), (40, 4), (60, 6), (80, 8)).
+
+        Raises:
+          PlanError: the settings contradict each other or the data; says what would work.
+        """
+        self._starts, self._ks = _check_curriculum(curriculum)
+        _check_batch(batch_size, self._ks, units)
+        self.batch_size = batch_size
+        per_k = {k: int(units.groups_per_unit(k).sum()) // (batch_size // k) for k in set(self._ks)}
+        ks = [self.k(epoch) for epoch in range(epochs)]
+        for k in ks:
+            if not per_k[k]:
+                raise PlanError(_too_few(units, batch_size, k))
+        self.steps_per_epoch = tuple(per_k[k] for k in ks)
+        self._ends = np.cumsum(self.steps_per_epoch)
+        self.total_steps = int(self._ends[-1]) if epochs else 0
+
+    def k(self, epoch: int) -> int:
+        """Images per identity group in an epoch."""
+        return self._ks[bisect_right(self._starts, epoch) - 1]
+
+    def at(self, step: int) -> Position:
+        """Position of a step; IndexError outside 0 .. total_steps-1."""
+        if not 0 <= step < self.total_steps:
+            raise IndexError(f"step {step} is outside the run's 0 .. {self.total_steps - 1}")
+        epoch = int(np.searchsorted(self._ends, step, side="right"))
+        begin = int(self._ends[epoch]) - self.steps_per_epoch[epoch]
+        return Position(epoch, step - begin, self.k(epoch))
+
+    def phases(self, start: int = 0) -> list[range]:
+        """Runs of steps with the same K, from `start` on: between them the shape of a group changes."""
+        ends = [int(self._ends[e - 1]) for e in self._starts[1:] if e <= len(self.steps_per_epoch)]
+        edges = [start, *(e for e in ends if e > start), self.total_steps]
+        return [range(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+
+def _key(*numbers: int) -> np.uint64:
+    """A 64-bit key of small numbers: other numbers, or the same in another order, give an unrelated key."""
+    return np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+
+
+def _stream(key: np.uint64, i: np.ndarray) -> np.ndarray:
+    """Number i of the SplitMix64 sequence that starts at `key`, for any array of i."""
+    z = key + (i.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * _MIX[0]
+    z = (z ^ (z >> np.uint64(27))) * _MIX[1]
+    return z ^ (z >> np.uint64(31))
+
+
+def _check_curriculum(curriculum: tuple[tuple[int, int], ...]) -> tuple[list[int], list[int]]:
+    starts, ks = [e for e, _ in curriculum], [k for _, k in curriculum]
+    if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        raise PlanError(f"the curriculum is (epoch, K) pairs with rising epochs from 0 on, got {curriculum}")
+    if min(ks) < 1:
+        raise PlanError(f"K is at least 1 image per identity group, got the curriculum {curriculum}")
+    return starts, ks
+
+
+def _check_batch(batch_size: int, ks: list[int], units: Units) -> None:
+    if batch_size < 1 or any(batch_size % k for k in ks):
+        multiple = int(np.lcm.reduce(ks))
+        raise PlanError(
+            f"a batch holds whole identity groups: {batch_size} images cannot be divided by every K of "
+            f"{sorted(set(ks))}; choose a multiple of {multiple}, e.g. {max(1, round(batch_size / multiple)) * multiple}"
+        )
+    if max(ks) > 1 and units.sizes.max() == 1:
+        raise PlanError(
+            f"every unit has one image, so groups of K = {max(ks)} would repeat it; set the curriculum to ((0, 1),)"
+        )
+
+
+def _too_few(units: Units, batch_size: int, k: int) -> str:
+    groups = int(units.groups_per_unit(k).sum())
+    return (
+        f"an epoch has no full batch: {len(units.records)} images of {len(units)} units give {groups} groups of "
+        f"K = {k}, a batch of {batch_size} images takes {batch_size // k}; choose a batch of at most {groups * k} images"
+    )
