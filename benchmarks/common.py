@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def header(title: str) -> None:
     """Prints the title, the hardware and the commit, without which a number means nothing."""
-    print(
-        f"# {title}\nhardware: {_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB\ncommit: {_commit()}"
-    )
+    print(f"# {title}")
+    print(f"hardware: {_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB")
+    print(f"commit: {_commit()}")
 
 
 def accelerator() -> str:

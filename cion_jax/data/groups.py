@@ -1,13 +1,14 @@
 """Identity groups: which records are seen together, and when. Pure numpy.
 
-A batch consists of whole *identity groups*, K images of one unit each. Nothing here is drawn from a stream: which
-records form group g of epoch e is a pure function of (seed, e, g, K), and (e, g, K) is one of the step. So a run can
-start anywhere, on any number of processes, and sees what an undisturbed run sees there.
+A batch consists of whole *identity groups*, K images of one unit each. Which records form group g of epoch e is
+a pure function of (seed, e, g, K), and (e, g, K) is one of the step. So a run can start anywhere, on any number
+of processes, and sees what an undisturbed run sees there.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
@@ -58,8 +59,8 @@ class Units:
 
         Args:
           index: of the identity shards.
-          kind: `identity`, `tracklet` (source tracklets, the baseline without denoising) or `instance` (single
-            images, for K = 1: plain self-distillation).
+          kind: `identity`, `tracklet` (source tracklets, the baseline without denoising) or `instance`
+            (single images, for K = 1: plain self-distillation).
         """
         every = np.arange(len(index.identity))
         if kind == "instance":
@@ -73,9 +74,9 @@ class Units:
 class EpochPlan:
     """All identity groups of one epoch, in order.
 
-    A unit with n >= K images gives floor(n / K) groups of distinct images from a permutation of its images that is
-    fresh in every epoch, so that the n mod K images left out rotate. A unit with fewer gives one group: each image
-    once, then repeats, none of them more than once more often than another. Groups are shuffled in every epoch.
+    A unit with n >= K images gives floor(n / K) groups of distinct images from a permutation of its images that
+    is fresh in every epoch, so that the n mod K images left out rotate. A unit with fewer gives one group: all
+    its images, repeated as evenly as possible. The order of the groups is fresh in every epoch, too.
     """
 
     def __init__(self, units: Units, seed: int, epoch: int, k: int):
@@ -83,9 +84,8 @@ class EpochPlan:
         self._units, self._k = units, k
         self._first = np.concatenate([[0], np.cumsum(units.groups_per_unit(k))])
         self._record_key = _key(seed, epoch, _RECORD_STREAM)
-        self._order = np.argsort(
-            _stream(_key(seed, epoch, _GROUP_STREAM), np.arange(len(self))), kind="stable"
-        )
+        shuffle = _stream(_key(seed, epoch, _GROUP_STREAM), np.arange(len(self)))
+        self._order = np.argsort(shuffle, kind="stable")
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -104,7 +104,7 @@ class EpochPlan:
         return shuffled[start[of_group][:, None] + place % self._units.sizes[units][:, None]]
 
     def _shuffled(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Records of the given units, each unit's in this epoch's order, and where each unit begins among them."""
+        """Records of the given units, each unit's in this epoch's order, and where each unit begins."""
         sizes = self._units.sizes[units]
         start = np.cumsum(sizes) - sizes
         owner = np.repeat(np.arange(len(units)), sizes)
@@ -125,8 +125,8 @@ class Position:
 class Timeline:
     """Which epoch, batch and K every training step has.
 
-    K changes with the epoch and every K gives another number of groups, hence of steps. The last, incomplete batch
-    of an epoch is left out.
+    K changes with the epoch and every K gives another number of groups, hence of steps. The last, incomplete
+    batch of an epoch is left out.
 
     Attributes:
       batch_size: images in the global batch.
@@ -174,7 +174,7 @@ class Timeline:
         """Runs of steps with the same K, from `start` on: between them the shape of a group changes."""
         ends = [int(self._ends[e - 1]) for e in self._starts[1:] if e <= len(self.steps_per_epoch)]
         edges = [start, *(e for e in ends if e > start), self.total_steps]
-        return [range(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+        return [range(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
 
 def _key(*numbers: int) -> np.uint64:
@@ -192,7 +192,7 @@ def _stream(key: np.uint64, i: np.ndarray) -> np.ndarray:
 
 def _check_curriculum(curriculum: tuple[tuple[int, int], ...]) -> tuple[list[int], list[int]]:
     starts, ks = [e for e, _ in curriculum], [k for _, k in curriculum]
-    if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+    if not starts or starts[0] != 0 or any(b <= a for a, b in itertools.pairwise(starts)):
         raise PlanError(f"the curriculum is (epoch, K) pairs with rising epochs from 0 on, got {curriculum}")
     if min(ks) < 1:
         raise PlanError(f"K is at least 1 image per identity group, got the curriculum {curriculum}")
@@ -202,19 +202,22 @@ def _check_curriculum(curriculum: tuple[tuple[int, int], ...]) -> tuple[list[int
 def _check_batch(batch_size: int, ks: list[int], units: Units) -> None:
     if batch_size < 1 or any(batch_size % k for k in ks):
         multiple = int(np.lcm.reduce(ks))
+        near = max(1, round(batch_size / multiple)) * multiple
         raise PlanError(
             f"a batch holds whole identity groups: {batch_size} images cannot be divided by every K of "
-            f"{sorted(set(ks))}; choose a multiple of {multiple}, e.g. {max(1, round(batch_size / multiple)) * multiple}"
+            f"{sorted(set(ks))}; choose a multiple of {multiple}, e.g. {near}"
         )
     if max(ks) > 1 and units.sizes.max() == 1:
         raise PlanError(
-            f"every unit has one image, so groups of K = {max(ks)} would repeat it; set the curriculum to ((0, 1),)"
+            f"every unit has one image, so groups of K = {max(ks)} would repeat it; "
+            "set the curriculum to ((0, 1),)"
         )
 
 
 def _too_few(units: Units, batch_size: int, k: int) -> str:
     groups = int(units.groups_per_unit(k).sum())
     return (
-        f"an epoch has no full batch: {len(units.records)} images of {len(units)} units give {groups} groups of "
-        f"K = {k}, a batch of {batch_size} images takes {batch_size // k}; choose a batch of at most {groups * k} images"
+        f"an epoch has no full batch: {len(units.records)} images of {len(units)} units give {groups} groups "
+        f"of K = {k}, a batch of {batch_size} images takes {batch_size // k}; "
+        f"choose a batch of at most {groups * k} images"
     )

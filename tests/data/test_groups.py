@@ -104,8 +104,7 @@ def test_no_repeats_and_no_cut_identities_unlike_the_reference_sampler(fixtures,
     assert np.all(ours[large] == np.arange(1, 41)[large] // k * k)
     assert np.all(drawn[:, np.array(sizes)[identity] >= k] <= 1)
     assert drawn.sum(0).min() > 0
-    unique = [(drawn[:, identity == i] > 0).sum(1).mean() for i in range(40)]
-    assert np.mean(unique) >= np.mean(reference["by_size_unique_mean"])
+    assert ours[-1] == 40 > reference["by_size_unique_mean"][-1]
 
 
 def test_timeline_by_hand():
@@ -129,7 +128,7 @@ def test_timeline_by_hand():
 
 
 def test_steps_of_an_epoch_depend_on_its_k():
-    # 9 images: K = 2 gives 4 groups (2 batches of 4), K = 4 gives 2 groups (2 batches), K = 1 gives 9 (2, one left).
+    # Sizes 9, 1 in batches of 4: K = 1 gives 10 groups, 2 batches; K = 2 gives 5, 2; K = 4 gives 3, 3.
     timeline = Timeline(_units([9, 1]), 6, 4, ((0, 1), (2, 2), (4, 4)))
     assert timeline.steps_per_epoch == (2, 2, 2, 2, 3, 3)
     assert len(timeline.phases()) == 3
@@ -148,7 +147,7 @@ def test_curriculum_beyond_the_last_epoch_changes_nothing():
             16,
             ((0, 2),),
             [4, 6],
-            "5 groups of K = 2, a batch of 16 images takes 8; choose a batch of at most 10",
+            "5 groups of K = 2, a batch of 16 images takes 8; .* at most 10",
         ),
         (4, ((1, 2),), [9], "from 0 on"),
         (4, ((0, 2), (0, 4)), [9], "rising"),
