@@ -1,0 +1,120 @@
+"""Benchmarks: which images are queries, which are the gallery, who is on them and which camera took them.
+
+Market-1501 is Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015. Any folder with its
+layout and file names can be read as one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cion_jax import typed
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+_MARKET_NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
+_JUNK = -1  # crops of nobody, or bad ones of somebody
+_LISTED = 5  # names in a message
+
+
+class BenchmarkError(ValueError):
+    """A folder that cannot be read as the benchmark."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Queries or gallery.
+
+    Attributes:
+      paths: N image files, sorted by name.
+      identity: [N] int64; 0 is a distractor.
+      camera: [N] int64.
+      junk: how many files the benchmark itself marks as junk; they are not among the images.
+      unnamed: image files whose names say nothing; they are not among the images either.
+    """
+
+    paths: tuple[Path, ...]
+    identity: np.ndarray
+    camera: np.ndarray
+    junk: int = 0
+    unnamed: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set of queries and the gallery to find them in.
+
+    Attributes:
+      name: as given on the command line.
+      protocol: what a reader of the numbers has to know.
+    """
+
+    name: str
+    protocol: str
+    query: Images
+    gallery: Images
+
+    def warnings(self) -> list[str]:
+        """One line for each part in which files had to be left out."""
+        parts = {"query": self.query, "gallery": self.gallery}
+        return [_unnamed(name, images.unnamed) for name, images in parts.items() if images.unnamed]
+
+
+def load(name: str, folder: Path) -> Benchmark:
+    """Lists a benchmark's images without opening them.
+
+    Raises:
+      BenchmarkError: an unknown benchmark, a missing folder, or a folder without any image that can be used.
+    """
+    if name not in _LOADERS:
+        raise BenchmarkError(typed.unknown(f"benchmark {name!r}", name, _LOADERS))
+    return _LOADERS[name](Path(folder))
+
+
+def market1501(folder: Path) -> Benchmark:
+    """Reads a folder that holds ``query`` and ``bounding_box_test``, named like 0002_c1s1_000451_03.jpg."""
+    return Benchmark(
+        name="market1501",
+        protocol="single query; id -1 left out, id 0 stays in the gallery as distractor; gallery images of "
+        "the query's identity and camera removed per query; queries without a remaining match not counted",
+        query=_market_images(folder / "query"),
+        gallery=_market_images(folder / "bounding_box_test"),
+    )
+
+
+_LOADERS = {"market1501": market1501}
+
+
+def _market_images(folder: Path) -> Images:
+    if not folder.is_dir():
+        raise BenchmarkError(
+            f"no folder {folder}; expected a Market-1501 folder that holds query and bounding_box_test, "
+            "give it as --data=DIR"
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES)
+    named = [(path, match) for path in files if (match := _MARKET_NAME.fullmatch(path.name))]
+    unnamed = tuple(path for path in files if not _MARKET_NAME.fullmatch(path.name))
+    used = [(path, int(match["id"]), int(match["cam"])) for path, match in named if int(match["id"]) != _JUNK]
+    if not used:
+        reason = (
+            _unnamed("", unnamed)
+            if unnamed
+            else f"got {len(files)} images, {len(named)} of them junk (id -1)"
+        )
+        raise BenchmarkError(f"no image to use in {folder}: {reason}")
+    paths, identity, camera = zip(*used, strict=True)
+    return Images(paths, np.array(identity), np.array(camera), len(named) - len(used), unnamed)
+
+
+def _unnamed(part: str, paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:_LISTED]) + (", ..." if len(paths) > _LISTED else "")
+    return f"{part}: {len(paths)} files left out, not named like 0002_c1s1_000451_03.jpg: {names}".lstrip(
+        ": "
+    )
