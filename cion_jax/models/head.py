@@ -53,7 +53,7 @@ class Head(nnx.Module):
 class Prototypes(nnx.Module):
     """Linear layer without bias whose columns are `weight_v`'s directions at length `weight_g`.
 
-    `weight_v` is [bottleneck, prototypes], `weight_g` [1, prototypes]: both are sharded over their last axis, and then
+    `weight_v` is [bottleneck, prototypes], `weight_g` [1, prototypes]. With both sharded over the last axis
     nothing but the embedding crosses devices. `weight_g` starts at 1, where the optimiser leaves it.
     """
 

@@ -1,7 +1,7 @@
 """The layers that the backbone families share: NHWC, parameters in float32, arithmetic in `dtype`.
 
-Attributes bear the names of the PyTorch state dicts (see `weights.py`). `dtype` is float32 or bfloat16 in training
-(float64 works under `jax.enable_x64`); statistics of norms and softmaxes are never computed below float32.
+Attributes bear the names of the PyTorch state dicts (see `weights.py`). `dtype` is float32 or bfloat16 in
+training (float64 works under `jax.enable_x64`); norms and softmaxes are never computed below float32.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class LayerNorm(nnx.LayerNorm):
 class BatchNorm(nnx.Module):
     """PyTorch's BatchNorm over all axes but the last.
 
-    In training it normalises by the biased variance of the batch and updates `mean` and `var` (running, the latter
-    from the unbiased variance). Under `jax.jit` with a sharded batch the statistics are those of the whole batch.
+    In training it normalises by the biased variance of the batch and updates the running `mean` and `var`,
+    the latter from the unbiased variance. Under `jax.jit` a sharded batch counts as the one batch it is.
     flax.nnx.BatchNorm keeps the biased variance, hence a class of our own.
     """
 
@@ -170,7 +170,7 @@ class Layers(nnx.Module):
     """Numbered layers, named "0", "1", ... as in PyTorch's Sequential and ModuleList.
 
     Args:
-      layers: the layers in order, or {number: layer} where numbers without weights (activations) are left out.
+      layers: the layers in order, or {number: layer} that leaves out numbers without weights (activations).
     """
 
     def __init__(self, layers: Iterable[nnx.Module] | Mapping[int, nnx.Module]):
@@ -196,7 +196,9 @@ def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.A
 
 
 def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) -> jax.Array:
-    """Stochastic depth: in training sets a residual branch to zero for a share `rate` of the images, scales the rest.
+    """Stochastic depth: in training drops the residual branch [B, ...] of a share `rate` of the images.
+
+    The other images' branches are divided by 1 - rate.
 
     Raises:
       ValueError: training at a rate above 0 without a key.
@@ -212,6 +214,13 @@ def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Rates of `depth` blocks, rising linearly from 0 to `rate`."""
     return [float(r) for r in np.linspace(0, rate, depth)]
+
+
+def relative_position_index(window: int) -> np.ndarray:
+    """[window^2, window^2] int64: for every pair of positions its row in [(2 window - 1)^2, heads]."""
+    y_N, x_N = (axis.ravel() for axis in np.mgrid[:window, :window])
+    dy_NN, dx_NN = (axis[:, None] - axis[None] + window - 1 for axis in (y_N, x_N))
+    return dy_NN * (2 * window - 1) + dx_NN
 
 
 def run(blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool) -> jax.Array:
@@ -230,8 +239,8 @@ def run(blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, r
 def resize_positions(x_BHWC: jax.Array, height: int, width: int) -> jax.Array:
     """Resizes position embeddings [1, h, w, C] to [1, height, width, C] as the reference does.
 
-    Bicubic (a = -0.75), half-pixel centres, no antialiasing; scale factors (height + 0.1) / h and (width + 0.1) / w,
-    by which the sampling coordinates are divided too. Embeddings of the right size stay as they are.
+    Bicubic (a = -0.75), half-pixel centres, no antialiasing; the sampling coordinates are divided by the
+    scale factors (height + 0.1) / h and (width + 0.1) / w. Embeddings of the right size stay as they are.
     """
     _, h, w, _ = x_BHWC.shape
     if (h, w) == (height, width):

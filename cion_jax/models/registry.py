@@ -1,4 +1,4 @@
-"""Backbones by name. Every family file of this package names its own in a dict `MODELS`, so adding one touches no other.
+"""Backbones by name. Every family file lists its own in a dict `MODELS`; a new family touches no other file.
 
 An entry of `MODELS` is called as `build(dtype=, remat=, rngs=)`, and with `drop_path=` where it takes one.
 """
@@ -41,8 +41,8 @@ def create(
       rngs: the stream `params` is drawn from.
 
     Returns:
-      A module with `features: int` and `__call__(x_BHWC, *, train=False, key=None) -> [B, features]`. In training
-      BatchNorm updates its statistics in place; `key` feeds stochastic depth.
+      A module with `features: int` and `__call__(x_BHWC, *, train=False, key=None) -> [B, features]`. In
+      training BatchNorm updates its statistics in place; `key` feeds stochastic depth.
 
     Raises:
       ValueError: an unknown name, or a `drop_path` that the backbone cannot have.
@@ -60,8 +60,9 @@ def create(
 
 def split(module: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
     """Module -> (graphdef, params, stats); both trees are nested dicts of arrays, keyed by attribute name."""
-    graphdef, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    graphdef, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
+    params, stats = map(nnx.to_pure_dict, states)
+    return graphdef, params, stats
 
 
 def merge(graphdef: nnx.GraphDef, params: dict, stats: dict) -> Any:

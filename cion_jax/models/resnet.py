@@ -1,4 +1,4 @@
-"""ResNet (arXiv 1512.03385) and ResNet-IBN-a (arXiv 1807.09441) for re-identification: last stage of stride 1."""
+"""ResNet (arXiv 1512.03385) and ResNet-IBN-a (arXiv 1807.09441), the last stage of stride 1."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax.models.layers import IBN, BatchNorm, Conv, Layers, max_pool, run
+
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class BasicBlock(nnx.Module):
@@ -79,21 +81,21 @@ class ResNet(nnx.Module):
         self.conv1 = Conv(3, 64, 7, 2, padding=3, bias=False, **kw)
         self.bn1 = BatchNorm(64, **kw)
         inputs = 64
-        for stage, (depth, width, stride) in enumerate(
-            zip(depths, (64, 128, 256, 512), (1, 2, 2, 1), strict=True), 1
+        for stage, depth, width, stride in zip(
+            _STAGES, depths, (64, 128, 256, 512), (1, 2, 2, 1), strict=True
         ):
             blocks = []
             for number in range(depth):
-                blocks.append(block(inputs, width, 1 if number else stride, ibn and stage < 4, **kw))
+                blocks.append(block(inputs, width, 1 if number else stride, ibn and stage != "layer4", **kw))
                 inputs = width * block.expansion
-            setattr(self, f"layer{stage}", Layers(blocks))
+            setattr(self, stage, Layers(blocks))
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features]."""
         x = jax.nn.relu(self.bn1(self.conv1(x_BHWC), train=train))
         x = max_pool(x, 3, 2, 1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = run(stage, x, train=train, key=None, remat=self.remat)
+        for stage in _STAGES:
+            x = run(getattr(self, stage), x, train=train, key=None, remat=self.remat)
         return x.mean((1, 2))
 
 
@@ -110,14 +112,13 @@ def _shortcut(downsample: Layers | None, x_BHWC: jax.Array, train: bool) -> jax.
     return norm(conv(x_BHWC), train=train)
 
 
-_SIZES = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
-}
 MODELS = {
-    name + suffix: partial(ResNet, *size, ibn)
-    for name, size in _SIZES.items()
-    for suffix, ibn in (("", False), ("_ibn", True))
+    name + ("_ibn" if ibn else ""): partial(ResNet, block, depths, ibn)
+    for ibn in (False, True)
+    for name, block, depths in (
+        ("resnet18", BasicBlock, (2, 2, 2, 2)),
+        ("resnet50", Bottleneck, (3, 4, 6, 3)),
+        ("resnet101", Bottleneck, (3, 4, 23, 3)),
+        ("resnet152", Bottleneck, (3, 8, 36, 3)),
+    )
 }

@@ -1,0 +1,113 @@
+"""ViT (arXiv 2010.11929) with the convolutional IBN stem of TransReID-SSL (arXiv 2111.12084)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cion_jax.models.layers import (
+    IBN,
+    TRUNCATED,
+    Attention,
+    BatchNorm,
+    Conv,
+    LayerNorm,
+    Layers,
+    Mlp,
+    drop_path,
+    drop_path_rates,
+    resize_positions,
+    run,
+)
+
+GRID = (16, 8)  # patches of a 256x128 image
+EPS = 1e-6
+
+
+class PatchEmbed(nnx.Module):
+    """Three convolutions at half resolution, then patches of 8x8 of theirs (16x16 pixels)."""
+
+    def __init__(self, features: int, width: int = 64, *, dtype, rngs: nnx.Rngs):
+        kw = {"dtype": dtype, "rngs": rngs}
+        self.conv = Layers(
+            {
+                0: Conv(3, width, 7, 2, padding=3, bias=False, **kw),
+                1: IBN(width, **kw),
+                3: Conv(width, width, 3, padding=1, bias=False, **kw),
+                4: IBN(width, **kw),
+                6: Conv(width, width, 3, padding=1, bias=False, **kw),
+                7: BatchNorm(width, **kw),
+            }
+        )
+        self.proj = Conv(width, features, 8, 8, **kw)
+
+    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, 3] -> [B, H / 16, W / 16, features]."""
+        for conv in (0, 3, 6):
+            x_BHWC = jax.nn.relu(self.conv[conv + 1](self.conv[conv](x_BHWC), train=train))
+        return self.proj(x_BHWC)
+
+
+class Block(nnx.Module):
+    """Attention and MLP, each after a LayerNorm and beside a shortcut."""
+
+    def __init__(self, features: int, heads: int, rate: float, *, dtype, rngs: nnx.Rngs):
+        kw = {"dtype": dtype, "rngs": rngs}
+        self.norm1 = LayerNorm(features, EPS, **kw)
+        self.attn = Attention(features, heads, **kw)
+        self.norm2 = LayerNorm(features, EPS, **kw)
+        self.mlp = Mlp(features, 4 * features, **kw)
+        self.rate = rate
+
+    def __call__(self, x_BNC: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
+        """[B, N, C] -> [B, N, C]."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        x_BNC += drop_path(self.attn(self.norm1(x_BNC)), self.rate, train=train, key=keys[0])
+        return x_BNC + drop_path(self.mlp(self.norm2(x_BNC)), self.rate, train=train, key=keys[1])
+
+
+class ViT(nnx.Module):
+    """Stem, class token, position embeddings, blocks, LayerNorm; the class token comes out."""
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        depth: int = 12,
+        *,
+        drop_path: float = 0.0,
+        dtype=jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        kw = {"dtype": dtype, "rngs": rngs}
+        self.features, self.remat = features, remat
+        self.patch_embed = PatchEmbed(features, **kw)
+        self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features)))
+        self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features)))
+        self.blocks = Layers(Block(features, heads, rate, **kw) for rate in drop_path_rates(drop_path, depth))
+        self.norm = LayerNorm(features, EPS, **kw)
+
+    def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
+        """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features]."""
+        x_BhwC = self.patch_embed(x_BHWC, train=train)
+        B, h, w, C = x_BhwC.shape
+        cls_B1C = jnp.broadcast_to(self.cls_token[...], (B, 1, C))
+        x_BNC = jnp.concatenate([cls_B1C, x_BhwC.reshape(B, h * w, C)], axis=1) + self._positions(h, w)
+        x_BNC = run(self.blocks, x_BNC.astype(x_BhwC.dtype), train=train, key=key, remat=self.remat)
+        return self.norm(x_BNC[:, 0])
+
+    def _positions(self, h: int, w: int) -> jax.Array:
+        pos_1NC = self.pos_embed[...]
+        grid = resize_positions(pos_1NC[:, 1:].reshape(1, *GRID, -1), h, w)
+        return jnp.concatenate([pos_1NC[:, :1], grid.reshape(1, h * w, -1)], axis=1)
+
+
+MODELS = {
+    "vit_tiny": partial(ViT, 192, 3),
+    "vit_small": partial(ViT, 384, 6),
+    "vit_base": partial(ViT, 768, 12),
+}
