@@ -1,0 +1,49 @@
+"""Input formats: `open(name, root, **options)` gives a `data_prep.types.Source`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from cion_jax.typed import unknown
+from data_prep.sources.annotations import Annotations
+from data_prep.sources.market1501 import Market1501
+from data_prep.sources.mot import Mot
+from data_prep.sources.tracklets import Tracklets
+from data_prep.types import Source, SourceError
+
+FORMATS: dict[str, type[Source]] = {
+    "annotations": Annotations,
+    "market1501": Market1501,
+    "mot": Mot,
+    "tracklets": Tracklets,
+}
+
+
+def open(name: str, root: str | Path, **options: Any) -> Source:
+    """Opens an input folder.
+
+    Args:
+      name: one of `FORMATS`.
+      root: the input folder (for `annotations` also the JSON file).
+      **options: of the format: `mot` takes `tracks`, the path of the track text within a sequence.
+
+    Raises:
+      SourceError: an unknown format or option (the nearest right one is named), no such folder, or nothing
+        in it that the format can read.
+    """
+    if name not in FORMATS:
+        raise SourceError(unknown(f"source {name!r}", name, FORMATS))
+    known = list(inspect.signature(FORMATS[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            takes = (
+                unknown(f"option {option!r} of source {name!r}", option, known)
+                if known
+                else (f"source {name!r} takes no options, got {option!r}")
+            )
+            raise SourceError(takes)
+    if not Path(root).exists():
+        raise SourceError(f"no such input: {root}; expected a folder that source {name!r} can read")
+    return FORMATS[name](Path(root), **options)  # type: ignore[call-arg]
