@@ -1,8 +1,8 @@
 """Identity groups: which records are seen together, and when. Pure numpy.
 
-A batch consists of whole *identity groups*, K images of one unit each. Which records form group g of epoch e is
-a pure function of (seed, e, g, K), and (e, g, K) is one of the step. So a run can start anywhere, on any number
-of processes, and sees what an undisturbed run sees there.
+A batch consists of whole *identity groups*, K images of one unit each. Which records form group g of epoch e
+is a pure function of (seed, e, g, K), and (e, g, K) is one of the step. So a run can start anywhere, on any
+number of processes, and sees what an undisturbed run sees there.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class Units:
 class EpochPlan:
     """All identity groups of one epoch, in order.
 
-    A unit with n >= K images gives floor(n / K) groups of distinct images from a permutation of its images that
-    is fresh in every epoch, so that the n mod K images left out rotate. A unit with fewer gives one group: all
-    its images, repeated as evenly as possible. The order of the groups is fresh in every epoch, too.
+    A unit with n >= K images gives floor(n / K) groups of distinct images from a permutation of its images
+    that is fresh in every epoch, so that the n mod K images left out rotate. A unit with fewer gives one group:
+    all its images, repeated as evenly as possible. The order of the groups is fresh in every epoch, too.
     """
 
     def __init__(self, units: Units, seed: int, epoch: int, k: int):
@@ -209,8 +209,7 @@ def _check_batch(batch_size: int, ks: list[int], units: Units) -> None:
         )
     if max(ks) > 1 and units.sizes.max() == 1:
         raise PlanError(
-            f"every unit has one image, so groups of K = {max(ks)} would repeat it; "
-            "set the curriculum to ((0, 1),)"
+            f"every unit has one image, so groups of K = {max(ks)} would repeat it; set the curriculum to ((0, 1),)"
         )
 
 
