@@ -27,8 +27,8 @@ PROVENANCE = pa.schema(
         pa.field("path", pa.string()),
         pa.field("box", pa.list_(pa.float64(), 4)),  # left, top, width, height; null: the whole picture
         pa.field("truth", pa.int64()),  # null: unknown; -1: a crop of nobody
-        # Level 1: the round in which the image left its tracklet and its distance to the mean of the others
-        # then; round 0: it stayed, and the distance is that to the mean of the others at the end (null: alone).
+        # Level 1: the round in which the image left its tracklet (0: it stayed) and its distance to the mean
+        # of the others then (stayed: at the end; null: it is the only one).
         pa.field("level1_round", pa.int32()),
         pa.field("level1_distance", pa.float64()),
         # Level 2 (a): kept (level 1 left it alone), moved or discarded; the tracklet it belongs to now (null:
@@ -53,14 +53,14 @@ class RunResult:
 
     Attributes:
       images: [N] rows of the schema `PROVENANCE`.
-      levels: one mapping per level, in the order of `LEVELS` (the input alone where the source knows identities):
-        name, images, identities, noise, consistency_noise, discrimination_noise (the two sum up to noise) and,
-        where truth is known, pairwise_{precision,recall,f1} and bcubed_{precision,recall,f1}, in 0 .. 1.
+      levels: one mapping per level, in the order of `LEVELS` (a source that knows identities has the input
+        alone): name, images, identities, noise, consistency_noise, discrimination_noise (the two sum up to
+        noise) and, where truth is known, {pairwise,bcubed}_{precision,recall,f1}, in 0 .. 1.
       sigma_cst: consistency limit that was used, a cosine distance.
       sigma_drm: discrimination limit that was used, a cosine distance.
       r_s: half width of the sliding range that was used, in tracklets.
       image_distances: [S] float64, sample of distances of input images to the centroid of their tracklet.
-      centroid_distances: [S] float64, sample of distances between centroids of different tracklets of the input.
+      centroid_distances: [S] float64, sample of distances between centroids of different input tracklets.
       selection: images and identities that were selected, and the images that were not by reason.
       rejected: inputs that were set aside, by reason.
       embedder: name of the embedder, as given.

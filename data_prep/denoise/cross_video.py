@@ -1,0 +1,26 @@
+"""Level 3: identities of different videos that show one person are linked (eq. 7)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_prep import neighbors
+
+
+def link(means: np.ndarray, sigma_drm: float, r_s: int) -> np.ndarray:
+    """Puts all videos one after another and joins whatever is near in looks and within the sliding range.
+
+    What level 2 made one identity counts as one tracklet here: it has one place in the row and one centroid,
+    which does not move while linking. Links are symmetric, so the half window after every tracklet has them
+    all. Identities are the connected components of the links; a chain may reach further than r_s.
+
+    Args:
+      means: [N, d] centroids after level 2, in the order of the sorted videos and, within a video, of their
+        first tracklet.
+      sigma_drm: discrimination limit, a cosine distance; a link needs a distance <= sigma_drm.
+      r_s: half width of the sliding range, in tracklets.
+
+    Returns:
+      [N] int64 identities, numbered by their first tracklet.
+    """
+    return neighbors.components(len(means), neighbors.links(means, sigma_drm, r_s))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.denoise import cosine
+from data_prep.denoise.noise import measure
+from tests.data_prep import naive
+
+
+@settings(deadline=None)
+@given(naive.videos(), naive.limits, naive.limits, st.integers(0, 1000))
+def test_equals_the_definition(video, sigma_cst, sigma_drm, seed):
+    features, tracklet = video
+    labels = np.where(np.random.default_rng(seed).random(len(tracklet)) < 0.2, -1, tracklet)
+    names, labels[labels >= 0] = np.unique(labels[labels >= 0], return_inverse=True)
+    cst, drm = naive.noise(features, labels.tolist(), sigma_cst, sigma_drm)
+    half = len(labels) // 2  # a data set in two pieces, an identity may lie in both
+    parts = [(features[:half], labels[:half]), (features[half:], labels[half:])]
+    noise = measure(parts, len(names), sigma_cst, sigma_drm)
+    assert (noise.consistency, noise.discrimination) == (cst, drm)
+    assert noise.total == (cst + drm) / max(len(names), 1)
+
+
+def test_by_hand():
+    # Identity 0: x axis and 37 degrees off it (cos 0.8): centroid half way, radius 1 - cos(18.4) = 0.0513.
+    # Identities 1 and 2: the y axis, both. Identity 3 of one image, far from all.
+    x = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    labels = np.array([0, 0, 1, 2, 3])
+    noise = measure([(x, labels)], 4, 0.05, 0.18)
+    assert (noise.consistency, noise.discrimination) == (1, 2)
+    assert noise.total == 3 / 4
+    assert measure([(x, labels)], 4, 0.06, 0.18).consistency == 0
+
+
+def test_both_limits_count_as_noise():
+    # mu(0) = 1. Two identities at cos 0.82; one identity of x and -x, whose centroid points nowhere: distance 1.
+    pair = np.array([[1, 0], [0.82, np.sqrt(1 - 0.82**2)]])
+    assert measure([(pair, np.array([0, 1]))], 2, 0.2, 0.18).discrimination == 2
+    opposite = np.array([[1, 0], [-1, 0]])
+    assert measure([(opposite, np.array([0, 0]))], 1, 1.0, 0.18).consistency == 1
+    assert measure([(opposite, np.array([0, 0]))], 1, 1.0 + 1e-8, 0.18).consistency == 0
+
+
+def test_nothing_has_no_noise():
+    assert measure([], 0, 0.2, 0.18).total == 0
+    assert measure([(np.zeros((2, 3), np.float32), np.array([-1, -1]))], 0, 0.2, 0.18).total == 0
+
+
+def test_means_over_pieces():
+    rng = np.random.default_rng(1)
+    x, labels = rng.standard_normal((30, 5)), rng.integers(-1, 4, 30)
+    parts = [(x[:11], labels[:11]), (x[11:], labels[11:])]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = [unit[labels == k].mean(0) for k in range(4)]
+    np.testing.assert_allclose(cosine.centroids(parts, 4), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, -1], [-1, -1, -1]])
+def test_images_without_identity_have_no_distance(labels):
+    labels = np.array(labels)
+    apart = cosine.to_own_centroid(np.eye(3), labels, cosine.centroids([(np.eye(3), labels)], 1))
+    np.testing.assert_array_equal(np.isnan(apart), labels < 0)
