@@ -40,9 +40,7 @@ def update(optimizer, gradients: Params, opt_state, params: Params, at: dict):
       (params, opt_state, updates): decay is decoupled, lr * weight_decay * parameter, and leaves out biases, vectors
       and whatever does not train in this step.
     """
-    directions, opt_state = optimizer.update(
-        gradients, opt_state, params, last_layer_trains=at["last_layer_trains"]
-    )
+    directions, opt_state = optimizer.update(gradients, opt_state, params, last_layer_trains=at["last_layer_trains"])
 
     def scaled(path, direction, param):
         decay = at["weight_decay"] * decays(path, param)

@@ -55,9 +55,7 @@ class Progress:
         if self.total is not None and 0 < self.done < self.total:
             parts.append(f"{duration(seconds * (self.total - self.done) / self.done)} left")
         else:
-            parts.append(
-                f"{duration(seconds)} so far" if self.done != self.total else f"took {duration(seconds)}"
-            )
+            parts.append(f"{duration(seconds)} so far" if self.done != self.total else f"took {duration(seconds)}")
         return ", ".join(parts)
 
     def __enter__(self) -> Progress:

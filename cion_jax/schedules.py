@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+from cion_jax.config import OptimizerConfig
 
 
 def cosine(step: ArrayLike, start: float, end: float, steps: int, warmup: int = 0):
@@ -47,6 +51,29 @@ class Schedules:
     learning_rate: tuple[float, float]
     weight_decay: tuple[float, float]
     momentum: tuple[float, float]
+
+    @classmethod
+    def of(cls, config: OptimizerConfig, batch_size: int, steps_per_epoch: Sequence[int]) -> Self:
+        """Schedules that span all epochs, whatever their numbers of steps (these change with K).
+
+        Args:
+          config: peaks, ends, and lengths in epochs.
+          batch_size: images in the global batch, by which the learning rate is scaled.
+          steps_per_epoch: steps of every epoch of the run.
+        """
+
+        def steps_in(epochs: float) -> int:
+            whole = int(epochs)
+            return sum(steps_per_epoch[:whole]) + round((epochs - whole) * sum(steps_per_epoch[whole : whole + 1]))
+
+        return cls(
+            steps=sum(steps_per_epoch),
+            warmup=steps_in(config.warmup_epochs),
+            freeze=steps_in(config.freeze_epochs),
+            learning_rate=(config.learning_rate * batch_size / 256, config.final_learning_rate),
+            weight_decay=config.weight_decay,
+            momentum=(config.teacher_momentum, 1.0),
+        )
 
     def at(self, step: ArrayLike) -> dict:
         """Values at one step: learning_rate, weight_decay, momentum (scalars) and last_layer_trains (bool)."""

@@ -1,4 +1,4 @@
-"""ConfigDict -> frozen dataclasses, once, with errors that name the nearest right setting. Imports no JAX."""
+"""ConfigDict <-> frozen dataclasses, with errors that name the nearest right setting. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import ml_collections
+from ml_collections import config_dict
+
 T = TypeVar("T")
 
 
@@ -16,18 +19,20 @@ class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
 
 
-def freeze(cls: type[T], settings: Mapping[str, Any], path: str = "config") -> T:
+def freeze(cls: type[T], settings: Mapping[str, Any] | ml_collections.ConfigDict, path: str = "config") -> T:
     """Builds the dataclass `cls` from nested mappings.
 
     Args:
       cls: a dataclass whose fields are scalars, tuples or dataclasses; fields without a mapping entry keep their
         defaults. A `validate` method, where there is one, is called last.
-      settings: nested mapping, such as an ml_collections.ConfigDict.
+      settings: nested mapping.
       path: dotted name of `settings`, for messages.
 
     Raises:
       ConfigError: an unknown name (the nearest right one is named) or a value of the wrong type.
     """
+    if isinstance(settings, ml_collections.ConfigDict):
+        settings = settings.to_dict()
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in settings:
@@ -43,11 +48,25 @@ def freeze(cls: type[T], settings: Mapping[str, Any], path: str = "config") -> T
     return result
 
 
+def thaw(settings: Any) -> ml_collections.ConfigDict:
+    """The inverse of `freeze`: every setting of a dataclass as a ConfigDict, to be changed in a config file."""
+    values: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(value):
+            value = thaw(value)
+        elif value is None:
+            value = config_dict.placeholder(next(a for a in typing.get_args(hint) if a is not type(None)))
+        values[name] = value
+    return ml_collections.ConfigDict(values)
+
+
 def unknown(what: str, name: str, known: typing.Iterable[str]) -> str:
     """Message for a name that is not among the known ones, with the nearest of them."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"there is no {what}; did you mean {near[0]!r}? Known: {', '.join(known)}"
+    hint = f"; did you mean {near[0]!r}? Known: {', '.join(known)}" if near else ""
+    return f"there is no {what}{hint}"
 
 
 def _required(field: dataclasses.Field) -> bool:

@@ -1,0 +1,174 @@
+"""Checkpoints: state, data position and config as one unit. The only file that knows Orbax.
+
+Under `WORKDIR/checkpoints/STEP` lie three items: `teacher` (what evaluation needs), `training` (everything else that
+a step changes) and `run` (config, digest of the data's index, position in the data). Both trees are nested dicts
+named after the paths in the training state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from flax import nnx, traverse_util
+
+from cion_jax import models, typed
+from cion_jax.config import Config
+from cion_jax.state import TrainState, make_network
+
+FOLDER = "checkpoints"
+
+# What may differ when a run is resumed: it touches neither the order of the data nor the numbers.
+FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "mesh", "data.threads", "data.path")
+
+
+class CheckpointError(ValueError):
+    """There is no usable checkpoint, or it belongs to another run."""
+
+
+class Checkpointer:
+    """Asynchronous checkpoints of one run; use as a context manager so that the last one is finished."""
+
+    def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only, create=not read_only)
+        self._manager = ocp.CheckpointManager(
+            (Path(workdir) / FOLDER).resolve(), options=options, item_names=("teacher", "training", "run")
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, config: Config, position: dict[str, Any]) -> None:
+        """Starts writing a checkpoint; returns as soon as the arrays are copied off the devices."""
+        teacher, training = _trees(state)
+        run = {"config": dataclasses.asdict(config), "position": position}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                teacher=ocp.args.StandardSave(teacher),
+                training=ocp.args.StandardSave(training),
+                run=ocp.args.JsonSave(run),
+            ),
+        )
+
+    def run(self, step: int) -> dict[str, Any]:
+        """The `run` item: {"config": ..., "position": ...}."""
+        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state at `step`.
+
+        Args:
+          like: abstract state (jax.ShapeDtypeStruct leaves, with the shardings to restore onto).
+
+        Raises:
+          CheckpointError: names, shapes or dtypes differ from `like`; nothing is loaded.
+        """
+        teacher, training = _trees(like)
+        found = self._manager.item_metadata(step)
+        for expected, item in ((teacher, "teacher"), (training, "training")):
+            _compare(expected, found[item].tree, f"checkpoint {step} ({item})")
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                teacher=ocp.args.StandardRestore(teacher), training=ocp.args.StandardRestore(training)
+            ),
+        )
+        flat = _flatten(restored["training"]) | {f"teacher/{n}": v for n, v in _flatten(restored["teacher"]).items()}
+        paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+        return jax.tree_util.tree_unflatten(treedef, [flat[_name(path)] for path, _ in paths])
+
+    def restore_teacher(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """The teacher at `step`: {"params": ..., "stats": ...}; raises like `restore`."""
+        _compare(like, self._manager.item_metadata(step)["teacher"].tree, f"checkpoint {step} (teacher)")
+        return self._manager.restore(step, args=ocp.args.Composite(teacher=ocp.args.StandardRestore(like)))["teacher"]
+
+
+def load_teacher(workdir: str | Path) -> tuple[Config, int, dict, dict]:
+    """The teacher backbone of a run's newest checkpoint.
+
+    Returns:
+      (config, step, backbone parameters, backbone statistics).
+
+    Raises:
+      CheckpointError: no checkpoint there, or one that does not fit its own config.
+    """
+    if not (Path(workdir) / FOLDER).is_dir():
+        raise CheckpointError(
+            f"no checkpoint in {workdir}: expected a folder given as --workdir to `python -m cion_jax.train`"
+        )
+    with Checkpointer(workdir, read_only=True) as checkpointer:
+        step = checkpointer.latest()
+        if step is None:
+            raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
+        config = typed.freeze(Config, checkpointer.run(step)["config"], "checkpoint.config")
+        _, params, stats = models.split(nnx.eval_shape(lambda: make_network(config)))
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), {"params": params, "stats": stats}
+        )
+        teacher = checkpointer.restore_teacher(step, like)
+    return config, step, teacher["params"]["backbone"], teacher["stats"].get("backbone", {})
+
+
+def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
+    """Raises CheckpointError where the run of a checkpoint is not the one that is about to resume.
+
+    Args:
+      config: of the run that is about to resume.
+      run: the checkpoint's `run` item.
+      index: digest of the data's index.
+    """
+    ours = traverse_util.flatten_dict(json.loads(json.dumps(dataclasses.asdict(config))), sep=".")
+    theirs = traverse_util.flatten_dict(run["config"], sep=".")
+    names = [n for n in sorted(ours.keys() | theirs.keys()) if not n.startswith(FREE)]
+    changes = [f"{n}: {theirs.get(n)} -> {ours.get(n)}" for n in names if ours.get(n) != theirs.get(n)]
+    if changes:
+        raise CheckpointError(
+            f"the workdir holds checkpoints of another config ({', '.join(changes)}); give the same settings to "
+            "resume it, or another --workdir to start anew"
+        )
+    if run["position"]["index"] != index:
+        raise CheckpointError(
+            "the data changed since the checkpoint (its index has another digest); give the data it was trained on, "
+            "or another --workdir"
+        )
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _trees(state: TrainState) -> tuple[dict, dict]:
+    """The state as two nested dicts with string keys: (teacher, everything else)."""
+    flat = _flatten(dataclasses.replace(state, teacher=None))
+    return state.teacher, traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _compare(expected: Any, found: Any, what: str) -> None:
+    """Raises CheckpointError where names, shapes or dtypes differ; Orbax itself would cast silently."""
+    ours = {n: (tuple(x.shape), str(x.dtype)) for n, x in _flatten(expected).items()}
+    theirs = {n: (tuple(x.shape), str(x.dtype)) for n, x in _flatten(found).items()}
+    differ = [f"{n}: found {theirs[n]}, expected {ours[n]}" for n in ours if n in theirs and ours[n] != theirs[n]]
+    missing, extra = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    if differ or missing or extra:
+        raise CheckpointError(
+            f"{what} does not fit this config's network; {len(missing)} missing {missing[:3]}, {len(extra)} unexpected "
+            f"{extra[:3]}, {len(differ)} different {differ[:3]}; use the config it was trained with or another --workdir"
+        )

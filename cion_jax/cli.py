@@ -1,0 +1,89 @@
+"""Command lines of both halves: absl flags, ml_collections overrides, mistakes as one message. Imports no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from cion_jax import typed
+
+MISTAKE = 2  # exit status where nothing could be done
+
+
+def define_config(schema: type, default: str | None = None) -> Callable[[], Any]:
+    """Defines --config and its overrides --config.a.b=c.
+
+    Args:
+      schema: dataclass that the config file's ConfigDict is frozen into; names every setting.
+      default: config file to use where the command line gives none.
+
+    Returns:
+      Function that gives the frozen settings once flags are parsed; raises typed.ConfigError.
+    """
+    holder = config_flags.DEFINE_config_file("config", default, "Python file with a get_config() function.")
+    _schemas["config"] = schema
+
+    def settings():
+        if holder.value is None:
+            raise typed.ConfigError("--config is not given; take a file of configs/, as --config=configs/NAME.py")
+        return typed.freeze(schema, holder.value)
+
+    return settings
+
+
+def run(main: Callable[[Sequence[str]], int | None], mistakes: tuple[type[Exception], ...] = ()) -> None:
+    """Parses the flags and runs `main`; never returns.
+
+    Args:
+      main: takes what is left of the command line; its result is the exit status (None: 0).
+      mistakes: exceptions that are the user's to mend besides ConfigError; each ends with its message on stderr and
+        exit status 2, without a traceback.
+    """
+    logging.set_verbosity(logging.WARNING)
+    caught = (typed.ConfigError, flags.Error, *mistakes)
+
+    def guarded(call, argv):
+        try:
+            return call(argv)
+        except caught as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(MISTAKE)
+
+    app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
+
+
+_schemas: dict[str, type] = {}
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    for flag, schema in _schemas.items():
+        for argument in argv:
+            if argument.lstrip("-").startswith(f"{flag}.") and argument.startswith("-"):
+                _check_name(schema, argument.lstrip("-").split("=")[0])
+    return flags.FLAGS(argv)
+
+
+def _check_name(schema: type, path: str) -> None:
+    """Raises ConfigError where a dotted override names no setting; ml_collections itself would show a traceback."""
+    known: Any = schema
+    parts = path.split(".")
+    for depth, part in enumerate(parts[1:], 1):
+        names = [f.name for f in dataclasses.fields(known)] if dataclasses.is_dataclass(known) else []
+        if part not in names:
+            raise typed.ConfigError(typed.unknown(f"setting {'.'.join(parts[: depth + 1])}", part, names))
+        known = typing.get_type_hints(known)[part]
+
+
+def _no_rest(main: Callable) -> Callable:
+    def checked(argv: Sequence[str]):
+        if len(argv) > 1:
+            raise typed.ConfigError(f"this command takes only --flags, got {argv[1]!r}; see --help")
+        return main(argv)
+
+    return checked

@@ -1,0 +1,258 @@
+"""Images -> features, with a trained or an untrained backbone.
+
+    python -m cion_jax.embed --checkpoint=WORKDIR --input=FOLDER_OF_IMAGES --output=features.npz
+
+writes `keys` (paths relative to the folder), `features` ([N, d] float32, in the order of the keys) and `meta` (JSON
+text: model, step, input size, images that could not be read).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from flax import nnx
+
+from cion_jax import checkpoint, cli, models
+from cion_jax.data.views import MEAN, STD
+from cion_jax.progress import progress
+from cion_jax.reid.benchmarks import SUFFIXES
+from cion_jax.reid.metrics import normalise
+from cion_jax.typed import ConfigError, unknown
+from data_prep import pixels
+
+DEFAULT_SIZE = (256, 128)  # height, width of an untrained backbone's input
+_RANDOM = re.compile(r"random:(?P<name>[^@]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?")
+_THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
+
+
+class Backbone:
+    """A frozen backbone: evaluation mode, running statistics, float32.
+
+    Attributes:
+      name: of the model.
+      step: training steps behind it, None if untrained.
+      size: (height, width) of its input in pixels.
+      features: d, width of its output.
+    """
+
+    def __init__(self, name: str, module: Any, size: tuple[int, int], *, step: int | None = None, batch_size: int = 64):
+        """Takes an `nnx.Module` as `models.create` makes them."""
+        self.name, self.step, self.size, self.features = name, step, size, module.features
+        self._model = models.split(module)
+        self._batch_size = batch_size
+
+    def __call__(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Embeds images; the device works while the next batch is decoded.
+
+        Args:
+          images: [h, w, 3] uint8 RGB of any sizes; they are stretched to the input size.
+
+        Returns:
+          [N, d] float32, not normalised.
+        """
+        done: list[np.ndarray] = []
+        running = None
+        for count, batch_BHWC in _batches((fit(image, self.size) for image in images), self._batch_size):
+            started = count, _forward(*self._model, batch_BHWC)
+            done += _finish(running)
+            running = started
+        done += _finish(running)
+        return np.concatenate(done) if done else np.zeros((0, self.features), np.float32)
+
+    def digest(self) -> str:
+        """SHA-256 of what determines the features: model, input size, parameters and statistics."""
+        digest = hashlib.sha256(f"{self.name} {self.size}".encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self._model[1:]):
+            digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape}".encode())
+            digest.update(np.asarray(leaf, "<f4").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Features of image files.
+
+    Attributes:
+      features: [n, d] float32 of the n files that could be read, in their order.
+      kept: [N] bool, which those are.
+      unreadable: one message for each of the others.
+    """
+
+    features: np.ndarray
+    kept: np.ndarray
+    unreadable: list[str]
+
+
+def load_backbone(spec: str, batch_size: int = 64) -> Backbone:
+    """Makes a backbone from what --checkpoint says.
+
+    Args:
+      spec: a training workdir (teacher of its newest checkpoint), or `random:NAME[@HEIGHTxWIDTH]` (untrained, seed 0).
+      batch_size: images that are computed at a time.
+
+    Raises:
+      ConfigError: a name that does not exist, or another spelling.
+      checkpoint.CheckpointError: no usable checkpoint in the workdir.
+    """
+    if spec.startswith("random:"):
+        name, size = _untrained(spec)
+        return Backbone(name, models.create(name, rngs=nnx.Rngs(0)), size, batch_size=batch_size)
+    config, step, params, stats = checkpoint.load_teacher(spec)
+    abstract = nnx.eval_shape(lambda: models.create(config.model.name, rngs=nnx.Rngs(0)))
+    module = models.merge(models.split(abstract)[0], params, stats)
+    return Backbone(config.model.name, module, config.views.global_size, step=step, batch_size=batch_size)
+
+
+def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:
+    """Embeds image files with progress on stderr; what cannot be read is reported, not fatal.
+
+    Args:
+      backbone: the model.
+      paths: N image files.
+      what: beginning of the progress line.
+    """
+    kept, unreadable = np.ones(len(paths), bool), []
+
+    def readable() -> Iterator[np.ndarray]:
+        tries = progress(_read_ahead(paths), what, total=len(paths))
+        for i, image in enumerate(tries):
+            if isinstance(image, str):
+                kept[i] = False
+                unreadable.append(image)
+            else:
+                yield image
+
+    features = backbone(readable())
+    return Embedded(features, kept, unreadable)
+
+
+def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretches an [h, w, 3] uint8 image to (height, width): by area where both sides shrink, else bicubic."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"expected an [h, w, 3] uint8 image, got {image.shape} {image.dtype}")
+    if image.shape[:2] == size:
+        return image
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def define_backbone_flags() -> None:
+    """Defines what every command with a backbone takes: --checkpoint and --batch_size."""
+    flags.DEFINE_string("checkpoint", None, "Training workdir, or random:NAME[@HEIGHTxWIDTH].", required=True)
+    flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+
+
+def make_room(output: Path) -> None:
+    """Makes the folder of a file to be written, so that a wrong path shows before the work and not after it."""
+    if output.is_dir():
+        raise ConfigError(f"--output={output} is a folder; give a file")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
+    """Says on stderr which images were left out; says nothing if there are none."""
+    if unreadable:
+        print(f"{where}: {len(unreadable)} of {of} images left out, unreadable:", file=sys.stderr)
+        print(*(f"  {line}" for line in unreadable), sep="\n", file=sys.stderr)
+
+
+def _untrained(spec: str) -> tuple[str, tuple[int, int]]:
+    match = _RANDOM.fullmatch(spec)
+    if not match:
+        raise ConfigError(f"--checkpoint takes random:NAME or random:NAME@HEIGHTxWIDTH, got {spec!r}")
+    if match["name"] not in models.names():
+        raise ConfigError(unknown(f"backbone {match['name']!r}", match["name"], models.names()))
+    return match["name"], (int(match["height"]), int(match["width"])) if match["height"] else DEFAULT_SIZE
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(graphdef: nnx.GraphDef, params: dict, stats: dict, image_BHWC: jax.Array) -> jax.Array:
+    x_BHWC = (image_BHWC.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
+    return models.merge(graphdef, params, stats)(x_BHWC, train=False)
+
+
+def _finish(running: tuple[int, jax.Array] | None) -> list[np.ndarray]:
+    """Waits for a batch and drops its padding."""
+    return [] if running is None else [np.asarray(running[1], np.float32)[: running[0]]]
+
+
+def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (images in it, [size, h, w, 3]); the last batch is padded, so that one shape is compiled only."""
+    batch: list[np.ndarray] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size:
+            yield size, np.stack(batch)
+            batch = []
+    if batch:
+        padding = [np.zeros_like(batch[0])] * (size - len(batch))
+        yield len(batch), np.stack(batch + padding)
+
+
+def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
+    """Yields images, or why one cannot be read, in order; threads decode a bounded number ahead."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque = deque()
+        for path in paths:
+            waiting.append(pool.submit(_try_to_read, path))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _try_to_read(path: Path) -> np.ndarray | str:
+    try:
+        return pixels.decode(path.read_bytes())
+    except (OSError, pixels.PictureError) as error:
+        return f"{path}: {error}"
+
+
+def main(_: Sequence[str]) -> None:
+    """Embeds a folder of images."""
+    args = flags.FLAGS
+    folder, output = Path(args.input), Path(args.output)
+    if not folder.is_dir():
+        raise ConfigError(f"--input={folder} is no folder; give one with images")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(SUFFIXES)}")
+    backbone = load_backbone(args.checkpoint, args.batch_size)
+    make_room(output)
+
+    embedded = embed_files(backbone, paths, "embedding")
+    list_unreadable(embedded.unreadable, len(paths), "input")
+    features = normalise(embedded.features) if args.normalise else embedded.features
+    keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
+    meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
+    meta |= {"input_size": backbone.size, "normalised": args.normalise, "unreadable": embedded.unreadable}
+    with open(output, "wb") as file:
+        np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
+    print(f"{output}: {len(keys)} images, {backbone.features} features each")
+
+
+def _define_flags() -> None:
+    define_backbone_flags()
+    flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
+    flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
+    flags.DEFINE_bool("normalise", False, "Scale features to length 1.")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main, mistakes=(checkpoint.CheckpointError, OSError))

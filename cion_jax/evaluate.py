@@ -1,0 +1,141 @@
+"""Scores a frozen backbone on a benchmark.
+
+    python -m cion_jax.evaluate --checkpoint=WORKDIR --benchmark=market1501 --data=DIR [--output=FILE.json]
+
+`--checkpoint=random:resnet18_ibn` scores an untrained backbone. Every percentage that is printed, and more, stands in
+the JSON file as a share between 0 and 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from cion_jax import checkpoint, cli
+from cion_jax.embed import (
+    Backbone,
+    define_backbone_flags,
+    embed_files,
+    list_unreadable,
+    load_backbone,
+    make_room,
+)
+from cion_jax.reid import benchmarks, metrics
+from cion_jax.reid.rerank import rerank
+
+RANKS = (1, 5, 10)
+
+
+def main(_: Sequence[str]) -> None:
+    """Embeds queries and gallery, ranks, prints, writes."""
+    args = flags.FLAGS
+    benchmark = benchmarks.load(args.benchmark, Path(args.data))
+    for warning in benchmark.warnings():
+        print(warning, file=sys.stderr)
+    backbone = load_backbone(args.checkpoint, args.batch_size)
+    if args.output:
+        make_room(Path(args.output))
+
+    result = evaluate(backbone, benchmark, args.metric, reranked=args.rerank, expansion=args.query_expansion)
+    result["checkpoint"] = args.checkpoint
+    print(table(result))
+    if args.output:
+        Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def evaluate(
+    backbone: Backbone,
+    benchmark: benchmarks.Benchmark,
+    metric: str = "cosine",
+    *,
+    reranked: bool = False,
+    expansion: int = 0,
+) -> dict[str, Any]:
+    """Embeds a benchmark and scores it.
+
+    Args:
+      backbone: the model.
+      benchmark: what to find where.
+      metric: "cosine" or "euclidean".
+      reranked: k-reciprocal re-ranking with k1 = 20, k2 = 6, lambda = 0.3.
+      expansion: neighbours of alpha query expansion, 0 for none.
+
+    Returns:
+      What the JSON file holds, but for the checkpoint: shares, counts, model, protocol.
+
+    Raises:
+      metrics.ScoreError: there is nothing to score: no match, nothing readable, too few images to re-rank.
+    """
+    parts = {"query": benchmark.query, "gallery": benchmark.gallery}
+    embedded = {part: embed_files(backbone, images.paths, part) for part, images in parts.items()}
+    for part, found in embedded.items():
+        list_unreadable(found.unreadable, len(parts[part]), part)
+    query, gallery = (images.take(embedded[part].kept) for part, images in parts.items())
+    features = embedded["query"].features, embedded["gallery"].features
+    distance_QG = _distances(*features, metric, reranked, expansion)
+    scores = metrics.evaluate(distance_QG, query.identity, gallery.identity, query.camera, gallery.camera)
+    return {
+        "benchmark": benchmark.name,
+        "model": backbone.name,
+        "step": backbone.step,
+        "input_size": backbone.size,
+        "mAP": scores.mean_ap,
+        "mINP": scores.mean_inp,
+        **{f"rank{r}": scores.rank(r) for r in RANKS},
+        "metric": metric,
+        "rerank": reranked,
+        "query_expansion": expansion,
+        "queries": len(query),
+        "valid_queries": len(scores.valid),
+        "gallery": len(gallery),
+        "unreadable": {part: found.unreadable for part, found in embedded.items()},
+        "junk": {part: images.junk for part, images in parts.items()},
+        "unnamed": {part: [path.name for path in images.unnamed] for part, images in parts.items()},
+        "protocol": benchmark.protocol,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """What a person wants to see of `evaluate`'s result, in percent."""
+    names = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{r}": f"Rank-{r}" for r in RANKS}
+    step = "untrained" if result["step"] is None else f"step {result['step']:,}"
+    left_out = sum(map(len, result["unreadable"].values())) + sum(map(len, result["unnamed"].values()))
+    return "\n".join(
+        [
+            f"{result['benchmark']}, {result['model']} ({step}), {result['metric']} distance",
+            "".join(f"{name:>9}" for name in names.values()),
+            "".join(f"{100 * result[name]:9.2f}" for name in names),
+            f"{result['valid_queries']:,} of {result['queries']:,} queries counted, "
+            f"{result['gallery']:,} gallery images, {left_out} files left out",
+        ]
+    )
+
+
+def _distances(query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str, reranked: bool, expansion: int) -> np.ndarray:
+    if not len(query_QD) or not len(gallery_GD):
+        raise metrics.ScoreError(f"got {len(query_QD)} readable queries and {len(gallery_GD)} gallery images")
+    if expansion:
+        both = metrics.expand(np.concatenate([query_QD, gallery_GD]), expansion)
+        query_QD, gallery_GD = np.split(both, [len(query_QD)])
+    return (rerank if reranked else metrics.distances)(query_QD, gallery_GD, metric)
+
+
+def _define_flags() -> None:
+    define_backbone_flags()
+    flags.DEFINE_string("benchmark", "market1501", "Name of the benchmark.")
+    flags.DEFINE_string("data", None, "Folder of the benchmark.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    flags.DEFINE_enum("metric", "cosine", metrics.METRICS, "Distance.")
+    flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbours.")
+    flags.DEFINE_integer("query_expansion", 0, "Neighbours of alpha query expansion, 0: none.", lower_bound=0)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main, mistakes=(benchmarks.BenchmarkError, metrics.ScoreError, checkpoint.CheckpointError, OSError))

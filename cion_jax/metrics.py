@@ -1,0 +1,133 @@
+"""Where measurements go: metrics.jsonl, TensorBoard, one line with the time left. The only file that knows CLU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from clu import metric_writers
+
+from cion_jax.config import Config
+from cion_jax.progress import duration
+
+ROWS = "metrics.jsonl"
+
+
+class TrainingStopped(RuntimeError):
+    """The run cannot go on; its checkpoints are in order."""
+
+
+class Metrics:
+    """Looks at every step's measurements, one step late, and writes a row every `train.log_every` steps.
+
+    Late, so that the device already works on the next step while the host waits for the numbers of the last.
+    """
+
+    def __init__(self, workdir: Path, config: Config, start: int, end: int):
+        """Opens the files of a run that is about to do the steps `start` + 1 .. `end`.
+
+        Rows beyond `start`, left by a run that got further than its last checkpoint, are dropped: those steps are
+        done again.
+        """
+        self._rows = workdir / ROWS
+        _keep_rows(self._rows, start)
+        self._board = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+        self._config, self._start, self._end = config, start, end
+        self._held: tuple[int, dict] | None = None
+        self._row_step, self._row_time, self._waited = start, time.monotonic(), 0.0
+        self._began = self._row_time
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time spent in here is time that the device waits for data."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def add(self, step: int, measured: dict) -> None:
+        """Takes the measurements (device scalars) of step number `step`, which was just dispatched."""
+        self.flush()
+        self._held = step, measured
+
+    def flush(self) -> None:
+        """Looks at the step held back.
+
+        Raises:
+          TrainingStopped: its loss or gradient is not finite.
+        """
+        if self._held is None:
+            return
+        (step, measured), self._held = self._held, None
+        row = {name: float(value) for name, value in jax.device_get(measured).items()}
+        finite = math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
+        if finite and step % self._config.train.log_every and step != self._end:
+            return
+        self._write(step, row)
+        if not finite:
+            raise TrainingStopped(_not_finite(step, row))
+        warning = collapse_warning(row["teacher_entropy"], self._config.model.prototypes)
+        if warning:
+            print(f"warning: step {step}: {warning}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Writes what is held back."""
+        self.flush()
+        self._board.close()
+
+    def _write(self, step: int, row: dict[str, float]) -> None:
+        now = time.monotonic()
+        seconds = now - self._row_time
+        images = (step - self._row_step) * self._config.data.batch_size
+        row = row | {"images_per_second": images / seconds, "data_wait": self._waited / seconds}
+        self._row_step, self._row_time, self._waited = step, now, 0.0
+        with open(self._rows, "a") as file:
+            file.write(json.dumps({"step": step, **row}) + "\n")
+        self._board.write_scalars(step, row)
+        left = (now - self._began) / max(step - self._start, 1) * (self._end - step)
+        print(
+            f"step {step}/{self._end}  loss {row['loss']:.4f}  teacher entropy {row['teacher_entropy']:.2f}  "
+            f"{row['images_per_second']:.0f} images/s  waiting {row['data_wait']:.0%}  {duration(left)} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def collapse_warning(entropy: float, prototypes: int) -> str | None:
+    """What the teacher's entropy (nats) says about collapse; None where all is well."""
+    limit = math.log(prototypes)
+    if entropy < 0.01 * limit:
+        return (
+            f"the teacher puts everything on one prototype (entropy {entropy:.3f} of {limit:.2f} nats); "
+            "lower optimizer.learning_rate or loss.centre_momentum"
+        )
+    if entropy > 0.999 * limit:
+        return (
+            f"the teacher's output is uniform (entropy {entropy:.3f} of {limit:.2f} nats); "
+            "lower loss.teacher_temperature or raise optimizer.learning_rate"
+        )
+    return None
+
+
+def _not_finite(step: int, row: dict[str, float]) -> str:
+    return (
+        f"step {step}: loss {row['loss']}, gradient norm {row['gradient_norm']}, learning rate "
+        f"{row['learning_rate']:.2e}; the last good checkpoint is kept. Look at gradient_norm and teacher_entropy in "
+        f"{ROWS} before it; lower optimizer.learning_rate, lengthen optimizer.warmup_epochs or set model.dtype=float32"
+    )
+
+
+def _keep_rows(path: Path, step: int) -> None:
+    """Drops rows of later steps and a last line cut short."""
+    if not path.exists():
+        return
+    lines = path.read_text().split("\n")[:-1]
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.replace(path)

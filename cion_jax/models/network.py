@@ -1,0 +1,41 @@
+"""Backbone and distillation head as one network over views of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cion_jax.models import registry
+from cion_jax.models.head import Head
+
+
+class Network(nnx.Module):
+    """Views -> logits over the prototypes. Student and teacher are two sets of parameters of one such network."""
+
+    def __init__(self, name: str, *, prototypes: int, hidden: int, bottleneck: int, dtype, rngs: nnx.Rngs):
+        self.backbone = registry.create(name, dtype=dtype, rngs=rngs)
+        self.head = Head(
+            self.backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs
+        )
+
+    def __call__(self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None):
+        """Logits of all views.
+
+        Args:
+          views: per size one array [B, V_i, H_i, W_i, 3]. Each size passes through the backbone on its own, so
+            BatchNorm takes its statistics per size, over the whole batch.
+          train: batch statistics and stochastic depth.
+          key: randomness of stochastic depth.
+
+        Returns:
+          [B, sum V_i, P] fp32.
+        """
+        features = []
+        for i, x_BVHWC in enumerate(views):
+            x = x_BVHWC.reshape(-1, *x_BVHWC.shape[2:])
+            f = self.backbone(x, train=train, key=None if key is None else jax.random.fold_in(key, i))
+            features.append(f.reshape(*x_BVHWC.shape[:2], -1))
+        return self.head(jnp.concatenate(features, 1))

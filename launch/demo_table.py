@@ -1,0 +1,38 @@
+"""Prints what the demo found: `python launch/demo_table.py runs/demo`."""
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def levels_table(levels: list[dict]) -> Table:
+    """Images, identities, noise and agreement with the truth, level by level."""
+    table = Table("level", "images", "identities", "noise n_S", "pairwise F1", "BCubed F1", title="denoising")
+    for level in levels:
+        scores = [f"{level[name]:.3f}" for name in ("noise", "pairwise_f1", "bcubed_f1")]
+        table.add_row(level["name"], f"{level['images']:,}", f"{level['identities']:,}", *scores)
+    return table
+
+
+def backbone_table(before: dict, after: dict) -> Table:
+    """Frozen features on people that pre-training never saw."""
+    table = Table("frozen features", "mAP", "Rank-1", title="backbone")
+    for name, result in (("untrained", before), ("pre-trained", after)):
+        table.add_row(name, f"{result['mAP']:.1%}", f"{result['rank1']:.1%}")
+    return table
+
+
+def main(folder: Path) -> None:
+    """Prints both tables and the path of the report."""
+    read = {p: json.loads((folder / p).read_text()) for p in ("dataset/metrics.json", "before.json", "after.json")}
+    console = Console()
+    console.print(levels_table(read["dataset/metrics.json"]["levels"]))
+    console.print(backbone_table(read["before.json"], read["after.json"]))
+    print(f"report with pictures: {(folder / 'dataset/report.html').resolve()}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,177 @@
+"""From image files to features."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cion_jax import checkpoint, embed, models
+from cion_jax.typed import ConfigError
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
+SMALL = "random:resnet18_ibn@32x16"
+
+
+class MeanColour(nnx.Module):
+    """Stands in for a backbone: three features that can be worked out by hand."""
+
+    features = 3
+    traces: list = []  # noqa: RUF012
+
+    def __init__(self):
+        self.scale = nnx.Param(jnp.ones(3))
+
+    def __call__(self, x_BHWC, *, train=False, key=None):
+        assert not train
+        self.traces.append(x_BHWC.shape)
+        return x_BHWC.mean((1, 2)) * self.scale[...]
+
+
+@pytest.fixture
+def mean_colour():
+    MeanColour.traces.clear()
+    return embed.Backbone("mean_colour", MeanColour(), (8, 4), batch_size=2)
+
+
+def plain(*colours, h=8, w=4):
+    return [np.full((h, w, 3), colour, np.uint8) for colour in colours]
+
+
+def write(path, colour=(10, 200, 90)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 9, (64, 32, 3))
+    cv2.imwrite(str(path), (np.array(colour[::-1]) + noise).astype(np.uint8))
+    return path
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:300])
+    return path
+
+
+def test_values_by_hand(mean_colour):
+    features = mean_colour(plain((0, 0, 0), (255, 128, 64)))
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features[0], -MEAN / STD, rtol=1e-5)
+    np.testing.assert_allclose(features[1], (np.array([255, 128, 64]) / 255 - MEAN) / STD, rtol=1e-5)
+
+
+def test_any_number_of_images_of_any_size_in_one_compiled_shape(mean_colour):
+    colours = [(i, 2 * i, 3 * i) for i in range(7)]
+    images = [plain(c, h=5 + i, w=9 - i)[0] for i, c in enumerate(colours)]
+    features = mean_colour(iter(images))
+    np.testing.assert_allclose(features, (np.array(colours) / 255 - MEAN) / STD, rtol=1e-5)
+    assert MeanColour.traces == [(2, 8, 4, 3)]
+    assert mean_colour([]).shape == (0, 3)
+
+
+def test_fit():
+    board = np.zeros((4, 4, 3), np.uint8)
+    board[::2, ::2] = 200
+    np.testing.assert_array_equal(embed.fit(board, (2, 2)), 50)  # the mean of every 2x2 block
+    assert embed.fit(board, (4, 4)) is board
+    step = np.repeat(np.array([0, 0, 0, 200, 200, 200], np.uint8), 3).reshape(1, 6, 3)
+    assert np.unique(embed.fit(step, (2, 24))).size > 4  # bicubic, not nearest
+    assert embed.fit(step, (2, 24)).shape == (2, 24, 3)
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match="uint8 image, got"):
+            embed.fit(wrong, (2, 2))
+
+
+def test_unreadable_files_are_reported_and_order_is_kept(mean_colour, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(embed, "_AHEAD", 2)
+    paths = [write(tmp_path / f"{i}.jpg", (10 * i, 200 - 10 * i, 90)) for i in range(9)]
+    truncate(paths[1])
+    paths[4].write_bytes(b"")
+    paths[8].unlink()
+    embedded = embed.embed_files(mean_colour, paths, "gallery")
+    np.testing.assert_array_equal(np.flatnonzero(~embedded.kept), [1, 4, 8])
+    assert [line.split(":")[0] for line in embedded.unreadable] == [str(paths[i]) for i in (1, 4, 8)]
+    assert (np.diff(embedded.features[:, 0]) > 0).all()
+    assert (np.diff(embedded.features[:, 1]) < 0).all()
+    assert capsys.readouterr().err.startswith("gallery: 9/9, ")
+
+
+def test_random_backbone_is_the_model_in_evaluation_mode():
+    g = np.random.default_rng(0)
+    images = g.integers(0, 256, (3, 32, 16, 3)).astype(np.uint8)
+    backbone = embed.load_backbone(SMALL, batch_size=2)
+    model = models.create("resnet18_ibn", rngs=nnx.Rngs(0))
+    expected = model(jnp.asarray((images / 255 - MEAN) / STD, jnp.float32), train=False)
+    assert (backbone.name, backbone.step, backbone.size) == ("resnet18_ibn", None, (32, 16))
+    np.testing.assert_allclose(backbone(images), expected, rtol=0, atol=1e-4 * np.std(expected))
+    np.testing.assert_array_equal(backbone(images[::-1])[::-1], backbone(images))
+
+
+def test_trained_backbone_is_the_checkpoints(monkeypatch):
+    model = models.create("resnet18_ibn", rngs=nnx.Rngs(5))
+    _, params, stats = models.split(model)
+    model_config = SimpleNamespace(name="resnet18_ibn")
+    config = SimpleNamespace(model=model_config, views=SimpleNamespace(global_size=(24, 12)))
+    monkeypatch.setattr(checkpoint, "load_teacher", lambda workdir: (config, 7, params, stats))
+    backbone = embed.load_backbone("some/workdir")
+    images = np.random.default_rng(1).integers(0, 256, (2, 24, 12, 3)).astype(np.uint8)
+    expected = model(jnp.asarray((images / 255 - MEAN) / STD, jnp.float32), train=False)
+    assert (backbone.step, backbone.size, backbone.features) == (7, (24, 12), 512)
+    np.testing.assert_allclose(backbone(images), expected, rtol=0, atol=1e-4 * np.std(expected))
+
+
+def test_digest_tells_weights_and_sizes_apart():
+    def backbone(seed, size):
+        return embed.Backbone("resnet18_ibn", models.create("resnet18_ibn", rngs=nnx.Rngs(seed)), size)
+
+    digests = [backbone(seed, size).digest() for seed, size in ((0, (8, 4)), (0, (8, 4)), (1, (8, 4)), (0, (8, 8)))]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("random:resnet18-ibn", "did you mean 'resnet18_ibn'"),
+        ("random:resnet18_ibn@64", "random:NAME@HEIGHTxWIDTH, got 'random:resnet18_ibn@64'"),
+        ("random:resnet18_ibn@0x64", "got 'random:resnet18_ibn@0x64'"),
+    ],
+)
+def test_specs_that_do_not_exist(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        embed.load_backbone(spec)
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in"):
+        embed.load_backbone(str(tmp_path))
+
+
+def run(*args):
+    command = [sys.executable, "-m", "cion_jax.embed", *args]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_command(tmp_path):
+    folder, output = tmp_path / "images", tmp_path / "new" / "features.npz"
+    write(folder / "b.jpg")
+    write(folder / "a" / "c.png")
+    truncate(write(folder / "a" / "d.jpg"))
+    done = run(f"--checkpoint={SMALL}", f"--input={folder}", f"--output={output}", "--normalise")
+    assert done.returncode == 0, done.stderr
+    with np.load(output) as arrays:
+        assert arrays["keys"].tolist() == ["a/c.png", "b.jpg"]
+        assert (arrays["features"].shape, arrays["features"].dtype) == ((2, 512), np.float32)
+        np.testing.assert_allclose(np.linalg.norm(arrays["features"], axis=1), 1, rtol=1e-5)
+        meta = json.loads(str(arrays["meta"]))
+    assert (meta["model"], meta["input_size"], len(meta["unreadable"])) == ("resnet18_ibn", [32, 16], 1)
+    assert "input: 1 of 3 images left out, unreadable" in done.stderr
+
+
+def test_command_without_images(tmp_path):
+    done = run(f"--checkpoint={SMALL}", f"--input={tmp_path}", f"--output={tmp_path}/features.npz")
+    assert done.returncode == 2
+    assert "no image in --input=" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,157 @@
+"""Whole runs: resume, sharding, curriculum, baselines, bad input, golden numbers."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cion_jax import optimizer, sharding
+from cion_jax import state as states
+from cion_jax.checkpoint import Checkpointer, CheckpointError
+from cion_jax.data.groups import Timeline, Units
+from cion_jax.data.records import Index
+from cion_jax.metrics import TrainingStopped, collapse_warning
+from cion_jax.train import train
+from cion_jax.typed import ConfigError
+from tests import toy
+
+# Loss, gradient norm and teacher entropy of the toy run's first three steps, from a run on the CPU. If the method was
+# changed on purpose, run `pytest tests/test_train.py -k golden` and copy the numbers that its message shows.
+GOLDEN = ((0.0, 0.0, 0.0),) * 3
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    toy.write_shards(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory):
+    """(config, workdir) of an uninterrupted run through all three epochs."""
+    config, workdir = toy.config(shards), tmp_path_factory.mktemp("whole")
+    train(config, workdir)
+    return config, workdir
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def final_state(config, workdir):
+    like = jax.eval_shape(lambda: states.init(config, optimizer.build()))
+    like = sharding.abstract(like, sharding.state_shardings(like, sharding.make_mesh(config.mesh)))
+    with Checkpointer(workdir, read_only=True) as checkpointer:
+        return jax.device_get(checkpointer.restore(checkpointer.latest(), like))
+
+
+def numbers(workdir):
+    timing = ("images_per_second", "data_wait")
+    return [{n: v for n, v in row.items() if n not in timing} for row in rows(workdir)]
+
+
+def assert_equal(a, b, **tolerance):
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, err_msg=optimizer.path_name(path), **({"rtol": 0} | tolerance))
+
+
+def test_it_learns_and_logs(whole):
+    config, workdir = whole
+    log = rows(workdir)
+    timeline = Timeline(Units.of(Index.load(config.data.path), "identity"), 3, 8, config.curriculum)
+    assert [row["step"] for row in log] == list(range(1, timeline.total_steps + 1))
+    assert log[-1]["loss"] < log[0]["loss"]
+    names = "loss teacher_entropy student_entropy gradient_norm parameter_norm update_norm learning_rate weight_decay"
+    assert {*names.split(), "momentum", "images_per_second", "data_wait", "step"} == set(log[0])
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_golden_three_steps(whole):
+    found = [tuple(row[n] for n in ("loss", "gradient_norm", "teacher_entropy")) for row in rows(whole[1])[:3]]
+    np.testing.assert_allclose(found, GOLDEN, rtol=1e-4, err_msg=f"GOLDEN = {found}")
+
+
+@pytest.mark.parametrize("stops", [(1,), (3, 4), (7,)])
+def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, stops):
+    """Interrupted in the first epoch, around the change from K = 2 to 4 (after step 3), and later."""
+    config, workdir = whole
+    for stop in stops:
+        train(toy.config(config.data.path, train__steps=stop), tmp_path)
+    train(config, tmp_path)
+    assert_equal(final_state(config, tmp_path), final_state(config, workdir), atol=0)
+    assert numbers(tmp_path) == numbers(workdir)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
+def test_eight_devices_equal_one(shards, tmp_path, mesh, monkeypatch):
+    one, many = tmp_path / "one", tmp_path / "many"
+    names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
+    train(toy.config(shards, train__steps=5, **names), many)
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "devices", lambda: devices[:1])
+    train(toy.config(shards, train__steps=5), one)
+    for a, b in zip(numbers(one), numbers(many), strict=True):
+        np.testing.assert_allclose([*b.values()], [*a.values()], rtol=1e-5)
+    monkeypatch.undo()
+    config = toy.config(shards)
+    assert_equal(final_state(config, one), final_state(config, many), atol=2e-5)
+
+
+def test_identity_groups_follow_the_curriculum(whole):
+    config, _ = whole
+    timeline = Timeline(Units.of(Index.load(config.data.path), "identity"), 3, 8, config.curriculum)
+    ks = [timeline.at(step).k for step in range(timeline.total_steps)]
+    first, rest = timeline.steps_per_epoch[0], sum(timeline.steps_per_epoch[1:])
+    assert ks == [2] * first + [4] * rest
+    assert timeline.steps_per_epoch[0] != timeline.steps_per_epoch[1]
+
+
+@pytest.mark.parametrize("identity", ["tracklet", "instance"])
+def test_the_baselines_are_settings_of_the_same_trainer(shards, tmp_path, identity):
+    train(toy.config(shards, identity=identity, train__steps=3), tmp_path)
+    losses = [row["loss"] for row in rows(tmp_path)]
+    assert len(losses) == 3
+    assert np.isfinite(losses).all()
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(shards, tmp_path):
+    broken = toy.config(shards, optimizer__learning_rate=1e38, train__checkpoint_every=1)
+    with pytest.raises(TrainingStopped, match=r"step \d+: loss .*lower optimizer.learning_rate"):
+        train(broken, tmp_path)
+    state = final_state(broken, tmp_path)
+    assert 0 < state.step < rows(tmp_path)[-1]["step"]
+
+
+def test_collapse_is_warned_of():
+    assert "one prototype" in collapse_warning(0.01, 65536)
+    assert "uniform" in collapse_warning(11.0899, 65536)
+    assert collapse_warning(5.0, 65536) is None
+
+
+def test_a_checkpoint_of_another_config_is_refused(whole):
+    config, workdir = whole
+    with pytest.raises(CheckpointError, match=r"model.name: toy -> resnet18; give the same"):
+        train(toy.config(config.data.path, model__name="resnet18"), workdir)
+
+
+def test_other_data_is_refused(whole, tmp_path):
+    config, workdir = whole
+    toy.write_shards(tmp_path, images_of=lambda person: 3)
+    with pytest.raises(CheckpointError, match="the data changed"):
+        train(toy.config(tmp_path), workdir)
+
+
+def test_a_checkpoint_of_another_network_is_not_loaded(whole):
+    config, workdir = whole
+    other = toy.config(config.data.path, model__prototypes=64)
+    with pytest.raises(CheckpointError, match=r"different \['head/last_layer/weight_g: found .*32.* expected .*64"):
+        final_state(other, workdir)
+
+
+def test_missing_data_says_what_to_give(tmp_path):
+    with pytest.raises(FileNotFoundError, match="data_prep --output"):
+        train(toy.config(tmp_path / "nowhere"), tmp_path / "w")
+    with pytest.raises(ConfigError, match=r"config.data.path is empty"):
+        toy.config("")

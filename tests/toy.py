@@ -1,0 +1,94 @@
+"""A run small enough for tests: coloured rectangles as people, a backbone of two convolutions, a few seconds a run."""
+
+import dataclasses
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+from flax import nnx
+
+from cion_jax import typed
+from cion_jax.config import Config
+from cion_jax.models import layers, registry
+from data_prep import shards
+from data_prep.types import Image
+
+PEOPLE = 13
+
+
+class Toy(nnx.Module):
+    """Two convolutions, BatchNorm, stochastic depth, average pooling."""
+
+    features = 16
+
+    def __init__(self, *, dtype=jnp.float32, remat=False, rngs):
+        del remat
+        self.conv1 = layers.Conv(3, 8, 3, stride=2, padding=1, dtype=dtype, rngs=rngs)
+        self.bn1 = layers.BatchNorm(8, dtype=dtype, rngs=rngs)
+        self.conv2 = layers.Conv(8, 16, 3, stride=2, padding=1, dtype=dtype, rngs=rngs)
+        self.conv3 = layers.Conv(16, 16, 3, padding=1, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BHWC, *, train=False, key=None):
+        x = self.conv2(nnx.relu(self.bn1(self.conv1(x_BHWC), train=train)))
+        x = x + layers.drop_path(self.conv3(nnx.relu(x)), 0.1, train=train, key=key)
+        return x.mean((1, 2))
+
+
+registry._models()["toy"] = Toy
+
+
+def write_shards(folder, images_of=lambda person: 2 + person % 5):
+    """Identity shards of PEOPLE people in two videos; person p has `images_of(p)` images."""
+    images, identities = [], []
+    for person in range(PEOPLE):
+        for i in range(images_of(person)):
+            video, track = f"v{i % 2}", f"{person}"
+            images.append(Image(f"{video}/{track}/{i}.jpg", video, track, i, path=""))
+            identities.append(person)
+
+    def jpeg(image):
+        rng = np.random.default_rng([int(image.tracklet), image.frame])
+        clothes = np.random.default_rng(int(image.tracklet)).integers(0, 256, (2, 3))
+        picture = np.full((32, 16, 3), 90 + 70 * int(image.video[1]), np.uint8)
+        picture[4:16, 4:12], picture[16:30, 5:11] = clothes
+        picture = picture + rng.normal(0, 8, picture.shape)
+        return cv2.imencode(".jpg", np.clip(picture, 0, 255).astype(np.uint8))[1].tobytes()
+
+    provenance = pa.table({"key": [i.key for i in images], "identity": identities})
+    return shards.write(folder, images, np.array(identities), jpeg, provenance)
+
+
+def config(path, **changes) -> Config:
+    """The toy run's config; `changes` are dotted names with `__` for the dots."""
+    settings = typed.thaw(Config())
+    settings.update_from_flattened_dict(
+        {
+            "model.name": "toy",
+            "model.prototypes": 32,
+            "model.hidden": 24,
+            "model.bottleneck": 12,
+            "model.dtype": "float32",
+            "data.path": str(path),
+            "data.batch_size": 8,
+            "data.curriculum": ((0, 2), (1, 4)),
+            "data.canvas": (32, 16),
+            "data.threads": 2,
+            "views.global_size": (32, 16),
+            "views.local_size": (16, 8),
+            "views.locals": 2,
+            "train.epochs": 3,
+            "train.log_every": 1,
+            "train.checkpoint_every": 100,
+            "optimizer.warmup_epochs": 1.0,
+            "optimizer.freeze_epochs": 0.5,
+            "optimizer.learning_rate": 2e-2,
+        }
+        | {name.replace("__", "."): value for name, value in changes.items()}
+    )
+    return typed.freeze(Config, settings)
+
+
+def flat(config: Config) -> dict:
+    """The config as plain data."""
+    return dataclasses.asdict(config)
