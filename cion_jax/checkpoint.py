@@ -169,6 +169,6 @@ def _compare(expected: Any, found: Any, what: str) -> None:
     missing, extra = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
     if differ or missing or extra:
         raise CheckpointError(
-            f"{what} does not fit this config's network; {len(missing)} missing {missing[:3]}, {len(extra)} unexpected "
-            f"{extra[:3]}, {len(differ)} different {differ[:3]}; use the config it was trained with or another --workdir"
+            f"{what} is not of this config's network; {len(missing)} missing {missing[:3]}, {len(extra)} unexpected "
+            f"{extra[:3]}, {len(differ)} different {differ[:3]}; give its own config, or another --workdir"
         )

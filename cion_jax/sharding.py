@@ -57,12 +57,10 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     Raises:
       ConfigError: no rule covers the path, or the rule's mesh axis does not divide the array's axis.
     """
-    for pattern, axes in RULES:
-        if re.search(rf"(^|/){pattern}$", path):
-            break
-    else:
+    last = next((axes for pattern, axes in RULES if re.search(rf"(^|/){pattern}$", path)), None)
+    if last is None:
         raise ConfigError(f"no sharding rule covers {path} {shape}; add one to cion_jax/sharding.py RULES")
-    axes = (None,) * (len(shape) - len(axes)) + tuple(axes)
+    axes = (None,) * (len(shape) - len(last)) + last
     for size, axis in zip(shape, axes, strict=True):
         if axis and size % mesh.shape[axis]:
             raise ConfigError(

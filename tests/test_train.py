@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_config_is_refused(whole):
 
 
 def test_other_data_is_refused(whole, tmp_path):
-    config, workdir = whole
+    _, workdir = whole
     toy.write_shards(tmp_path, images_of=lambda person: 3)
     with pytest.raises(CheckpointError, match="the data changed"):
         train(toy.config(tmp_path), workdir)
