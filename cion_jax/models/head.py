@@ -59,8 +59,8 @@ class Prototypes(nnx.Module):
 
     def __init__(self, bottleneck: int, prototypes: int, *, dtype, rngs: nnx.Rngs):
         uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        self.weight_v = nnx.Param(uniform(rngs.params(), (bottleneck, prototypes)))
-        self.weight_g = nnx.Param(jnp.ones((1, prototypes)))
+        self.weight_v = nnx.Param(uniform(rngs.params(), (bottleneck, prototypes), jnp.float32))
+        self.weight_g = nnx.Param(jnp.ones((1, prototypes), jnp.float32))
         self.dtype = dtype
 
     def __call__(self, x_BF: jax.Array) -> jax.Array:

@@ -90,10 +90,10 @@ class BatchNorm(nnx.Module):
         dtype,
         rngs: nnx.Rngs,
     ):
-        self.scale = nnx.Param(jnp.full((features,), scale))
-        self.bias = nnx.Param(jnp.zeros((features,)))
-        self.mean = nnx.BatchStat(jnp.zeros((features,)))
-        self.var = nnx.BatchStat(jnp.ones((features,)))
+        self.scale = nnx.Param(jnp.full(features, scale, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
         self.eps, self.momentum, self.dtype = eps, momentum, dtype
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -115,8 +115,8 @@ class InstanceNorm(nnx.Module):
     """Affine, over the spatial axes of every image and channel, in training and evaluation alike."""
 
     def __init__(self, features: int, eps: float = 1e-5, *, dtype, rngs: nnx.Rngs):
-        self.scale = nnx.Param(jnp.ones((features,)))
-        self.bias = nnx.Param(jnp.zeros((features,)))
+        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
         self.eps, self.dtype = eps, dtype
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:

@@ -86,8 +86,8 @@ class ViT(nnx.Module):
         kw = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
         self.patch_embed = PatchEmbed(features, **kw)
-        self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features)))
-        self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features)))
+        self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
+        self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features), jnp.float32))
         self.blocks = Layers(Block(features, heads, rate, **kw) for rate in drop_path_rates(drop_path, depth))
         self.norm = LayerNorm(features, EPS, **kw)
 

@@ -1,8 +1,8 @@
-"""PyTorch state dicts <-> our trees. A leaf's path is its PyTorch name, up to the last component and the axis order.
+"""PyTorch state dicts <-> our trees. A leaf's path is its PyTorch name up to the last part and the axis order.
 
 Conv [out, in, h, w] <-> kernel [h, w, in, out]; linear [out, in] <-> kernel [in, out]; a norm's weight <->
-scale; running_mean, running_var <-> mean, var. The head's weight_v and weight_g are transposed like kernels. All
-other leaves are stored alike. Two kinds of entries are no weights, but follow from the model:
+scale; running_mean, running_var <-> mean, var. The head's weight_v and weight_g are transposed like kernels.
+All other leaves are stored alike. Two kinds of entries are no weights, but follow from the model:
 `num_batches_tracked` (always 0 here) and Swin's `relative_position_index`.
 """
 
@@ -52,9 +52,7 @@ def from_torch(
 
     def load(tree: dict) -> dict:
         flat = {path: (torch_name(path), leaf) for path, leaf in flatten_dict(tree).items()}
-        return unflatten_dict(
-            {p: _inverse(named[n], p) if n in named else leaf for p, (n, leaf) in flat.items()}
-        )
+        return unflatten_dict({p: _inverse(named[n], p) if n in named else leaf for p, (n, leaf) in flat.items()})
 
     return load(params), load(stats)
 
@@ -107,8 +105,8 @@ def _check(named: dict[str, np.ndarray], leaves: dict[Path, Any], ignore: list[r
             wrong.append(f"wrong value: {name} is not the index of a window of this size")
     if wrong:
         raise ValueError(
-            f"these weights do not fit the model in {len(wrong)} places; give the right file, or excuse missing "
-            "and unexpected names by `ignore`:\n  " + "\n  ".join(sorted(wrong))
+            f"these weights do not fit the model in {len(wrong)} places; give the right file, or excuse "
+            "missing and unexpected names by `ignore`:\n  " + "\n  ".join(sorted(wrong))
         )
 
 
