@@ -83,8 +83,9 @@ def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_colou
 
 def test_expansion_and_reranking_are_used(street, mean_colour):
     benchmark = benchmarks.load("market1501", street)
-    # The mean over all nine images is nearly one colour: the ranking is another one.
-    assert evaluate.evaluate(mean_colour, benchmark, expansion=9)["mAP"] != 0.75
+    assert evaluate.evaluate(mean_colour, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
+    with pytest.raises(metrics.ScoreError, match=r"1 to 9 neighbours .* got 10"):
+        evaluate.evaluate(mean_colour, benchmark, expansion=10)
     with pytest.raises(metrics.ScoreError, match="re-ranking needs more than 20 images"):
         evaluate.evaluate(mean_colour, benchmark, reranked=True)
 

@@ -6,6 +6,7 @@ layout and file names can be read as one.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from cion_jax import typed
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _MARKET_NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
 _JUNK = -1  # crops of nobody, or bad ones of somebody
 _LISTED = 5  # names in a message
@@ -45,6 +46,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, kept: np.ndarray) -> Images:
+        """Those images for which the [N] bool is true."""
+        paths = tuple(path for path, keep in zip(self.paths, kept, strict=True) if keep)
+        return dataclasses.replace(self, paths=paths, identity=self.identity[kept], camera=self.camera[kept])
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,12 @@ def _market_images(folder: Path) -> Images:
             f"no folder {folder}; expected a Market-1501 folder that holds query and bounding_box_test, "
             "give it as --data=DIR"
         )
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     named = [(path, match) for path in files if (match := _MARKET_NAME.fullmatch(path.name))]
     unnamed = tuple(path for path in files if not _MARKET_NAME.fullmatch(path.name))
     used = [(path, int(match["id"]), int(match["cam"])) for path, match in named if int(match["id"]) != _JUNK]
     if not used:
-        reason = (
-            _unnamed("", unnamed)
-            if unnamed
-            else f"got {len(files)} images, {len(named)} of them junk (id -1)"
-        )
+        reason = _unnamed("", unnamed) if unnamed else f"got {len(files)} images, {len(named)} of them junk (id -1)"
         raise BenchmarkError(f"no image to use in {folder}: {reason}")
     paths, identity, camera = zip(*used, strict=True)
     return Images(paths, np.array(identity), np.array(camera), len(named) - len(used), unnamed)
@@ -115,6 +117,4 @@ def _market_images(folder: Path) -> Images:
 
 def _unnamed(part: str, paths: Sequence[Path]) -> str:
     names = ", ".join(path.name for path in paths[:_LISTED]) + (", ..." if len(paths) > _LISTED else "")
-    return f"{part}: {len(paths)} files left out, not named like 0002_c1s1_000451_03.jpg: {names}".lstrip(
-        ": "
-    )
+    return f"{part}: {len(paths)} files left out, not named like 0002_c1s1_000451_03.jpg: {names}".lstrip(": ")

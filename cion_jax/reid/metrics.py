@@ -18,6 +18,10 @@ METRICS = ("cosine", "euclidean")
 _CHUNK = 256  # rows of a distance matrix that are worked on at a time
 
 
+class ScoreError(ValueError):
+    """Features or labels that cannot be scored."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """Result of `evaluate`.
@@ -66,16 +70,14 @@ def distances(x_ND: np.ndarray, y_GD: np.ndarray, metric: str = "cosine") -> np.
       [N, G] distances.
 
     Raises:
-      ValueError: another metric, features of different widths, or features that are not finite.
+      ScoreError: another metric, features of different widths, or features that are not finite.
     """
     if metric not in METRICS:
-        raise ValueError(f"there is no metric {metric!r}; expected one of {', '.join(METRICS)}")
+        raise ScoreError(f"there is no metric {metric!r}; expected one of {', '.join(METRICS)}")
     if x_ND.ndim != 2 or y_GD.ndim != 2 or x_ND.shape[1] != y_GD.shape[1]:
-        raise ValueError(f"expected two [n, d] matrices of one d, got {x_ND.shape} and {y_GD.shape}")
+        raise ScoreError(f"expected two [n, d] matrices of one d, got {x_ND.shape} and {y_GD.shape}")
     if not (np.isfinite(x_ND).all() and np.isfinite(y_GD).all()):
-        raise ValueError(
-            "features must be finite, got NaN or infinity; look at the checkpoint that made them"
-        )
+        raise ScoreError("features must be finite, got NaN or infinity; look at the checkpoint that made them")
     if metric == "cosine":
         return 1 - normalise(x_ND) @ normalise(y_GD).T
     squared = (x_ND**2).sum(1)[:, None] + (y_GD**2).sum(1) - 2 * (x_ND @ y_GD.T)
@@ -111,11 +113,11 @@ def evaluate(
       chunk: queries worked on at a time; bounds the memory and does not change the result.
 
     Raises:
-      ValueError: shapes that do not fit each other, or no query with a match.
+      ScoreError: shapes that do not fit each other, or no query with a match.
     """
     shape = (len(query_ids), len(gallery_ids))
     if distance_QG.shape != shape or (len(query_cams), len(gallery_cams)) != shape:
-        raise ValueError(
+        raise ScoreError(
             f"expected distances and cameras for {shape[0]} queries and {shape[1]} gallery images, got "
             f"distances {distance_QG.shape}, {len(query_cams)} query and {len(gallery_cams)} gallery cameras"
         )
@@ -126,7 +128,7 @@ def evaluate(
         ap[rows], inp[rows], first[rows] = _score(distance_QG[rows], same, kept)
     valid = np.flatnonzero(first)
     if not len(valid):
-        raise ValueError("no query has a match of another camera in the gallery; expected at least one")
+        raise ScoreError("no query has a match of another camera in the gallery; expected at least one")
     cmc = (first[valid, None] <= np.arange(1, ranks + 1)).mean(0)
     return Scores(ap[valid], inp[valid], cmc, valid)
 
@@ -162,7 +164,7 @@ def expand(x_ND: np.ndarray, k: int, alpha: float = 3.0) -> np.ndarray:
       [N, D] features in the dtype of the input.
     """
     if not 1 <= k <= len(x_ND):
-        raise ValueError(f"query expansion needs 1 to {len(x_ND)} neighbours (all images), got {k}")
+        raise ScoreError(f"query expansion needs 1 to {len(x_ND)} neighbours (all images), got {k}")
     result = np.empty_like(x_ND)
     for rows in slices(len(x_ND), _CHUNK):
         distance = distances(x_ND[rows], x_ND)

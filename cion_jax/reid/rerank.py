@@ -43,11 +43,11 @@ def rerank(
       [Q, G] float32.
 
     Raises:
-      ValueError: fewer than k1 + 1 images, or features that `metrics.distances` refuses.
+      ScoreError: fewer than k1 + 1 images, or features that `metrics.distances` refuses.
     """
     x_ND = np.concatenate([query_QD, gallery_GD])
     if len(x_ND) <= max(k1, k2):
-        raise ValueError(f"re-ranking needs more than {max(k1, k2)} images (k1 = {k1}), got {len(x_ND)}")
+        raise metrics.ScoreError(f"re-ranking needs more than {max(k1, k2)} images (k1 = {k1}), got {len(x_ND)}")
     near = np.concatenate([metrics.nearest(row, k1 + 1) for _, row in _base(x_ND, x_ND, metric)])
     members = _expanded(near, k1)
     encoded = _graph(near[:, :k2]) @ _encode(members, x_ND, metric) / k2
@@ -81,13 +81,9 @@ def _reciprocal(near_NK: np.ndarray) -> sparse.csr_array:
 def _expanded(near_NK: np.ndarray, k1: int) -> sparse.csr_array:
     """Reciprocal neighbourhoods, joined by their members' smaller ones that overlap by 2/3 (equation 2)."""
     large, small = _reciprocal(near_NK), _reciprocal(near_NK[:, : round(k1 / 2) + 1])
-    shared = (
-        (large @ small.T).multiply(large).tocoo()
-    )  # [i, c]: how many of c's small one are in i's large one
+    shared = (large @ small.T).multiply(large).tocoo()  # [i, c]: how many of c's small one are in i's large one
     joins = shared.data > 2 / 3 * small.sum(1)[shared.col]
-    joining = sparse.csr_array(
-        (np.ones(joins.sum()), (shared.row[joins], shared.col[joins])), shape=large.shape
-    )
+    joining = sparse.csr_array((np.ones(joins.sum()), (shared.row[joins], shared.col[joins])), shape=large.shape)
     return (large + joining @ small).tocsr()
 
 
