@@ -88,9 +88,11 @@ class RunResult:
     jpeg_of: Callable[[Image], bytes]
 
 
-def image_at(images: pa.Table, row: int) -> Image:
-    """The reference behind row `row` of a provenance table."""
+def images_at(images: pa.Table, rows: Sequence[int] | np.ndarray) -> list[Image]:
+    """The references behind rows of a provenance table."""
     names = ("key", "video", "tracklet", "frame", "path", "box", "truth")
-    values = {name: images[name][row].as_py() for name in names}
-    values["box"] = tuple(values["box"]) if values["box"] is not None else None
-    return Image(**values)
+    columns = [images[name].take(np.asarray(rows, np.int64)).to_pylist() for name in names]
+    return [
+        Image(key, video, tracklet, frame, path, None if box is None else tuple(box), truth)
+        for key, video, tracklet, frame, path, box, truth in zip(*columns, strict=True)
+    ]

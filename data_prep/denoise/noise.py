@@ -30,10 +30,10 @@ class Noise:
         return (self.consistency + self.discrimination) / max(self.identities, 1)
 
 
-def measure(parts: cosine.Parts, count: int, sigma_cst: float, sigma_drm: float) -> Noise:
-    """Noise of the identities 0 .. count-1 of a data set; see `cosine.Parts`."""
-    means = cosine.centroids(parts, count)
-    return Noise(count, int(consistency(parts, means, sigma_cst).sum()), discrimination(means, sigma_drm))
+def measure(parts: cosine.Parts, means: np.ndarray, sigma_cst: float, sigma_drm: float) -> Noise:
+    """Noise of identities with centroids `means` [M, d]; see `cosine.Parts` for the data set."""
+    noisy = int(consistency(parts, means, sigma_cst).sum())
+    return Noise(len(means), noisy, discrimination(means, sigma_drm))
 
 
 def consistency(parts: cosine.Parts, means: np.ndarray, sigma_cst: float) -> np.ndarray:

@@ -4,8 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.denoise import cosine
-from data_prep.denoise.noise import measure
+from data_prep.denoise import noise as noises
 from tests.data_prep import naive
+
+
+def measure(parts, count, sigma_cst, sigma_drm):
+    return noises.measure(parts, cosine.centroids(parts, count), sigma_cst, sigma_drm)
 
 
 @settings(deadline=None)

@@ -1,0 +1,56 @@
+"""Tracklets to identity shards.
+
+    python -m data_prep --source=S --input=DIR --embedder=E --output=OUT [--config.NAME=VALUE ...]
+
+The same command again continues a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from cion_jax import cli
+from cion_jax.data import records
+from data_prep import embedders, engine, pipeline, sources, work
+from data_prep.config import Config
+from data_prep.types import SourceError
+
+_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"
+_settings = cli.define_config(Config, str(_CONFIG))
+_SOURCE = flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.FORMATS)}.", required=True)
+_INPUT = flags.DEFINE_string("input", None, "The input folder (for annotations the JSON file).", required=True)
+_EMBEDDER = flags.DEFINE_string(
+    "embedder", None, f"Extractor: {', '.join(embedders.KINDS)}. Sources with known identities need none."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "New folder that becomes the data set.", required=True)
+
+
+def main(_: Sequence[str]) -> None:
+    """Runs what the flags ask for."""
+    output = Path(_OUTPUT.value)
+    job = pipeline.Job(_SOURCE.value, _INPUT.value, _EMBEDDER.value, output, _settings())
+    metrics = pipeline.run(job)
+    Console(width=110).print(_table(metrics["levels"]))
+    selection, rejected = metrics["selection"], sum(metrics["rejected"].values())
+    print(f"written: {selection['images']:,} images of {selection['identities']:,} identities; {rejected:,} set aside")
+    for name in (records.REPORT_FILE, records.CARD_FILE, records.METRICS_FILE, records.PROVENANCE_FILE):
+        print(f"  {output / name}")
+
+
+def _table(levels: Sequence[Mapping[str, Any]]) -> Table:
+    scores = {"noise": "noise n_S", "pairwise_f1": "pairwise F1", "bcubed_f1": "BCubed F1"}
+    table = Table("level", "images", "identities", *scores.values())
+    for level in levels:
+        numbers = [f"{level[name]:.4g}" if name in level else "-" for name in scores]
+        table.add_row(level["name"], f"{level['images']:,}", f"{level['identities']:,}", *numbers)
+    return table
+
+
+if __name__ == "__main__":
+    cli.run(main, (SourceError, embedders.EmbedderError, work.OutputError, engine.RunError, OSError))

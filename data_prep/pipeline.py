@@ -1,0 +1,200 @@
+"""The whole run: per-video stages as Beam transforms, then level 3, selection, shards, report.
+
+What crosses a stage's border are video keys; references and features lie in files, pixels nowhere but in the encoded
+crops. Every stage skips the videos that are done, so a run that was stopped continues where it was.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from cion_jax.data import records
+from data_prep import embedders, engine, report, shards, sources, stages
+from data_prep.config import Config
+from data_prep.gather import Collection, Gathered, gather, gather_identified
+from data_prep.result import RunResult, images_at
+from data_prep.types import Image, Reject, Source
+from data_prep.work import Work, finished
+
+REJECTED_FILE = "rejected.jsonl"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for on the command line.
+
+    Attributes:
+      source: name of the input format.
+      input: its folder or file.
+      embedder: as `embedders.open` takes it; None only where the source knows the identities.
+      output: the folder that becomes the data set.
+      config: everything else.
+    """
+
+    source: str
+    input: str
+    embedder: str | None
+    output: Path
+    config: Config
+
+    def open_source(self) -> Source:
+        """Opens the input; raises SourceError."""
+        options = {} if self.config.tracks is None else {"tracks": self.config.tracks}
+        return sources.open(self.source, self.input, **options)
+
+    def open_embedder(self):
+        """Opens the embedder; raises EmbedderError."""
+        return None if self.embedder is None else embedders.open(self.embedder)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Runs or continues a job.
+
+    Returns:
+      The content of ``metrics.json``.
+
+    Raises:
+      SourceError, EmbedderError, OutputError: nothing could be started.
+      RunError: a video failed, or nothing is left to write. What is done is kept.
+    """
+    source, embedder = job.open_source(), job.open_embedder()
+    if embedder is None and not source.identified:
+        kinds = ", ".join(embedders.KINDS)
+        raise engine.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+    work, digest = Work(job.output), embedder.digest if embedder else ""
+    if work.claim(_settings(job, digest)):
+        return json.loads((job.output / records.METRICS_FILE).read_text())
+    videos = source.videos()
+    engine.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job))
+    usable, rejects = _same_width(work, videos)
+    if not source.identified:
+        engine.each_video("levels 1 and 2", work, usable, "levels", functools.partial(_denoising, job))
+    rejected = _rejected(work, videos, [*source.rejected, *rejects])
+    collection = Collection.load(work, usable)
+    if not len(collection.table):
+        raise engine.RunError(
+            f"no usable image in {job.input} (set aside: {rejected}); see {job.output / REJECTED_FILE}"
+        )
+    gathered = (gather_identified if source.identified else gather)(collection, job.config)
+    return _write(job, digest, gathered, rejected, Crops(source, work))
+
+
+class Crops:
+    """JPEG bytes of images: the source's own files, else what the first stage encoded."""
+
+    def __init__(self, source: Source, work: Work):
+        self._source, self._work = source, work
+        self._video = functools.lru_cache(maxsize=256)(self._open)
+
+    def __call__(self, image: Image) -> bytes:
+        """JPEG bytes of one image of the run."""
+        own = self._source.jpeg(image)
+        if own is not None:
+            return own
+        reader, numbers = self._video(image.video)
+        return reader.read([numbers[image.key]])[0]
+
+    def _open(self, video: str) -> tuple[ArrayRecordReader, dict[str, int]]:
+        table = stages.read_table(self._work.file(video, "arrow"))
+        numbers = dict(zip(table["key"].to_pylist(), table["crop"].to_pylist(), strict=True))
+        return ArrayRecordReader(str(self._work.file(video, "crops"))), numbers
+
+
+def _settings(job: Job, digest: str) -> dict[str, Any]:
+    settings = asdict(job)
+    return {**settings, "output": str(job.output), "embedder_digest": digest}
+
+
+def _embedding(job: Job) -> Callable[[str], None]:
+    source, embedder, work = job.open_source(), job.open_embedder(), Work(job.output)
+    return lambda video: stages.embed(source, embedder, work, video, job.config)
+
+
+def _denoising(job: Job) -> Callable[[str], None]:
+    work = Work(job.output)
+    return lambda video: stages.denoise(work, video, job.config)
+
+
+def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reject]]:
+    """Videos with features of the most common width; the images of the others are rejected."""
+    widths = {}
+    for video in videos:
+        rows, width = np.load(work.file(video, "npy"), mmap_mode="r").shape
+        if rows:
+            widths[video] = width
+    usual = collections.Counter(widths.values()).most_common(1)
+    usable, rejects = [], []
+    for video, width in widths.items():
+        if width == usual[0][0]:
+            usable.append(video)
+            continue
+        keys = stages.read_table(work.file(video, "arrow"))["key"].to_pylist()
+        detail = f"{width} features, expected {usual[0][0]} as in most videos"
+        rejects += [Reject("wrong width of features", key, detail) for key in keys]
+    return usable, rejects
+
+
+def _rejected(work: Work, videos: Sequence[str], others: Sequence[Reject]) -> dict[str, int]:
+    """Lists everything that was set aside in one file; returns how often by reason."""
+    counts: collections.Counter[str] = collections.Counter()
+    with finished(work.output / REJECTED_FILE) as part, part.open("w") as file:
+        lines = [json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in others]
+        for line in lines:
+            counts[json.loads(line)["reason"]] += 1
+            file.write(line)
+        for video in videos:
+            for line in work.file(video, "rejected").read_text().splitlines(keepends=True):
+                counts[json.loads(line)["reason"]] += 1
+                file.write(line)
+    return dict(sorted(counts.items()))
+
+
+def _write(job: Job, digest: str, gathered: Gathered, rejected: dict[str, int], crops: Crops) -> dict[str, Any]:
+    """Shards, report, card and, last of all, metrics: where they are, the run has finished."""
+    selected = np.flatnonzero(gathered.provenance["selected"].to_numpy())
+    images = images_at(gathered.provenance, selected)
+    if not images:
+        raise engine.RunError(
+            f"no image is left to write: {gathered.selection['not_selected']}; see config.min_identity_images"
+        )
+    limits = job.config.limits
+    result = RunResult(
+        images=gathered.provenance,
+        levels=gathered.levels,
+        **asdict(limits),
+        image_distances=gathered.image_distances,
+        centroid_distances=gathered.centroid_distances,
+        selection=gathered.selection,
+        rejected=rejected,
+        embedder=job.embedder or "",
+        embedder_digest=digest,
+        source=job.source,
+        input=job.input,
+        settings=asdict(job.config),
+        jpeg_of=crops,
+    )
+    if not (job.output / shards.INFO_FILE).exists():
+        identities = gathered.provenance["identity"].take(selected).to_numpy()
+        shards.write(job.output, images, identities, crops, gathered.provenance)
+    report.write(job.output, result)
+    metrics = {
+        "levels": result.levels,
+        "thresholds": asdict(limits),
+        "selection": result.selection,
+        "rejected": result.rejected,
+        "source": {"name": result.source, "input": result.input},
+        "embedder": {"name": result.embedder, "sha256": result.embedder_digest},
+        "settings": result.settings,
+    }
+    with finished(job.output / records.METRICS_FILE) as part:
+        part.write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    return metrics

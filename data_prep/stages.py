@@ -1,0 +1,160 @@
+"""What happens to one video: crops to features, features to levels 1 and 2. Each stage leaves files behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from data_prep.config import Config
+from data_prep.denoise import per_video
+from data_prep.embedders import EmbedderError
+from data_prep.pixels import encode_jpeg
+from data_prep.result import PROVENANCE
+from data_prep.types import Embedder, Image, Reject, Source
+from data_prep.work import Work, finished
+
+# Columns of a video's references: those of the provenance that the source fills, and the number of the
+# encoded crop in the video's crops file (-1: the source has the image as a JPEG file).
+_FROM_SOURCE = ("key", "video", "tracklet", "frame", "path", "box", "truth")
+REFERENCES = pa.schema([PROVENANCE.field(name) for name in _FROM_SOURCE] + [pa.field("crop", pa.int64())])
+
+
+def embed(source: Source, embedder: Embedder | None, work: Work, video: str, config: Config) -> None:
+    """Reads one video and writes references, features, crops and rejects; references last.
+
+    Args:
+      source: where the video lies.
+      embedder: crops -> features; None where nobody asks for features.
+      work: where the files go.
+      video: key of the video.
+      config: how long a tracklet may be.
+
+    Raises:
+      EmbedderError: the embedder gave something that is not one row of features per crop.
+    """
+    images, rejects = source.read(video)
+    images = _thinned(_unique(images, rejects), config.max_tracklet_images, rejects)
+    taken: dict[Image, int] = {}
+    with _crop_writer(work.file(video, "crops")) as store:
+        stream = _crops(source, images, store, taken, rejects)
+        features = _features(embedder, stream)
+    if len(features) != len(taken):
+        raise EmbedderError(
+            f"{len(taken)} crops of video {video!r} gave features of shape {features.shape}, expected one row each"
+        )
+    keep = _usable(features, list(taken), rejects)
+    row = {image: i for i, image in enumerate(taken)}
+    kept = [image for image in images if image in row and keep[row[image]]]
+    with finished(work.file(video, "rejected")) as part:
+        part.write_text("".join(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in rejects))
+    with finished(work.file(video, "npy")) as part, part.open("wb") as file:
+        np.save(file, features[[row[image] for image in kept]])
+    write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
+
+
+def denoise(work: Work, video: str, config: Config) -> None:
+    """Runs levels 1 and 2 on the features of one video and writes what they did."""
+    features = np.load(work.file(video, "npy"), mmap_mode="r")
+    _, tracklet = tracklets(read_table(work.file(video, "arrow")))
+    limits = config.limits
+    levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm)
+    with finished(work.file(video, "levels")) as part, part.open("wb") as file:
+        np.savez(file, **asdict(levels))
+
+
+def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:
+    """A table of the schema `REFERENCES`."""
+    columns = {name: [getattr(image, name) for image in images] for name in _FROM_SOURCE}
+    return pa.table({**columns, "crop": crops}, schema=REFERENCES)
+
+
+def tracklets(table: pa.Table) -> tuple[list[str], np.ndarray]:
+    """Names of the tracklets of one video in their order, and the number of each image's, [m] int64."""
+    column = table["tracklet"].combine_chunks()
+    return column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.int64)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes an Arrow file, complete or not at all."""
+    with finished(path) as part, pa.OSFile(str(part), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Reads an Arrow file."""
+    with pa.OSFile(str(path), "rb") as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+    first: dict[str, Image] = {}
+    for image in images:
+        if image.key in first:
+            rejects.append(Reject("duplicate key", image.key, f"{image.path} after {first[image.key].path}"))
+        else:
+            first[image.key] = image
+    return list(first.values())
+
+
+def _thinned(images: Sequence[Image], most: int, rejects: list[Reject]) -> list[Image]:
+    """Keeps at most `most` images of each tracklet, first and last included, at even steps."""
+    groups: dict[str, list[Image]] = {}
+    for image in images:
+        groups.setdefault(image.tracklet, []).append(image)
+    kept = []
+    for group in groups.values():
+        steps = np.linspace(0, len(group) - 1, min(most, len(group))).round().astype(int).tolist()
+        chosen = {group[i] for i in steps}
+        kept += [image for image in group if image in chosen]
+        detail = f"one of {len(group)} images of its tracklet, of which {most} are kept"
+        rejects += [Reject("thinned tracklet", i.key, detail) for i in group if i not in chosen]
+    return kept
+
+
+@contextlib.contextmanager
+def _crop_writer(path: Path) -> Iterator[ArrayRecordWriter]:
+    with finished(path) as part, contextlib.closing(ArrayRecordWriter(str(part), "group_size:1")) as writer:
+        yield writer
+
+
+def _crops(
+    source: Source,
+    images: Sequence[Image],
+    store: ArrayRecordWriter,
+    taken: dict[Image, int],
+    rejects: list[Reject],
+) -> Iterator[np.ndarray]:
+    """Yields crops as they are decoded; `taken` learns each one's number in the crops file, -1 where not stored."""
+    stored = 0
+    for image, crop in source.crops(images):
+        if isinstance(crop, Reject):
+            rejects.append(crop)
+            continue
+        if source.jpeg(image) is None:
+            store.write(encode_jpeg(crop))
+            taken[image], stored = stored, stored + 1
+        else:
+            taken[image] = -1
+        yield crop
+
+
+def _features(embedder: Embedder | None, crops: Iterator[np.ndarray]) -> np.ndarray:
+    if embedder is None:
+        return np.zeros((sum(1 for _ in crops), 0), np.float32)
+    return np.asarray(embedder(crops), np.float32)
+
+
+def _usable(features: np.ndarray, images: Sequence[Image], rejects: list[Reject]) -> np.ndarray:
+    """[n] bool; the rest is rejected."""
+    finite = np.isfinite(features).all(axis=1)
+    zero = finite & ~features.any(axis=1) & (features.shape[1] > 0)
+    for reason, bad in (("features not finite", ~finite), ("features all zero", zero)):
+        rejects += [Reject(reason, images[i].key, f"from {images[i].path}") for i in np.flatnonzero(bad).tolist()]
+    return finite & ~zero

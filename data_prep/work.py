@@ -1,0 +1,98 @@
+"""The work folder: one set of files per video, each complete or absent, so that a run can stop at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cion_jax.data import records
+
+_LONGEST = 150  # characters of a file name before it is cut; file systems allow 255 bytes
+
+
+class OutputError(ValueError):
+    """The output folder holds something else."""
+
+
+class Work:
+    """Names of the files below ``OUT/work``.
+
+    Per video: ``.arrow`` (references), ``.npy`` (features), ``.crops`` (encoded crops, where the source has no
+    files of its own), ``.rejected`` (JSON lines), ``.levels`` (npz), ``.failed`` (why a stage gave up).
+    """
+
+    def __init__(self, output: Path):
+        self.output = output
+        self.folder = output / "work"
+
+    def file(self, video: str, kind: str) -> Path:
+        """Where the `kind` file of a video lies; any video key gives a name of its own that is safe."""
+        name = urllib.parse.quote(video, safe=" ")
+        if len(name) > _LONGEST:
+            name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode()).hexdigest()[:16]}"
+        return self.folder / f"{name}.{kind}"
+
+    def claim(self, settings: Mapping[str, Any]) -> bool:
+        """Takes the output folder for a run with these settings (JSON types).
+
+        Returns:
+          True where a run with the same settings has finished there; an unfinished one is continued.
+
+        Raises:
+          OutputError: the folder holds something else, or a run with other settings.
+        """
+        record = self.folder / "run.json"
+        if record.is_file():
+            _compare(self.output, json.loads(record.read_text()), settings)
+            return (self.output / records.METRICS_FILE).is_file()
+        if self.output.exists() and (not self.output.is_dir() or any(_others(self.output))):
+            raise OutputError(
+                f"{self.output} is not empty and holds no unfinished run of data_prep; "
+                "give a new folder as --output, or empty this one"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with finished(record) as part:
+            part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        return False
+
+
+@contextlib.contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path` that becomes `path` when the block ends without an error."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _others(output: Path) -> Iterator[Path]:
+    """What lies in the folder besides a work folder that was just being made."""
+    for path in output.iterdir():
+        if path.name != "work" or not path.is_dir() or any(p.name != ".run.json.part" for p in path.iterdir()):
+            yield path
+
+
+def _compare(output: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
+    if names:
+        changes = ", ".join(f"{name}: {before.get(name)!r} there, {after.get(name)!r} now" for name in names)
+        raise OutputError(
+            f"{output} holds a run with other settings ({changes}); give another --output, or the same settings "
+            "to continue"
+        )
+
+
+def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
