@@ -1,0 +1,151 @@
+"""Embedders: by hand on two-colour pictures, for real on Market-1501 crops."""
+
+import csv
+import hashlib
+
+import numpy as np
+import onnxruntime
+import PIL.Image
+import pytest
+
+from data_prep import embedders, pixels
+from data_prep.embedders import colour, common
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+NOISE = np.random.default_rng(0).integers(0, 256, (3, 128, 64, 3)).astype(np.uint8)
+
+
+def _person(shirt, trousers, size=(128, 64)):
+    crop = np.empty((*size, 3), np.uint8)
+    crop[: size[0] // 2], crop[size[0] // 2 :] = shirt, trousers
+    return crop
+
+
+def test_histograms_of_two_colours_by_hand():
+    crop = np.empty((1, colour.HEIGHT, colour.WIDTH, 3), np.float32)
+    crop[:, :16] = (1, 0, 0)  # hue 0, saturation 1, value 1: bin (0, 2, 3)
+    crop[:, 16:] = (0, 0.25, 0.5)  # hue 210: between 4 (1/3) and 5 (2/3); value 1.5: halves of 1 and 2
+    shares = colour.histograms(crop).reshape(8, 8, 3, 4)
+    expected = np.zeros((8, 8, 3, 4))
+    expected[:4, 0, 2, 3] = 1
+    expected[4:, 4, 2, 1:3] = 1 / 3 / 2
+    expected[4:, 5, 2, 1:3] = 2 / 3 / 2
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+
+
+def test_colour_knows_what_is_worn_where():
+    crops = [_person(RED, BLUE), _person(RED, BLUE, (40, 21)), _person(BLUE, RED), _person(RED, GREEN)]
+    features = embedders.open("colour")(crops)
+    similarity = features @ features[0]
+    assert features.shape == (4, colour.FEATURES)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(similarity[:2], 1, atol=1e-5)  # the size of the crop does not matter
+    assert similarity[2] < 0.05  # the same colours, exchanged
+    assert 0.4 < similarity[3] < 0.6  # the same shirt
+
+
+def test_colour_cancels_the_tint_of_a_camera():
+    person = np.repeat(np.repeat(NOISE[:1, :8, :4] // 2 + 40, 16, 1), 16, 2)[0]
+    other = np.repeat(np.repeat(NOISE[1:2, :8, :4] // 2 + 40, 16, 1), 16, 2)[0]
+    tinted = (person * [1.0, 0.85, 0.7]).astype(np.uint8)
+    a, b, c = embedders.open("colour")([person, tinted, other])
+    assert a @ b > 0.8 > a @ c + 0.3
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("color", "did you mean 'colour'"),
+        ("onnx", "did you mean 'onnx:FILE'"),
+        ("onnx:/no/such.onnx", "no extractor at /no/such.onnx"),
+        ("flax:random:resnet18_ibm", "did you mean 'resnet18_ibn'"),
+    ],
+)
+def test_unknown_or_missing(spec, message):
+    with pytest.raises(embedders.EmbedderError, match=message):
+        embedders.open(spec)
+
+
+def test_a_file_that_is_no_model(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"not a model")
+    with pytest.raises(embedders.EmbedderError, match="not a usable ONNX model"):
+        embedders.open(f"onnx:{tmp_path / 'x.onnx'}")
+
+
+@pytest.mark.parametrize("crop", [np.zeros((0, 5, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_bad_crops_are_named(crop):
+    with pytest.raises(embedders.EmbedderError, match=r"crop 1 is .* expected uint8 \[h, w, 3\]"):
+        embedders.open("colour")([NOISE[0], crop])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_broken_features_are_errors(value):
+    def forward(crops):
+        return np.stack([np.full(2, value if crop.shape[0] == 4 else 1) for crop in crops])
+
+    crops = [NOISE[0], NOISE[1], NOISE[0, :4]]
+    with pytest.raises(embedders.EmbedderError, match="crop 2 got features of length"):
+        common.embed(crops, batch_size=2, width=2, forward=forward)
+
+
+def test_no_crops_give_no_rows():
+    assert embedders.open("colour")([]).shape == (0, colour.FEATURES)
+
+
+@pytest.fixture(scope="module")
+def osnet(data):
+    path = data / "weights" / "osnet_x0_25_msmt17.onnx"
+    return embedders.open(f"onnx:{path}"), path
+
+
+def _market(data, people):
+    """Crops and identities: the first image of each of two cameras for the first few people."""
+    seen = {}
+    with open(data / "market1501" / "index.csv") as file:
+        for row in csv.DictReader(file):
+            if row["split"] == "bounding_box_train":
+                seen.setdefault(int(row["id"]), {}).setdefault(row["cam"], row["file"])
+    folder = data / "market1501" / "bounding_box_train"
+    files = [(i, f) for i in sorted(seen)[:people] for f in list(seen[i].values())[:2]]
+    return [pixels.decode((folder / f).read_bytes()) for _, f in files], np.array([i for i, _ in files])
+
+
+def test_osnet_tells_people_apart_across_cameras(data, osnet):
+    embedder, path = osnet
+    crops, identity = _market(data, people=20)
+    features = embedder(crops)
+    assert features.shape == (40, 512)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
+    similarity, same = features @ features.T, identity[:, None] == identity
+    pairs, others = similarity[same & ~np.eye(40, dtype=bool)], similarity[~same]
+    assert np.mean(pairs[:, None] > others) > 0.9
+    assert embedder.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_onnx_input_is_what_torchreid_feeds(data, osnet):
+    embedder, path = osnet
+    crops, _ = _market(data, people=4)
+    pictures = [PIL.Image.fromarray(crop).resize((128, 256), PIL.Image.Resampling.BILINEAR) for crop in crops]
+    x_NHWC = (np.stack(pictures) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"images": x_NHWC.transpose(0, 3, 1, 2).astype(np.float32)})[0]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert (embedder(crops) * expected).sum(1).min() > 0.999  # two roundings to 8 bits apart
+
+
+def test_onnx_batches_do_not_matter(osnet, monkeypatch):
+    embedder, _ = osnet
+    whole = embedder(NOISE)
+    monkeypatch.setattr("data_prep.embedders.onnx.BATCH", 2)
+    np.testing.assert_allclose(embedder(NOISE), whole, atol=1e-5)
+    embedder_of_two = type(embedder)(embedder.name.removeprefix("onnx:"))
+    embedder_of_two._fixed = 2  # as if exported for batches of two: the last one is filled up
+    np.testing.assert_allclose(embedder_of_two(NOISE), whole, atol=1e-5)
+
+
+def test_a_backbone_of_ours():
+    embedder, again = (embedders.open("flax:random:resnet18@32x16") for _ in range(2))
+    features = embedder(NOISE)
+    assert features.shape == (3, 512)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
+    assert embedder.digest == again.digest != embedders.open("flax:random:resnet18@64x32").digest
