@@ -21,11 +21,9 @@ from cion_jax.data import records
 from data_prep import embedders, engine, report, shards, sources, stages
 from data_prep.config import Config
 from data_prep.gather import Collection, Gathered, gather, gather_identified
-from data_prep.result import RunResult, images_at
+from data_prep.result import REJECTED_FILE, RunResult, images_at
 from data_prep.types import Image, Reject, Source
 from data_prep.work import Work, finished
-
-REJECTED_FILE = "rejected.jsonl"
 
 
 @dataclass(frozen=True)

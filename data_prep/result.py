@@ -16,6 +16,8 @@ LEVELS = ("input", "single_tracklet", "single_video", "cross_video")
 KEPT, MOVED, DISCARDED = "kept", "moved", "discarded"
 ACTIONS = (KEPT, MOVED, DISCARDED)
 
+REJECTED_FILE = "rejected.jsonl"  # all inputs that were set aside (`types.Reject`), beside the shards
+
 # One row per embedded image of the source: videos in sorted order, within a video as the source reads them.
 # A source that knows identities goes through no level: its level columns are null.
 PROVENANCE = pa.schema(
@@ -25,7 +27,7 @@ PROVENANCE = pa.schema(
         pa.field("tracklet", pa.dictionary(pa.int32(), pa.string())),  # as the tracker named it
         pa.field("frame", pa.int64()),
         pa.field("path", pa.string()),
-        pa.field("box", pa.list_(pa.float64(), 4)),  # left, top, width, height; null: the whole picture
+        pa.field("box", pa.list_(pa.float64())),  # left, top, width, height; null: the whole picture
         pa.field("truth", pa.int64()),  # null: unknown; -1: a crop of nobody
         # Level 1: the round in which the image left its tracklet (0: it stayed) and its distance to the mean
         # of the others then (stayed: at the end; null: it is the only one).

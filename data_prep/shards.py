@@ -22,6 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from cion_jax.data import records
 from data_prep.types import Image
+from data_prep.work import finished
 
 RECORDS_PER_SHARD = 10_000
 FORMAT_VERSION = "1.0.0"
@@ -65,10 +66,10 @@ def write(
     chunks = _chunks(rows, records_per_shard)
     sizes = [_write_shard(path, chunk, jpeg_of) for path, chunk in _shards(folder, chunks)]
     index.save(folder)
-    with _finished(folder / records.PROVENANCE_FILE) as part:
+    with finished(folder / records.PROVENANCE_FILE) as part:
         pa.parquet.write_table(provenance, part)
     features().save_config(folder)
-    with _finished(folder / INFO_FILE) as part:
+    with finished(folder / INFO_FILE) as part:
         part.write_text(_dataset_info([len(chunk) for chunk in chunks], sum(sizes)))
     return index
 
@@ -159,23 +160,12 @@ def _shards(folder: Path, chunks: Sequence[Sequence[Row]]) -> Iterator[tuple[Pat
 def _write_shard(path: Path, rows: Sequence[Row], jpeg_of: Callable[[Image], bytes]) -> int:
     """Writes one file and returns the bytes of its records."""
     size = 0
-    with _finished(path) as part, contextlib.closing(ArrayRecordWriter(str(part), _RECORD_OPTIONS)) as writer:
+    with finished(path) as part, contextlib.closing(ArrayRecordWriter(str(part), _RECORD_OPTIONS)) as writer:
         for image, identity in rows:
             record = encode_example(image, identity, jpeg_of(image))
             writer.write(record)
             size += len(record)
     return size
-
-
-@contextlib.contextmanager
-def _finished(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside `path` that becomes `path` when the block ends without an error."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _dataset_info(shard_lengths: Sequence[int], num_bytes: int) -> str:

@@ -1,0 +1,97 @@
+"""The charts of the report, as inline SVG whose ink follows the page's colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+BLUE, AMBER, GREEN, RED = "#3b7dd8", "#e8a33d", "#2f9e75", "#d9534f"
+# Stands for "the colour of the text" until the SVG is written: Matplotlib has no such colour.
+_INK = "#010203"
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+}
+
+
+def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Noise per level, stacked by kind, and beside it the scores against the truth where there are any."""
+    scored = "pairwise_f1" in rows[0]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9 if scored else 4.5, 2.7), layout="constrained")
+        axes = figure.subplots(1, 2 if scored else 1, squeeze=False)[0]
+        _noise(axes[0], rows, names)
+        if scored:
+            _scores(axes[1], rows, names)
+        return _svg(figure)
+
+
+def distances(image: np.ndarray, centroid: np.ndarray, sigma_cst: float, sigma_drm: float) -> str:
+    """Histograms of both kinds of distance, with the limit that was applied to each."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 2.7), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _histogram(left, image, sigma_cst, "Image to the centroid of its tracklet", "σ_cst", BLUE)
+        _histogram(right, centroid, sigma_drm, "Between centroids of tracklets", "σ_drm", AMBER)
+        return _svg(figure)
+
+
+def _noise(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    consistency = np.array([row["consistency_noise"] for row in rows])
+    discrimination = np.array([row["discrimination_noise"] for row in rows])
+    axes.bar(names, consistency, 0.6, color=BLUE, label="consistency")
+    axes.bar(names, discrimination, 0.6, bottom=consistency, color=AMBER, label="discrimination")
+    for i, row in enumerate(rows):
+        axes.annotate(f"{row['noise']:.3g}", (i, row["noise"]), (0, 2), textcoords="offset points", ha="center")
+    axes.set_title("Noise")
+    axes.margins(y=0.15)
+    axes.legend()
+
+
+def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    kinds = {"pairwise_precision": BLUE, "pairwise_recall": AMBER, "pairwise_f1": GREEN}
+    for name, colour in kinds.items():
+        label = name.removeprefix("pairwise_").replace("f1", "F1")
+        axes.plot(names, [row[name] for row in rows], "o-", color=colour, label=label)
+    axes.set_ylim(0, 1.05)
+    axes.set_title("Pairs against the truth")
+    axes.legend()
+
+
+def _histogram(axes, values: np.ndarray, limit: float, title: str, symbol: str, colour: str) -> None:
+    end = max(limit * 1.25, float(np.max(values, initial=0)))
+    axes.hist(values, np.linspace(min(0, float(np.min(values, initial=0))), end, 61), color=colour)
+    axes.axvline(limit, color=RED, linewidth=1.5)
+    share = f"{np.mean(values < limit):.1%} below" if len(values) else "no values"
+    axes.annotate(
+        f"{symbol} = {limit:g}\n{share}", (limit, 0.97), (4, 0), ("data", "axes fraction"), "offset points", va="top"
+    )
+    axes.set_title(title)
+    axes.set_xlabel("cosine distance")
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
