@@ -35,8 +35,13 @@ class Checkpointer:
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only, create=not read_only)
+        handlers = {
+            "teacher": ocp.StandardCheckpointHandler(),
+            "training": ocp.StandardCheckpointHandler(),
+            "run": ocp.JsonCheckpointHandler(),
+        }
         self._manager = ocp.CheckpointManager(
-            (Path(workdir) / FOLDER).resolve(), options=options, item_names=("teacher", "training", "run")
+            (Path(workdir) / FOLDER).resolve(), options=options, item_handlers=handlers
         )
 
     def __enter__(self):

@@ -115,7 +115,8 @@ def load_backbone(spec: str, batch_size: int = 64) -> Backbone:
     config, step, params, stats = checkpoint.load_teacher(spec)
     abstract = nnx.eval_shape(lambda: models.create(config.model.name, rngs=nnx.Rngs(0)))
     module = models.merge(models.split(abstract)[0], params, stats)
-    return Backbone(config.model.name, module, config.views.global_size, step=step, batch_size=batch_size)
+    size = config.views.global_1.height, config.views.global_1.width
+    return Backbone(config.model.name, module, size, step=step, batch_size=batch_size)
 
 
 def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:

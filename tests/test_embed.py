@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import cv2
 import jax
@@ -13,6 +12,9 @@ import pytest
 from flax import nnx
 
 from cion_jax import checkpoint, embed, models
+from cion_jax.config import Config, DataConfig, ModelConfig
+from cion_jax.data.views import ViewsConfig, ViewSpec
+from cion_jax.state import TrainState, make_network
 from cion_jax.typed import ConfigError
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
@@ -117,14 +119,21 @@ def test_random_backbone_is_the_model_in_evaluation_mode():
     np.testing.assert_allclose(backbone(images[::-1])[::-1], expected, rtol=0, atol=1e-4 * np.std(expected))
 
 
-def test_trained_backbone_is_the_checkpoints(monkeypatch):
-    model = models.create("resnet18_ibn", rngs=nnx.Rngs(5))
-    _, params, stats = models.split(model)
-    config = SimpleNamespace(model=SimpleNamespace(name="resnet18_ibn"), views=SimpleNamespace(global_size=(32, 16)))
-    monkeypatch.setattr(checkpoint, "load_teacher", lambda workdir: (config, 7, params, stats))
-    backbone = embed.load_backbone("some/workdir", batch_size=2)
+def test_trained_backbone_is_the_teacher_of_the_checkpoint(tmp_path):
+    views = ViewsConfig(global_1=ViewSpec(height=32, width=16), global_2=ViewSpec(height=32, width=16))
+    model = ModelConfig("resnet18_ibn", prototypes=16, hidden=8, bottleneck=8)
+    config = Config(seed=5, model=model, data=DataConfig(path="shards"), views=views)
+    network = make_network(config)
+    _, params, stats = models.split(network)
+    rest = {"params": {"w": jnp.zeros(3)}}
+    state = TrainState(jnp.int32(7), rest, {"params": params, "stats": stats}, rest, jnp.zeros(16))
+    with checkpoint.Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(7, state, config, {})
+
+    backbone = embed.load_backbone(str(tmp_path), batch_size=2)
     images = np.random.default_rng(1).integers(0, 256, (3, 32, 16, 3)).astype(np.uint8)
-    expected = direct(model, images)
+    abstract = nnx.eval_shape(lambda: models.create("resnet18_ibn", rngs=nnx.Rngs(0)))  # float32
+    expected = direct(models.merge(models.split(abstract)[0], params["backbone"], stats["backbone"]), images)
     assert (backbone.step, backbone.size, backbone.features) == (7, (32, 16), 512)
     np.testing.assert_allclose(backbone(images), expected, rtol=0, atol=1e-4 * np.std(expected))
 
