@@ -18,7 +18,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.data import records
-from data_prep import embedders, engine, report, shards, sources, stages
+from data_prep import card, embedders, engine, report, shards, sources, stages
 from data_prep.config import Config
 from data_prep.gather import Collection, Gathered, gather, gather_identified
 from data_prep.result import REJECTED_FILE, RunResult, images_at
@@ -184,6 +184,7 @@ def _write(job: Job, digest: str, gathered: Gathered, rejected: dict[str, int], 
         identities = gathered.provenance["identity"].take(selected).to_numpy()
         shards.write(job.output, images, identities, crops, gathered.provenance)
     report.write(job.output, result)
+    card.write(job.output, result)
     metrics = {
         "levels": result.levels,
         "thresholds": asdict(limits),

@@ -83,9 +83,11 @@ def _levels(run: RunResult) -> str:
         (title, *(form.format(level[name]) for name, form in shown.items()))
         for title, level in zip(titles, run.levels, strict=True)
     ]
+    written = [f"{run.selection[name]:,}" for name in ("images", "identities")]
+    rows.append(("Written", *written, *[""] * (len(shown) - 2)))
     head = ("", *(name.replace("_", " ").replace(" f1", " F1").replace(" noise", "") for name in shown))
     short = [title.split(":")[0] for title in titles]
-    chart = report_charts.levels(run.levels, short) if len(rows) > 1 else ""
+    chart = report_charts.levels(run.levels, short) if len(run.levels) > 1 else ""
     text = (
         "Noise counts, per identity, what contradicts the limits: identities too wide to be one person (consistency) "
         "and pairs of identities too near to be two (discrimination)."
@@ -117,7 +119,11 @@ def _montages(run: RunResult, columns: Columns) -> list[str]:
     )
     rng = np.random.default_rng(run.settings["seed"])
     draw = functools.partial(_case, run)
-    return [_montage(title, text, find(columns, rng, SHOWN), draw) for title, find, text in kinds]
+    sections = [_montage(title, text, find(columns, rng, SHOWN), draw) for title, find, text in kinds]
+    if run.images["truth"].null_count == len(run.images):
+        return sections
+    note = "Below each picture stands its true identity, in red where most pictures beside it show somebody else."
+    return [report_html.note(note), *sections]
 
 
 def _montage(title: str, text: str, cases: Cases, draw: Callable[[Case], str]) -> str:

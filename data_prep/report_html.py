@@ -18,7 +18,8 @@ h2 { font-size: 19px; letter-spacing: -.01em; margin: 48px 0 4px }
 p { margin: 4px 0 14px; max-width: 72ch }
 .soft, h2 small { color: var(--soft); font-weight: 400 }
 h2 small { font-size: 14px; margin-left: 6px; letter-spacing: 0 }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 24px 0 0 }
+.note { margin: 48px 0 -32px }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 12px; margin: 24px 0 0 }
 .tile, .case { background: var(--card); border: 1px solid var(--line); border-radius: 10px }
 .tile { padding: 12px 16px }
 .tile b { display: block; font-size: 23px; font-weight: 600; letter-spacing: -.02em; white-space: nowrap }
@@ -28,8 +29,9 @@ table { border-collapse: collapse; width: 100%; font-size: 14px }
 th { color: var(--soft); font-weight: 500 }
 th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top }
 th:first-child, td:first-child { text-align: left; padding-left: 0 }
-.words th, .words td { text-align: left }
-td { overflow-wrap: anywhere }
+td { white-space: nowrap }
+.words th, .words td { text-align: left; white-space: normal; overflow-wrap: anywhere }
+.words td:first-child { white-space: nowrap }
 svg { width: 100%; height: auto; margin-top: 16px }
 .cases { display: flex; flex-wrap: wrap; gap: 12px }
 .case { padding: 10px 12px; margin: 0; max-width: 100%; overflow-x: auto }
@@ -59,6 +61,11 @@ def page(title: str, parts: Iterable[str]) -> str:
 def heading(title: str, lead: str) -> str:
     """The top of the page."""
     return f'<h1>{escape(title)}</h1><p class="soft">{escape(lead)}</p>'
+
+
+def note(text: str) -> str:
+    """A remark on what follows."""
+    return f'<p class="note soft">{escape(text)}</p>'
 
 
 def section(title: str, aside: str, text: str, *parts: str) -> str:
