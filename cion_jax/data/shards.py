@@ -68,8 +68,8 @@ class ShardReader:
     def read(self, numbers: Sequence[int] | np.ndarray) -> list[dict[str, Any] | None]:
         """Records in the order asked for, as {field of `cion_jax.data.records`: bytes (image), str or int}.
 
-        One read per shard. (`ArrayRecordDataSource` would start a thread pool at every call, which costs many
-        times what reading the few records of an identity group does: benchmarks/host_input.py.)
+        One read per shard in the calling thread: `ArrayRecordDataSource` starts a thread pool at every call, which
+        takes longer than reading the few records of an identity group (benchmarks/host_input.py).
 
         Returns:
           None in place of a record whose bytes are damaged.

@@ -1,0 +1,33 @@
+"""Images per second turned into views on the device: `python -m benchmarks.views`.
+
+2 global views of 256x128 and 8 local ones of 128x64 from 256x128 canvases, with the paper's augmentation.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from benchmarks.common import accelerator, header, median_seconds, table
+from cion_jax.data.views import ViewsConfig, make_views
+
+BATCHES = (32, 96)
+
+
+def main() -> None:
+    header("views")
+    print(f"device: {accelerator()}, jax {jax.__version__}")
+    compiled = jax.jit(make_views, static_argnames="config")
+    rows = []
+    for batch in BATCHES:
+        image = np.random.default_rng(0).integers(0, 256, (batch, 256, 128, 3), np.uint8)
+        arguments = jax.device_put((jax.random.key(0), image, np.full((batch, 2), (256, 128), np.int32)))
+        lowered = compiled.lower(*arguments, config=ViewsConfig()).compile()
+        seconds = median_seconds(lambda: jax.block_until_ready(lowered(*arguments)))  # noqa: B023
+        memory = lowered.memory_analysis().temp_size_in_bytes / 2**20
+        rows.append((batch, f"{batch / seconds:.0f}", f"{seconds * 1e3:.1f}", f"{memory / batch:.1f}"))
+    table(["batch", "images/s", "ms per batch", "temporary MiB per image"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Views of a batch, made on the device: random crops and colours of decoded canvases. Imports only JAX.
+
+What is drawn for a view depends on the key, the image's place in the global batch and the view's number alone, so it
+does not depend on how the batch lies on the devices.
+
+Shapes: B images, V views, H x W canvas, h x w view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cion_jax.data import image_ops
+
+# Mean and standard deviation of ImageNet's RGB values in 0 .. 1, as every published backbone is trained with.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TRIES = 10
+_NO_THRESHOLD = 256.0
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """How one view is drawn.
+
+    Attributes:
+      height, width: of the view, in pixels.
+      scale: least and greatest area of the crop, as a share of the image.
+      ratio: least and greatest width / height of the crop.
+      flip: probability of mirroring.
+      jitter: probability of changing colours.
+      brightness, contrast, saturation: strengths s, the factor is uniform in 1 - s .. 1 + s.
+      hue: greatest turn of the colour circle, 0 .. 0.5.
+      gray: probability of removing colours.
+      blur: probability of a Gaussian blur.
+      sigma: least and greatest standard deviation of the blur, in pixels.
+      solarize: probability of inverting bright levels.
+      threshold: least level that is inverted, 0 .. 255.
+    """
+
+    height: int = 256
+    width: int = 128
+    scale: tuple[float, float] = (0.8, 1.0)
+    ratio: tuple[float, float] = (0.4, 0.6)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    gray: float = 0.2
+    blur: float = 1.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    threshold: int = 128
+
+    def __post_init__(self):
+        """Raises ValueError where a value is out of its range."""
+        for name in ("flip", "jitter", "gray", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, expected 0 .. 1, got {getattr(self, name)}")
+        for name in ("scale", "ratio", "sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is a rising pair of positive numbers, got {getattr(self, name)}")
+        if self.scale[1] > 1 or not 0 <= self.hue <= 0.5 or min(self.height, self.width) < 1:
+            raise ValueError(
+                f"expected scale <= 1, hue in 0 .. 0.5 and a view of at least one pixel, got scale {self.scale}, "
+                f"hue {self.hue}, height {self.height}, width {self.width}"
+            )
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """The views of an image: two global ones, which the teacher sees too, and local ones. Defaults: the paper's."""
+
+    global_1: ViewSpec = ViewSpec()
+    global_2: ViewSpec = ViewSpec(blur=0.1, solarize=0.2)
+    local: ViewSpec = ViewSpec(height=128, width=64, scale=(0.05, 0.8), blur=0.5)
+    local_views: int = 8
+
+    def __post_init__(self):
+        """Raises ValueError where the views cannot be one batch."""
+        first, second = self.globals
+        if (first.height, first.width) != (second.height, second.width):
+            raise ValueError(
+                f"both global views must have one size, got {first.height} x {first.width} and "
+                f"{second.height} x {second.width}"
+            )
+        if self.local_views < 0:
+            raise ValueError(f"local_views is a number of views, got {self.local_views}")
+
+    @property
+    def globals(self) -> tuple[ViewSpec, ...]:
+        """Of the views 0 and 1."""
+        return self.global_1, self.global_2
+
+    @property
+    def locals(self) -> tuple[ViewSpec, ...]:
+        """Of the views from 2 on."""
+        return (self.local,) * self.local_views
+
+
+class ViewParams(NamedTuple):
+    """What is drawn for every view; leading shape [B, V].
+
+    Attributes:
+      box: [B, V, 4] int32 top, left, height, width on the image.
+      flip: bool.
+      jitter: bool; `order` and `factors` have no effect where it is False.
+      order: [B, V, 4] int32, a permutation of the operations of `image_ops.jitter`.
+      factors: [B, V, 4] float32, indexed by operation.
+      gray: bool.
+      sigma: float32 pixels, 0 for no blur.
+      threshold: float32 level from which on levels are inverted, 256 for none.
+    """
+
+    box: Array
+    flip: Array
+    jitter: Array
+    order: Array
+    factors: Array
+    gray: Array
+    sigma: Array
+    threshold: Array
+
+
+def make_views(key: Array, image_BHWC: Array, size_B2: Array, config: ViewsConfig) -> tuple[Array, Array]:
+    """Draws and renders all views of a batch.
+
+    Args:
+      key: of this step.
+      image_BHWC: uint8 canvases.
+      size_B2: int32 height and width of the image in the top left corner of its canvas.
+      config: static.
+
+    Returns:
+      [B, 2, h, w, 3] global and [B, L, h, w, 3] local views, float32, normalised by MEAN and STD.
+    """
+    global_views, local_views = config.globals, config.locals
+    global_params = draw(key, size_B2, global_views)
+    global_BVHWC = render(image_BHWC, global_params, global_views)
+    if not local_views:
+        return global_BVHWC, jnp.zeros((len(image_BHWC), 0, config.local.height, config.local.width, 3))
+    local_params = draw(key, size_B2, local_views, first_view=len(global_views))
+    return global_BVHWC, render(image_BHWC, local_params, local_views)
+
+
+def draw(key: Array, size_B2: Array, specs: tuple[ViewSpec, ...], first_view: int = 0) -> ViewParams:
+    """Draws the parameters of one view per spec, numbered from `first_view` on."""
+
+    def of_image(place: Array, size_2: Array) -> ViewParams:
+        image_key = jax.random.fold_in(key, place)
+        keys = [jax.random.fold_in(image_key, first_view + v) for v in range(len(specs))]
+        views = [_draw_view(k, size_2, spec) for k, spec in zip(keys, specs, strict=True)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)
+
+    return jax.vmap(of_image)(jnp.arange(len(size_B2)), size_B2)
+
+
+def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -> Array:
+    """Makes the views that `params` describe.
+
+    Args:
+      image_BHWC: uint8 canvases.
+      params: leading shape [B, V].
+      specs: V of one size; what none of them can draw is not computed.
+
+    Returns:
+      [B, V, h, w, 3] float32, normalised by MEAN and STD.
+    """
+    x = image_ops.resized_crop(image_BHWC, params.box, params.flip, (specs[0].height, specs[0].width))
+    if any(spec.jitter for spec in specs):
+        x = image_ops.jitter(x, params.order, params.factors, params.jitter)
+    if any(spec.gray for spec in specs):
+        x = image_ops.grayscale(x, params.gray)
+    if any(spec.blur for spec in specs):
+        x = image_ops.gaussian_blur(x, params.sigma, max(spec.sigma[1] for spec in specs))
+    if any(spec.solarize for spec in specs):
+        x = image_ops.solarize(x, params.threshold)
+    return (jnp.moveaxis(x, -3, -1) / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
+
+
+def _draw_view(key: Array, size_2: Array, spec: ViewSpec) -> ViewParams:
+    box, flip, jitter, order, factors, gray, blur, sigma, solarize = jax.random.split(key, 9)
+    strengths = jnp.array([spec.brightness, spec.contrast, spec.saturation, spec.hue])
+    middle = jnp.array([1.0, 1.0, 1.0, 0.0])
+    low = jnp.maximum(middle - strengths, jnp.array([0.0, 0.0, 0.0, -0.5]))
+    radius = jax.random.uniform(sigma, minval=spec.sigma[0], maxval=spec.sigma[1])
+    return ViewParams(
+        box=_draw_box(box, size_2, spec),
+        flip=jax.random.bernoulli(flip, spec.flip),
+        jitter=jax.random.bernoulli(jitter, spec.jitter),
+        order=jax.random.permutation(order, 4),
+        factors=jax.random.uniform(factors, (4,), minval=low, maxval=middle + strengths),
+        gray=jax.random.bernoulli(gray, spec.gray),
+        sigma=jnp.where(jax.random.bernoulli(blur, spec.blur), radius, 0.0),
+        threshold=jnp.where(jax.random.bernoulli(solarize, spec.solarize), float(spec.threshold), _NO_THRESHOLD),
+    )
+
+
+def _draw_box(key: Array, size_2: Array, spec: ViewSpec) -> Array:
+    """torchvision's RandomResizedCrop: the first of ten tries that fits, else the largest central crop."""
+    area_key, ratio_key, place_key = jax.random.split(key, 3)
+    area = jax.random.uniform(area_key, (_TRIES,), minval=spec.scale[0], maxval=spec.scale[1]) * size_2.prod()
+    log_ratio = jnp.log(jnp.array(spec.ratio))
+    ratio = jnp.exp(jax.random.uniform(ratio_key, (_TRIES,), minval=log_ratio[0], maxval=log_ratio[1]))
+    tries = jnp.round(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], -1))
+    fits = ((tries > 0) & (tries <= size_2)).all(-1)
+    shape = jnp.where(fits.any(), tries[jnp.argmax(fits)], _central_shape(size_2, spec)).astype(jnp.int32)
+    free = size_2 - shape
+    place = jnp.floor(jax.random.uniform(place_key, (2,)) * (free + 1)).astype(jnp.int32)
+    return jnp.concatenate([jnp.where(fits.any(), place, free // 2), shape])
+
+
+def _central_shape(size_2: Array, spec: ViewSpec) -> Array:
+    """Height and width of the largest crop whose ratio is allowed."""
+    height, width = size_2.astype(jnp.float32)
+    height = jnp.minimum(height, jnp.round(width / spec.ratio[0]))
+    return jnp.stack([height, jnp.minimum(width, jnp.round(height * spec.ratio[1]))])
