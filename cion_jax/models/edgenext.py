@@ -36,7 +36,7 @@ class ConvEncoder(nnx.Module):
 
     def __init__(self, features: int, kernel: int, rate: float, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
-        self.gamma = nnx.Param(jnp.full((features,), LAYER_SCALE))
+        self.gamma = nnx.Param(jnp.full(features, LAYER_SCALE, jnp.float32))
         self.dwconv = _depthwise(features, kernel, **kw)
         self.norm = LayerNorm(features, EPS, **kw)
         self.pwconv1 = Linear(features, 4 * features, **kw)
@@ -61,8 +61,8 @@ class SDTAEncoder(nnx.Module):
         kw = {"dtype": dtype, "rngs": rngs}
         width = math.ceil(features / scales)
         self.cuts = tuple(range(width, features, width))
-        self.gamma_xca = nnx.Param(jnp.full((features,), LAYER_SCALE))
-        self.gamma = nnx.Param(jnp.full((features,), LAYER_SCALE))
+        self.gamma_xca = nnx.Param(jnp.full(features, LAYER_SCALE, jnp.float32))
+        self.gamma = nnx.Param(jnp.full(features, LAYER_SCALE, jnp.float32))
         self.convs = Layers(_depthwise(width, 3, **kw) for _ in range(scales - 1))
         self.pos_embd = PositionalCode(features, **kw) if positions else None
         self.norm_xca = LayerNorm(features, EPS, **kw)
@@ -97,7 +97,7 @@ class ChannelAttention(nnx.Module):
 
     def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
         self.heads = heads
-        self.temperature = nnx.Param(jnp.ones((heads, 1, 1)))
+        self.temperature = nnx.Param(jnp.ones((heads, 1, 1), jnp.float32))
         self.qkv = Linear(features, 3 * features, dtype=dtype, rngs=rngs)
         self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
 
