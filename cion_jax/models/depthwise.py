@@ -42,7 +42,7 @@ class Depthwise(Conv):
         super().__init__(inputs, inputs * multiplier, kernel, stride, kernel // 2, inputs, bias, **kw)
         self.stride, self.multiplier = stride, multiplier
 
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C * multiplier]."""
         x_BHWC = jnp.repeat(x_BHWC.astype(self.dtype), self.multiplier, axis=-1)
         y = depthwise(x_BHWC, self.kernel[...].astype(self.dtype), self.stride)
