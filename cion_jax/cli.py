@@ -26,8 +26,9 @@ def define_config(schema: type, default: str | None = None) -> Callable[[], Any]
     Returns:
       Function that gives the frozen settings once flags are parsed; raises typed.ConfigError.
     """
-    holder = config_flags.DEFINE_config_file("config", default, "Python file with a get_config() function.")
+    holder = config_flags.DEFINE_config_file("config", None, "Python file with a get_config() function.")
     _schemas["config"] = schema
+    _defaults["config"] = default
 
     def settings():
         if holder.value is None:
@@ -59,6 +60,7 @@ def run(main: Callable[[Sequence[str]], int | None], mistakes: tuple[type[Except
 
 
 _schemas: dict[str, type] = {}
+_defaults: dict[str, str | None] = {}  # not given to the flag, which would read the overrides before they are checked
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -66,7 +68,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
         for argument in argv:
             if argument.lstrip("-").startswith(f"{flag}.") and argument.startswith("-"):
                 _check_name(schema, argument.lstrip("-").split("=")[0])
-    return flags.FLAGS(argv)
+    given = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
+    defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
+    return flags.FLAGS([argv[0], *defaults, *argv[1:]])
 
 
 def _check_name(schema: type, path: str) -> None:

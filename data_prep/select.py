@@ -22,9 +22,10 @@ def select(identity: np.ndarray, tracklet: np.ndarray, config: Config) -> tuple[
     """
     selected = np.zeros(len(identity), bool)
     order = np.argsort(identity, kind="stable")
-    names, starts = np.unique(identity[order], return_index=True)
+    names, starts, sizes = np.unique(identity[order], return_index=True, return_counts=True)
     dropped = {"no identity": 0, "identity too small": 0, "identity full": 0}
-    for name, rows in zip(names, np.split(order, starts[1:]), strict=True):
+    for name, start, size in zip(names, starts, sizes, strict=True):
+        rows = order[start : start + size]
         if name < 0:
             dropped["no identity"] += len(rows)
         elif len(rows) < config.min_identity_images:

@@ -1,0 +1,63 @@
+"""The command itself, as a newcomer types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data_prep.test_pipeline import paint
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Runs the package and says whether JAX came in on the way.
+RUN = """
+import runpy, sys
+try:
+    runpy.run_module("data_prep", run_name="__main__", alter_sys=True)
+finally:
+    print("jax imported:", "jax" in sys.modules)
+"""
+
+
+def call(*flags, cwd):
+    command = [sys.executable, "-c", RUN, *map(str, flags)]
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(cwd)}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_from_tracklets_to_shards_without_jax(tmp_path):
+    paint(tmp_path / "in")
+    flags = ("--source=tracklets", "--input=in", "--embedder=colour", "--output=out", "--config.sigma_cst=0.3")
+    done = call(*flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "jax imported: False" in done.stdout
+    assert "cross_video" in done.stdout
+    for name in ("report.html", "README.md", "metrics.json", "provenance.parquet"):
+        assert f"out/{name}" in done.stdout
+        assert (tmp_path / "out" / name).is_file()
+    assert "reading and embedding: 2/2" in done.stderr
+    assert "WARNING" not in done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["thresholds"] == {"sigma_cst": 0.3, "sigma_drm": 0.18, "r_s": 1000}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--source=tracklts", "--input=in"], "did you mean 'tracklets'"),
+        (["--source=tracklets", "--input=in", "--config.sigma_cts=1"], "did you mean 'sigma_cst'"),
+        (["--source=tracklets", "--input=in", "--output=in"], "in is not empty"),
+    ],
+)
+def test_a_mistake_is_one_message_and_status_2(tmp_path, flags, message):
+    paint(tmp_path / "in")
+    given = {flag.split("=")[0] for flag in flags}
+    defaults = {"--embedder": "colour", "--output": "out"}
+    flags = [*flags, *(f"{name}={value}" for name, value in defaults.items() if name not in given)]
+    done = call(*flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,265 @@
+"""The whole run on flat pictures whose features are their colours, so that every number is known by hand."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cion_jax.data import records, shards
+from data_prep import embedders, pipeline, report
+from data_prep.config import Config
+from data_prep.engine import RunError
+from data_prep.work import OutputError
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+A, B = "hof 1", "straße"
+
+# In A a green crop slipped into the red tracklet and a blue one into the green; nobody else in A is blue.
+STREET = {
+    A: {"t0": [RED, RED, GREEN, RED], "t1": [GREEN, GREEN, BLUE, GREEN]},
+    B: {"t0": [RED, RED], "t1": [BLUE, BLUE], "t2": [RED]},
+}
+
+
+def paint(root: Path, street=STREET, suffix=".jpg") -> Path:
+    for video, tracklets in street.items():
+        for tracklet, colours in tracklets.items():
+            (root / video / tracklet).mkdir(parents=True)
+            for i, colour in enumerate(colours):
+                picture = np.full((16, 8, 3), colour[::-1], np.uint8)
+                _, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
+                (root / video / tracklet / f"{i:03d}{suffix}").write_bytes(data)
+    return root
+
+
+class MeanColour:
+    """Embedder whose feature is the mean colour; spoil(video call number, features) may break it."""
+
+    name, digest, calls = "mean", "0" * 64, 0
+
+    def __init__(self, spoil=lambda call, features: features):
+        self.spoil = spoil
+
+    def __call__(self, crops):
+        call, MeanColour.calls = MeanColour.calls, MeanColour.calls + 1
+        features = np.array([crop.mean((0, 1)) for crop in crops], np.float32).reshape(-1, 3)
+        length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+        return self.spoil(call, features / length)
+
+
+@pytest.fixture
+def mean_colour(monkeypatch):
+    """Installs the embedder; returns a function that installs a spoilt one. Leaves out the report, for speed."""
+    monkeypatch.setattr(report, "write", lambda folder, run: None)
+
+    def install(spoil=lambda call, features: features):
+        MeanColour.calls = 0
+        monkeypatch.setattr(embedders, "open", lambda spec: MeanColour(spoil))
+
+    install()
+    return install
+
+
+def job(root, output, source="tracklets", embedder="mean", **config):
+    return pipeline.Job(source, str(root), embedder, output, Config(**config))
+
+
+def by_key(output: Path) -> dict[str, dict]:
+    return {row["key"]: row for row in pq.read_table(output / records.PROVENANCE_FILE).to_pylist()}
+
+
+def content(output: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in output.iterdir() if p.is_file()}
+
+
+def spoil_second_video(call, features):
+    if call == 1:
+        raise OSError("the extractor fell over")
+    return features
+
+
+def test_levels_by_hand(tmp_path, mean_colour):
+    metrics = pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+    levels = {level["name"]: level for level in metrics["levels"]}
+    assert list(levels) == ["input", "single_tracklet", "single_video", "cross_video"]
+    assert [level["images"] for level in levels.values()] == [13, 11, 12, 12]
+    assert [level["identities"] for level in levels.values()] == [5, 5, 4, 3]
+    # Both tracklets of A have radius 1 - 1/sqrt(10) = 0.68. Of the red ones A.t0, B.t0 and B.t2 all pairs are
+    # within 0.18 (1 - 3/sqrt(10) = 0.05): 6 ordered pairs of 5 identities; at level 2 B's two have joined.
+    assert [level["consistency_noise"] for level in levels.values()] == [0.4, 0, 0, 0]
+    assert [level["discrimination_noise"] for level in levels.values()] == [1.2, 1.2, 0.5, 0]
+    assert [level["noise"] for level in levels.values()] == pytest.approx([1.6, 1.2, 0.5, 0])
+    assert not any("pairwise_f1" in level for level in levels.values())
+    assert metrics["selection"]["images"] == 12
+    assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
+    pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+    rows = by_key(tmp_path / "out")
+    moved, lost, kept = rows[f"{A}/t0/002.jpg"], rows[f"{A}/t1/002.jpg"], rows[f"{B}/t0/000.jpg"]
+    assert (moved["level1_round"], moved["level2_action"], moved["level2_tracklet"]) == (1, "moved", "t1")
+    assert moved["level1_distance"] == pytest.approx(1, abs=0.02)
+    assert moved["level2_distance"] == pytest.approx(0, abs=0.02)
+    assert moved["identity"] == rows[f"{A}/t1/000.jpg"]["identity"]
+    assert (lost["level2_action"], lost["level2_tracklet"], lost["identity"]) == ("discarded", None, None)
+    assert lost["level2_distance"] == pytest.approx(1, abs=0.02)
+    assert (lost["selected"], lost["record"]) == (False, None)
+    assert (kept["level1_round"], kept["level2_action"], kept["level2_tracklet"]) == (0, "kept", "t0")
+    assert kept["level2_distance"] is None
+    assert kept["identity"] == rows[f"{A}/t0/000.jpg"]["identity"] == rows[f"{B}/t2/000.jpg"]["identity"]
+    assert kept["level2_identity"] == rows[f"{B}/t2/000.jpg"]["level2_identity"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_shards_hold_what_provenance_says(tmp_path, mean_colour, suffix):
+    root = paint(tmp_path / "in", suffix=suffix)
+    pipeline.run(job(root, tmp_path / "out"))
+    reader = shards.ShardReader(tmp_path / "out")
+    rows = {row["record"]: row for row in by_key(tmp_path / "out").values() if row["selected"]}
+    assert sorted(rows) == list(range(len(reader))) == list(range(12))
+    for number, record in enumerate(reader.read(list(rows.keys()))):
+        row = rows[list(rows)[number]]
+        assert (record["key"], record["identity"]) == (row["key"], row["identity"])
+        if suffix == ".jpg":
+            assert record["image"] == (root / row["path"]).read_bytes()
+        else:
+            found = cv2.imdecode(np.frombuffer(record["image"], np.uint8), cv2.IMREAD_COLOR)
+            expected = cv2.imread(str(root / row["path"]))
+            assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+def test_a_finished_run_is_left_alone(tmp_path, mean_colour):
+    the_job = job(paint(tmp_path / "in"), tmp_path / "out")
+    first = pipeline.run(the_job)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    assert pipeline.run(the_job) == first
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
+    assert MeanColour.calls == 2
+
+
+def test_a_run_that_broke_continues_and_ends_with_the_same_bytes(tmp_path, mean_colour):
+    root = paint(tmp_path / "in")
+    pipeline.run(job(root, tmp_path / "undisturbed"))
+    mean_colour(spoil_second_video)
+    with pytest.raises(RunError, match=r"1 of 2 videos.*fell over.*same command tries again"):
+        pipeline.run(job(root, tmp_path / "out"))
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    mean_colour()
+    pipeline.run(job(root, tmp_path / "out"))
+    assert MeanColour.calls == 1  # the video that was done is not embedded again
+    assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
+
+
+def test_a_run_that_stopped_after_the_shards_is_finished(tmp_path, mean_colour):
+    the_job = job(paint(tmp_path / "in"), tmp_path / "out")
+    first = pipeline.run(the_job)
+    (tmp_path / "out" / "metrics.json").unlink()
+    assert pipeline.run(the_job) == first
+
+
+def test_other_settings_are_refused(tmp_path, mean_colour):
+    root = paint(tmp_path / "in")
+    pipeline.run(job(root, tmp_path / "out"))
+    with pytest.raises(OutputError, match=r"config\.sigma_cst: None there, 0\.3 now"):
+        pipeline.run(job(root, tmp_path / "out", sigma_cst=0.3))
+
+
+def test_bad_features_are_set_aside_by_reason(tmp_path, mean_colour):
+    def spoil(call, features):
+        if call == 0:
+            features[0], features[1] = np.nan, 0
+        return features if call < 2 else np.ones((len(features), 7), np.float32) / np.sqrt(7)
+
+    mean_colour(spoil)
+    street = STREET | {"z": {"t0": [RED, RED]}}
+    metrics = pipeline.run(job(paint(tmp_path / "in", street), tmp_path / "out"))
+    assert metrics["rejected"] == {
+        "features all zero": 1,
+        "features not finite": 1,
+        "wrong width of features": 2,
+    }
+    lines = [json.loads(x) for x in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert {line["where"] for line in lines} == {
+        f"{A}/t0/000.jpg",
+        f"{A}/t0/001.jpg",
+        "z/t0/000.jpg",
+        "z/t0/001.jpg",
+    }
+    assert metrics["levels"][0]["images"] == 11
+
+
+def test_too_few_rows_of_features_fail_the_video(tmp_path, mean_colour):
+    mean_colour(lambda call, features: features[1:])
+    with pytest.raises(RunError, match="expected one row each"):
+        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+
+
+def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_colour):
+    root = paint(tmp_path / "in")
+    cut = root / B / "t0" / "000.jpg"
+    cut.write_bytes(cut.read_bytes()[:200])
+    (root / "empty" / "t0").mkdir(parents=True)
+    metrics = pipeline.run(job(root, tmp_path / "out"))
+    assert sum(metrics["rejected"].values()) == 2
+    assert metrics["levels"][0]["images"] == 12
+
+
+def test_nothing_usable_is_an_error(tmp_path, mean_colour):
+    mean_colour(lambda call, features: features * np.nan)
+    with pytest.raises(RunError, match=r"no usable image.*'features not finite': 13"):
+        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+
+
+def test_nothing_left_to_write_is_an_error(tmp_path, mean_colour):
+    root = paint(tmp_path / "in", {A: {"t0": [RED]}})
+    with pytest.raises(RunError, match=r"no image is left.*'identity too small': 1.*min_identity_images"):
+        pipeline.run(job(root, tmp_path / "out"))
+
+
+def test_long_tracklets_are_thinned_evenly(tmp_path, mean_colour):
+    root = paint(tmp_path / "in", {A: {"t0": [RED] * 9}})
+    metrics = pipeline.run(job(root, tmp_path / "out", max_tracklet_images=3))
+    assert metrics["rejected"] == {"thinned tracklet": 6}
+    assert sorted(by_key(tmp_path / "out")) == [f"{A}/t0/00{i}.jpg" for i in (0, 4, 8)]
+
+
+def test_an_extractor_is_asked_for(tmp_path):
+    with pytest.raises(RunError, match="--embedder as one of onnx:FILE"):
+        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", embedder=None))
+
+
+@pytest.mark.parametrize("embedder", [None, "mean"])
+def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder):
+    root = paint(tmp_path / "in")
+    entries = [(f"{A}/t0/000.jpg", 30), (f"{B}/t0/000.jpg", 30), (f"{B}/t1/000.jpg", 7), (f"{B}/t1/001.jpg", 7)]
+    entries.append((f"{A}/t1/000.jpg", 9))
+    (root / "list.json").write_text(json.dumps([{"file_path": path, "id": i} for path, i in entries]))
+    metrics = pipeline.run(job(root, tmp_path / "out", "annotations", embedder))
+    (level,) = metrics["levels"]
+    assert (level["name"], level["images"], level["identities"]) == ("input", 5, 3)
+    assert level.get("noise") == (None if embedder is None else 0)
+    found = shards.ShardReader(tmp_path / "out").read([0, 1, 2, 3])
+    images = {30: {entries[0][0], entries[1][0]}, 7: {entries[2][0], entries[3][0]}}
+    rows = by_key(tmp_path / "out")
+    groups = [{rows[r["key"]]["path"] for r in found if r["identity"] == i} for i in (0, 1)]
+    assert sorted(map(sorted, groups)) == sorted(map(sorted, images.values()))
+    assert metrics["selection"]["not_selected"]["identity too small"] == 1
+
+
+def test_scores_use_only_images_of_known_truth(tmp_path, mean_colour):
+    names = {"0002_c1s1_000001_01": RED, "0002_c1s1_000002_01": RED, "0002_c2s1_000001_01": RED}
+    names |= {"0003_c1s1_000001_02": GREEN, "0003_c1s1_000002_02": GREEN, "-1_c1s1_000003_03": RED}
+    (tmp_path / "in").mkdir()
+    for name, colour in names.items():
+        _, data = cv2.imencode(".jpg", np.full((16, 8, 3), colour[::-1], np.uint8))
+        (tmp_path / "in" / f"{name}.jpg").write_bytes(data)
+    levels = pipeline.run(job(tmp_path / "in", tmp_path / "out", "market1501"))["levels"]
+    # Pairs of the truth: 3 of person 2, 1 of person 3. Tracklets find 2; linked, all 4, and 3 wrong with junk.
+    assert levels[0]["pairwise_recall"] == pytest.approx(2 / 4)
+    assert levels[3]["pairwise_recall"] == 1
+    assert levels[3]["pairwise_precision"] == pytest.approx(4 / 7)
