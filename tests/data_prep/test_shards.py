@@ -30,8 +30,9 @@ IMAGES = [
     _image("hall", "10", 5),
     _image("street", "9", 1),
     _image("hall", "2", 20),
+    _image("hall", "9", 2),
 ]
-IDENTITIES = [0, 1, 0, 0, 1]
+IDENTITIES = [0, 1, 0, 0, 1, 0]
 PROVENANCE = pa.table({"key": [i.key for i in IMAGES], "identity": IDENTITIES})
 
 
@@ -44,16 +45,17 @@ def test_tfds_opens_what_was_written(tmp_path):
     source = tfds.builder_from_directory(tmp_path).as_data_source()[records.SPLIT]
     assert [r[records.KEY].decode() for r in source] == [
         "hall/10/5.jpg",
+        "hall/9/2.jpg",
         "street/9/1.jpg",
         "street/9/3.jpg",
         "hall/2/7.jpg",
         "hall/2/20.jpg",
     ]
-    assert [r[records.IDENTITY] for r in source] == [0, 0, 0, 1, 1] == index.identity.tolist()
-    assert [r[records.FRAME] for r in source] == [5, 1, 3, 7, 20]
-    assert [r[records.VIDEO] for r in source] == [b"hall", b"street", b"street", b"hall", b"hall"]
-    assert [r[records.TRACKLET] for r in source] == [b"10", b"9", b"9", b"2", b"2"]
-    assert index.tracklet.tolist() == [0, 2, 2, 1, 1]
+    assert [r[records.IDENTITY] for r in source] == [0, 0, 0, 0, 1, 1] == index.identity.tolist()
+    assert [r[records.FRAME] for r in source] == [5, 2, 1, 3, 7, 20]
+    assert [r[records.VIDEO] for r in source] == [b"hall", b"hall", b"street", b"street", b"hall", b"hall"]
+    assert [r[records.TRACKLET] for r in source] == [b"10", b"9", b"9", b"9", b"2", b"2"]
+    assert index.tracklet.tolist() == [0, 2, 3, 3, 1, 1]
     assert records.Index.load(tmp_path).digest() == index.digest()
     image = source[0][records.IMAGE]
     assert image.shape == (16, 8, 3)
@@ -67,11 +69,13 @@ def test_shards_are_balanced_and_named_as_tfds_expects(tmp_path):
         f"identity_shards-train.array_record-0000{i}-of-00003" for i in range(3)
     ]
     split = tfds.builder_from_directory(tmp_path).info.splits["train"]
-    assert (split.shard_lengths, split.num_examples) == ([1, 2, 2], 5)
+    assert (split.shard_lengths, split.num_examples) == ([2, 2, 2], 6)
+    _write(tmp_path / "unequal", records_per_shard=4)
+    assert tfds.builder_from_directory(tmp_path / "unequal").info.splits["train"].shard_lengths == [3, 3]
 
 
 def test_same_rows_give_the_same_bytes(tmp_path):
-    order = [3, 0, 4, 2, 1]
+    order = [3, 0, 5, 4, 2, 1]
     _write(tmp_path / "a")
     shuffled = [IMAGES[i] for i in order], [IDENTITIES[i] for i in order]
     shards.write(tmp_path / "b", *shuffled, _jpeg, PROVENANCE)
@@ -94,7 +98,7 @@ def test_an_interrupted_write_is_no_dataset_and_can_be_repeated(tmp_path):
         tfds.builder_from_directory(tmp_path)
     _write(tmp_path)
     assert len(list(tmp_path.glob("identity_shards-*"))) == 1  # nothing of the first attempt is left
-    assert len(tfds.builder_from_directory(tmp_path).as_data_source()["train"]) == 5
+    assert len(tfds.builder_from_directory(tmp_path).as_data_source()["train"]) == 6
 
 
 def test_refuses_to_write_over_a_dataset(tmp_path):

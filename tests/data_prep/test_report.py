@@ -1,0 +1,149 @@
+"""The report: its cases by hand, its numbers, and that it needs no other file."""
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data_prep import report, report_cases
+from data_prep.result import PROVENANCE
+from tests.data_prep import small_run
+
+
+@pytest.fixture
+def columns():
+    return report_cases.Columns(small_run.table())
+
+
+def _strips(cases):
+    return [[(strip.label, strip.rows, strip.marked) for strip in case.strips] for case in cases.shown]
+
+
+@pytest.mark.parametrize(
+    ("find", "expected"),
+    [
+        (report_cases.excluded, [[("hall / 1", [0, 1, 2], 1)], [("hall / 3", [5, 6], 6)]]),
+        (
+            report_cases.moved,
+            [[("from tracklet 1", [0, 2], None), ("moved", [1], 1), ("to tracklet 2", [3, 4], None)]],
+        ),
+        (report_cases.discarded, [[("hall / 3", [6], None)]]),
+        (report_cases.merged, [[("2", [1, 3, 4], None), ("3", [5], None)]]),
+        (report_cases.linked, [[("hall", [0, 2], None), ("street", [7, 8], None)]]),
+        (
+            report_cases.final,
+            [[("3 images from 2 videos", [0, 7, 8], None)], [("4 images from 1 video", [1, 3, 4, 5], None)]],
+        ),
+    ],
+)
+def test_cases(columns, find, expected):
+    cases = find(columns, np.random.default_rng(0), 12)
+    assert _strips(cases) == expected
+    assert cases.total == len(expected)
+
+
+def test_captions(columns):
+    rng = np.random.default_rng(0)
+    captions = [case.caption for case in report_cases.excluded(columns, rng, 12).shown]
+    assert captions == ["distance 0.125, round 1", "distance 0.125, round 2"]
+    assert report_cases.merged(columns, rng, 12).shown[0].caption == "2 tracklets, 4 images, hall"
+    assert report_cases.linked(columns, rng, 12).shown[0].caption == "2 videos, 4 images"
+
+
+def test_long_tracklets_are_thinned_evenly_and_few_cases_drawn():
+    assert report_cases._spread(np.arange(100, 201)) == [100, 125, 150, 175, 200]
+    columns = report_cases.Columns(small_run.table())
+    drawn = report_cases.excluded(columns, np.random.default_rng(1), 1)
+    assert (drawn.total, len(drawn.shown)) == (2, 1)
+
+
+class _Page(HTMLParser):
+    """Text, sources, and whether every element is closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.words, self.sources, self.open = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.sources += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def _page(folder, **changes):
+    report.write(folder, small_run.run(**changes))
+    return _Page((folder / "report.html").read_text())
+
+
+def test_report_is_one_file_with_the_right_numbers(tmp_path):
+    rejects = [{"reason": "unreadable image", "where": f"{i}.jpg", "detail": "empty"} for i in range(4)]
+    rejects.append({"reason": "malformed line", "where": "gt.txt:7", "detail": "5 fields"})
+    (tmp_path / "rejected.jsonl").write_text("".join(json.dumps(reject) + "\n" for reject in rejects))
+    page = _page(tmp_path)
+    assert page.open == []
+    assert page.sources
+    assert all(source.startswith(("data:image/jpeg;base64,", "#")) for source in page.sources)
+    words = " ".join(page.words)
+    assert not re.search(r"@import|url\(http", words)
+    for tile in ("1.5 → 0.125", "0.250 → 0.875", "3.5", "images per identity"):
+        assert tile in words
+    assert "Level 2: video 7 2 0.500 0.125 0.375 0.625" in words
+    assert "Written 7 2" in words
+    assert "σ_cst = 0.45" in words
+    assert "74.0% below" in words  # 37 of 50 points of 0 .. 0.6 are below 0.45
+    assert "σ_drm = 0.2" in words
+    assert "unreadable image 4 0.jpg: empty; 1.jpg: empty; 2.jpg: empty malformed line 1 gt.txt:7" in words
+    assert "/data/<people> | more" in words  # escaped
+    assert "no picture" in words
+
+
+def test_a_wrong_truth_stands_out(tmp_path):
+    _page(tmp_path)
+    wrong = re.findall(r'<figure class="crop[^"]* wrong" title="([^"]*)"', (tmp_path / "report.html").read_text())
+    # excluded: b, g; moved: in a tie the first counts, d and e are more; discarded: g; linked and final: i
+    assert set(wrong) == {"hall/1/a", "hall/1/b", "hall/1/c", "hall/3/g", "street/1/i"}
+
+
+def test_same_run_gives_the_same_report(tmp_path):
+    images = pa.concat_tables([small_run.table()] * 10)  # more cases than are shown
+    for name, seed in {"a": 0, "b": 0, "c": 1}.items():
+        (tmp_path / name).mkdir()
+        _page(tmp_path / name, images=images, settings={"seed": seed})
+    a, b, c = ((tmp_path / name / "report.html").read_bytes() for name in "abc")
+    assert a == b
+    assert len(a) != len(c)  # other cases, not only the seed in the settings
+
+
+def test_a_source_with_known_identities(tmp_path):
+    table = small_run.table()
+    for name in [field.name for field in PROVENANCE if field.name.startswith("level")]:
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, PROVENANCE.field(name), pa.nulls(len(table), PROVENANCE.field(name).type))
+    levels = [{"name": "input", "images": 9, "identities": 4}]
+    page = _page(tmp_path, images=table, levels=levels, image_distances=np.zeros(0), rejected={}, embedder="")
+    headings = re.findall("<h2>(.*?) <small>", (tmp_path / "report.html").read_text())
+    assert headings == ["Level by level", "Joined by level 3", "Identities as written"]
+    assert "extractor none" in " ".join(page.words)
+
+
+def test_many_rows_are_no_burden():
+    table = pa.concat_tables([small_run.table()] * 20_000).unify_dictionaries().combine_chunks()
+    start = time.process_time()
+    columns = report_cases.Columns(table)
+    kinds = (report_cases.excluded, report_cases.moved, report_cases.merged, report_cases.linked, report_cases.final)
+    assert [find(columns, np.random.default_rng(0), 12).total for find in kinds] == [40_000, 20_000, 1, 1, 2]
+    assert time.process_time() - start < 5  # three million rows: 5 s
