@@ -53,15 +53,14 @@ class MobileOne(nnx.Module):
         kw = {"dtype": dtype, "rngs": rngs}
         skip, scale = inputs == outputs and stride == 1, convolve and kernel > 1
         self.rbr_skip = BatchNorm(outputs, **kw) if skip else None
-        self.rbr_conv = (
-            Layers([ConvBN(inputs, outputs, kernel, stride, groups, **kw)]) if convolve else None
-        )
+        self.rbr_conv = Layers([ConvBN(inputs, outputs, kernel, stride, groups, **kw)]) if convolve else None
         self.rbr_scale = ConvBN(inputs, outputs, 1, stride, groups, **kw) if scale else None
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, inputs] -> [B, H / stride, W / stride, outputs]."""
         branches = (self.rbr_skip, self.rbr_conv and self.rbr_conv[0], self.rbr_scale)
-        return sum(branch(x_BHWC, train=train) for branch in branches if branch is not None)
+        first, *others = (branch(x_BHWC, train=train) for branch in branches if branch is not None)
+        return sum(others, first)
 
 
 class RepMixer(nnx.Module):
@@ -176,7 +175,7 @@ class Expansion(MobileOne):
     def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
         super().__init__(inputs, outputs, 3, groups=inputs, **kw)
-        self.se = SqueezeExcite(outputs, outputs // 16, names=("reduce", "expand"), **kw)
+        self.se = SqueezeExcite(outputs, outputs // 16, jax.nn.sigmoid, names=("reduce", "expand"), **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, inputs] -> [B, H, W, outputs]."""

@@ -62,7 +62,7 @@ class SqueezeExcite(nnx.Module):
         self,
         features: int,
         hidden: int,
-        gate: Callable[[jax.Array], jax.Array] = jax.nn.sigmoid,
+        gate: Callable[[jax.Array], jax.Array],
         *,
         names: tuple[str, str] = ("conv_reduce", "conv_expand"),
         dtype,

@@ -58,8 +58,11 @@ def from_torch(
 
 
 def torch_name(path: Path) -> str:
-    """("bn1", "scale") -> "bn1.weight"."""
-    return ".".join((*path[:-1], _RENAMED.get(path[-1], path[-1])))
+    """("bn1", "scale") -> "bn1.weight"; ("features_", "0", "bias") -> "features.0.bias".
+
+    A trailing underscore marks a name that our modules need for something else, as `features` is.
+    """
+    return ".".join((*(part.rstrip("_") for part in path[:-1]), _RENAMED.get(path[-1], path[-1])))
 
 
 def _leaves(params: dict, stats: dict) -> dict[Path, Any]:
@@ -70,10 +73,10 @@ def _derived(leaves: dict[Path, Any]) -> dict[str, np.ndarray]:
     derived = {}
     for (*module, name), leaf in leaves.items():
         if name == "mean":
-            derived[".".join((*module, "num_batches_tracked"))] = np.zeros((), np.int64)
+            derived[torch_name((*module, "num_batches_tracked"))] = np.zeros((), np.int64)
         if name == "relative_position_bias_table":
             window = (math.isqrt(leaf.shape[0]) + 1) // 2
-            derived[".".join((*module, "relative_position_index"))] = relative_position_index(window)
+            derived[torch_name((*module, "relative_position_index"))] = relative_position_index(window)
     return derived
 
 
