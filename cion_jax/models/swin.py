@@ -18,6 +18,7 @@ from cion_jax.models.layers import (
     Mlp,
     drop_path,
     drop_path_rates,
+    relative_position_index,
     run,
 )
 
@@ -64,7 +65,7 @@ class WindowAttention(nnx.Module):
         return self.proj(jnp.einsum("bmhqk,bmkhd->bmqhd", weights, v_BMNHD).reshape(*shape, C))
 
     def _bias(self) -> jax.Array:
-        return self.relative_position_bias_table[...][_relative_positions()].transpose(2, 0, 1)
+        return self.relative_position_bias_table[...][relative_position_index(WINDOW)].transpose(2, 0, 1)
 
 
 class Block(nnx.Module):
@@ -177,13 +178,6 @@ def _image(x_BMNC, height: int, width: int):
     B, _, _, C = x_BMNC.shape
     x = x_BMNC.reshape(B, height // WINDOW, width // WINDOW, WINDOW, WINDOW, C)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, height, width, C)
-
-
-def _relative_positions() -> np.ndarray:
-    """[N, N] rows of the bias table: of query minus key, rows first, both counted from 1 - WINDOW."""
-    row, column = np.divmod(np.arange(WINDOW**2), WINDOW)
-    offset = WINDOW - 1
-    return (row[:, None] - row + offset) * (2 * WINDOW - 1) + (column[:, None] - column + offset)
 
 
 def _shift_mask(height: int, width: int) -> np.ndarray:

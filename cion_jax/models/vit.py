@@ -28,24 +28,38 @@ EPS = 1e-6
 
 
 class PatchEmbed(nnx.Module):
-    """Three convolutions at half resolution, then patches of 8x8 of theirs (16x16 pixels)."""
+    """Three convolutions at half resolution, then patches of theirs.
 
-    def __init__(self, features: int, width: int = 64, *, dtype, rngs: nnx.Rngs):
+    Args:
+      norm: of the first two convolutions.
+      patch: edge of a patch, in pixels of the half resolution.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        norm: type[IBN] | type[BatchNorm] = IBN,
+        patch: int = 8,
+        width: int = 64,
+        *,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
         kw = {"dtype": dtype, "rngs": rngs}
         self.conv = Layers(
             {
                 0: Conv(3, width, 7, 2, padding=3, bias=False, **kw),
-                1: IBN(width, **kw),
+                1: norm(width, **kw),
                 3: Conv(width, width, 3, padding=1, bias=False, **kw),
-                4: IBN(width, **kw),
+                4: norm(width, **kw),
                 6: Conv(width, width, 3, padding=1, bias=False, **kw),
                 7: BatchNorm(width, **kw),
             }
         )
-        self.proj = Conv(width, features, 8, 8, **kw)
+        self.proj = Conv(width, features, patch, patch, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, H / 16, W / 16, features]."""
+        """[B, H, W, 3] -> [B, H / 2 / patch, W / 2 / patch, features]."""
         for conv in (0, 3, 6):
             x_BHWC = jax.nn.relu(self.conv[conv + 1](self.conv[conv](x_BHWC), train=train))
         return self.proj(x_BHWC)
