@@ -43,7 +43,7 @@ class Market1501(Pictures):
             )
 
     def _add(self, path: Path) -> None:
-        match = _NAME.fullmatch(path.stem)
+        match = _NAME.fullmatch(path.name.split(".")[0])  # Market has a few .jpg.jpg
         if not match:
             detail = f"got {path.name!r}, expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX like 0002_c1s1_000451_03.jpg"
             self.rejected.append(Reject("malformed name", str(path), detail))

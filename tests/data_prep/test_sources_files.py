@@ -69,10 +69,11 @@ def test_empty_root_says_what_was_expected(name, tmp_path):
 def test_market1501_groups_by_person_sequence_and_gap(tmp_path):
     names = ["0002_c1s1_000100_01", "0002_c1s1_000400_01", "0002_c1s1_000701_02", "0002_c1s2_000702_01"]
     names += ["0002_c2s1_000703_01", "0005_c1s1_000050_01", "0000_c1s1_000010_01", "0000_c1s1_000010_02"]
-    names += ["-1_c1s1_000020_01"]
+    names += ["-1_c1s1_000020_01", "0006_c1s1_000090_01.jpg"]
     for name in names:
         put(tmp_path / f"{name}.jpg")
-    put(tmp_path / "holiday.jpg")
+    for name in ["holiday", "0002_c1s1_000100_01 (copy)"]:
+        put(tmp_path / f"{name}.jpg")
     put(tmp_path / "Thumbs.db", b"x")
     source = sources.open("market1501", tmp_path)
     images, rejects = everything(source)
@@ -81,9 +82,11 @@ def test_market1501_groups_by_person_sequence_and_gap(tmp_path):
         tracklets.setdefault((image.video, image.tracklet), []).append((image.frame, image.truth))
     assert source.videos() == ["c1s1", "c1s2", "c2s1"]
     assert list(tracklets.values()) == [
-        [(10, -1)], [(10, -1)], [(20, -1)], [(50, 5)], [(100, 2), (400, 2)], [(701, 2)], [(702, 2)], [(703, 2)],
+        [(10, -1)], [(10, -1)], [(20, -1)], [(50, 5)], [(90, 6)],
+        [(100, 2), (400, 2)], [(701, 2)], [(702, 2)], [(703, 2)],
     ]  # fmt: skip
-    assert [(r.reason, r.detail[:17]) for r in rejects] == [("malformed name", "got 'holiday.jpg'")]
+    assert [r.reason for r in rejects] == ["malformed name", "malformed name"]
+    assert "got 'holiday.jpg', expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX" in rejects[1].detail
     assert not source.identified
     assert source.jpeg(images[0]) == (tmp_path / images[0].path).read_bytes()
 
@@ -103,6 +106,8 @@ def test_market1501_train_folder_has_the_tracklets_of_its_index(data):
 def test_tracklets_read_names_numbers_and_what_is_wrong(tmp_path):
     for name in ["f10.jpg", "f9.jpg", "f100.jpg"]:
         put(tmp_path / "Straße 1" / "a b" / name)
+    for name in ["1_07.jpg", "2_03.jpg"]:
+        put(tmp_path / "Straße 1" / "shuffled" / name)
     for name in ["z.png", "b.jpg"]:
         put(tmp_path / "Straße 1" / "ünnamed" / name, cv2.imencode(name[-4:], picture())[1].tobytes())
     (tmp_path / "Straße 1" / "leer").mkdir()
@@ -113,7 +118,7 @@ def test_tracklets_read_names_numbers_and_what_is_wrong(tmp_path):
     images, rejects = everything(source)
     assert [(i.tracklet, i.key.split("/")[-1], i.frame) for i in images] == [
         ("a b", "f9.jpg", 9), ("a b", "f10.jpg", 10), ("a b", "f100.jpg", 100),
-        ("ünnamed", "b.jpg", 0), ("ünnamed", "z.png", 1),
+        ("shuffled", "1_07.jpg", 0), ("shuffled", "2_03.jpg", 1), ("ünnamed", "b.jpg", 0), ("ünnamed", "z.png", 1),
     ]  # fmt: skip
     crops = list(source.crops(images))
     assert all(crop.shape == (32, 16, 3) for _, crop in crops)
