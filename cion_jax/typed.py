@@ -42,7 +42,10 @@ def freeze(cls: type[T], settings: Mapping[str, Any] | ml_collections.ConfigDict
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in built and _required(f)]  # type: ignore
     if missing:
         raise ConfigError(f"{path}.{missing[0]} is not set; give it as --{path}.{missing[0]}=...")
-    result = cls(**built)
+    try:
+        result = cls(**built)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if hasattr(result, "validate"):
         result.validate()
     return result

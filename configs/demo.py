@@ -21,9 +21,10 @@ def get_config():
     config.data.curriculum = ((0, 4),)
     config.data.canvas = (128, 64)
     config.data.threads = 2
-    config.views.global_size = (128, 64)
-    config.views.local_size = (64, 32)
-    config.views.locals = 2
+    for view in (config.views.global_1, config.views.global_2):
+        view.height, view.width = 128, 64
+    config.views.local.height, config.views.local.width = 64, 32
+    config.views.local_views = 2
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_epochs = 1.0
     config.optimizer.freeze_epochs = 0.25

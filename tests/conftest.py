@@ -12,6 +12,9 @@ DATA = Path(os.environ.get("CION_DATA", ROOT.parent / "shared" / "data"))
 # Tests simulate a pod with eight CPU devices; the flag must be set before JAX starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Most of the tests' time is compilation, and many compile the same programs.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,12 @@ def write_shards(folder, images_of=lambda person: 2 + person % 5):
     return shards.write(folder, images, np.array(identities), jpeg, provenance)
 
 
+def small_views(height, width):
+    """Global views of this size, local ones of half of it."""
+    sizes = {"global_1": (height, width), "global_2": (height, width), "local": (height // 2, width // 2)}
+    return {f"views.{v}.{n}": x for v, size in sizes.items() for n, x in zip(("height", "width"), size, strict=True)}
+
+
 def config(path, **changes) -> Config:
     """The toy run's config; `changes` are dotted names with `__` for the dots."""
     settings = typed.thaw(Config())
@@ -74,9 +80,8 @@ def config(path, **changes) -> Config:
             "data.curriculum": ((0, 2), (1, 4)),
             "data.canvas": (32, 16),
             "data.threads": 2,
-            "views.global_size": (32, 16),
-            "views.local_size": (16, 8),
-            "views.locals": 2,
+            **small_views(32, 16),
+            "views.local_views": 2,
             "train.epochs": 3,
             "train.log_every": 1,
             "train.checkpoint_every": 100,
