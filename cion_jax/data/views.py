@@ -8,6 +8,8 @@ Shapes: B images, V views, H x W canvas, h x w view.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +23,10 @@ from cion_jax.data import image_ops
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TRIES = 10
 _NO_THRESHOLD = 256.0
+# How many uniform numbers the parts of a view take.
+_USES = {"area": _TRIES, "ratio": _TRIES, "place": 2, "order": 4, "factors": 4, "sigma": 1} | dict.fromkeys(
+    ("flip", "jitter", "gray", "blur", "solarize"), 1
+)
 
 
 @dataclass(frozen=True)
@@ -152,14 +158,28 @@ def make_views(key: Array, image_BHWC: Array, size_B2: Array, config: ViewsConfi
 
 def draw(key: Array, size_B2: Array, specs: tuple[ViewSpec, ...], first_view: int = 0) -> ViewParams:
     """Draws the parameters of one view per spec, numbered from `first_view` on."""
+    keys_V = jax.vmap(lambda view: jax.random.fold_in(key, view))(first_view + jnp.arange(len(specs)))
+    # All numbers in one draw: a draw for each use would be most of what XLA compiles.
+    u_BVN = jax.vmap(lambda k: jax.random.uniform(k, (len(size_B2), sum(_USES.values()))), out_axes=1)(keys_V)
+    u = dict(zip(_USES, jnp.split(u_BVN, list(itertools.accumulate(_USES.values()))[:-1], axis=-1), strict=True))
+    spec_V = {f.name: jnp.array([getattr(s, f.name) for s in specs]) for f in dataclasses.fields(ViewSpec)}
+    middle = jnp.array([1.0, 1.0, 1.0, 0.0])
+    strength_V4 = jnp.stack([spec_V[n] for n in ("brightness", "contrast", "saturation", "hue")], -1)
+    low_V4 = jnp.maximum(middle - strength_V4, jnp.array([0.0, 0.0, 0.0, -0.5]))
 
-    def of_image(place: Array, size_2: Array) -> ViewParams:
-        image_key = jax.random.fold_in(key, place)
-        keys = [jax.random.fold_in(image_key, first_view + v) for v in range(len(specs))]
-        views = [_draw_view(k, size_2, spec) for k, spec in zip(keys, specs, strict=True)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)
+    def happens(name: str) -> Array:
+        return u[name][..., 0] < spec_V[name]
 
-    return jax.vmap(of_image)(jnp.arange(len(size_B2)), size_B2)
+    return ViewParams(
+        box=_boxes(u, size_B2[:, None], spec_V),
+        flip=happens("flip"),
+        jitter=happens("jitter"),
+        order=jnp.argsort(u["order"], axis=-1).astype(jnp.int32),
+        factors=_between(low_V4, middle + strength_V4, u["factors"]),
+        gray=happens("gray"),
+        sigma=jnp.where(happens("blur"), _between(*spec_V["sigma"].T, u["sigma"][..., 0]), 0.0),
+        threshold=jnp.where(happens("solarize"), spec_V["threshold"].astype(jnp.float32), _NO_THRESHOLD),
+    )
 
 
 def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -> Array:
@@ -185,40 +205,30 @@ def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -
     return (jnp.moveaxis(x, -3, -1) / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
 
 
-def _draw_view(key: Array, size_2: Array, spec: ViewSpec) -> ViewParams:
-    box, flip, jitter, order, factors, gray, blur, sigma, solarize = jax.random.split(key, 9)
-    strengths = jnp.array([spec.brightness, spec.contrast, spec.saturation, spec.hue])
-    middle = jnp.array([1.0, 1.0, 1.0, 0.0])
-    low = jnp.maximum(middle - strengths, jnp.array([0.0, 0.0, 0.0, -0.5]))
-    radius = jax.random.uniform(sigma, minval=spec.sigma[0], maxval=spec.sigma[1])
-    return ViewParams(
-        box=_draw_box(box, size_2, spec),
-        flip=jax.random.bernoulli(flip, spec.flip),
-        jitter=jax.random.bernoulli(jitter, spec.jitter),
-        order=jax.random.permutation(order, 4),
-        factors=jax.random.uniform(factors, (4,), minval=low, maxval=middle + strengths),
-        gray=jax.random.bernoulli(gray, spec.gray),
-        sigma=jnp.where(jax.random.bernoulli(blur, spec.blur), radius, 0.0),
-        threshold=jnp.where(jax.random.bernoulli(solarize, spec.solarize), float(spec.threshold), _NO_THRESHOLD),
-    )
+def _between(low: Array, high: Array, share: Array) -> Array:
+    return low + (high - low) * share
 
 
-def _draw_box(key: Array, size_2: Array, spec: ViewSpec) -> Array:
-    """torchvision's RandomResizedCrop: the first of ten tries that fits, else the largest central crop."""
-    area_key, ratio_key, place_key = jax.random.split(key, 3)
-    area = jax.random.uniform(area_key, (_TRIES,), minval=spec.scale[0], maxval=spec.scale[1]) * size_2.prod()
-    log_ratio = jnp.log(jnp.array(spec.ratio))
-    ratio = jnp.exp(jax.random.uniform(ratio_key, (_TRIES,), minval=log_ratio[0], maxval=log_ratio[1]))
+def _boxes(u: dict[str, Array], size: Array, spec_V: dict[str, Array]) -> Array:
+    """torchvision's RandomResizedCrop: the first of ten tries that fits, else the largest central crop.
+
+    `size` is [B, 1, 2], the result [B, V, 4] int32 top, left, height, width.
+    """
+    pixels = size.prod(-1)[..., None]
+    area = pixels * _between(*spec_V["scale"].T[..., None], u["area"])
+    ratio = jnp.exp(_between(*jnp.log(spec_V["ratio"]).T[..., None], u["ratio"]))
     tries = jnp.round(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], -1))
-    fits = ((tries > 0) & (tries <= size_2)).all(-1)
-    shape = jnp.where(fits.any(), tries[jnp.argmax(fits)], _central_shape(size_2, spec)).astype(jnp.int32)
-    free = size_2 - shape
-    place = jnp.floor(jax.random.uniform(place_key, (2,)) * (free + 1)).astype(jnp.int32)
-    return jnp.concatenate([jnp.where(fits.any(), place, free // 2), shape])
+    fits = ((tries > 0) & (tries <= size[:, :, None])).all(-1)
+    first = jnp.argmax(fits, -1)[..., None, None]
+    fitting, found = jnp.take_along_axis(tries, first, -2)[..., 0, :], fits.any(-1, keepdims=True)
+    shape = jnp.where(found, fitting, _central_shape(size, spec_V["ratio"])).astype(jnp.int32)
+    free = size - shape
+    place = jnp.floor(u["place"] * (free + 1)).astype(jnp.int32)
+    return jnp.concatenate([jnp.where(found, place, free // 2), shape], -1)
 
 
-def _central_shape(size_2: Array, spec: ViewSpec) -> Array:
+def _central_shape(size: Array, ratio_V2: Array) -> Array:
     """Height and width of the largest crop whose ratio is allowed."""
-    height, width = size_2.astype(jnp.float32)
-    height = jnp.minimum(height, jnp.round(width / spec.ratio[0]))
-    return jnp.stack([height, jnp.minimum(width, jnp.round(height * spec.ratio[1]))])
+    height, width = jnp.moveaxis(size.astype(jnp.float32), -1, 0)
+    height = jnp.minimum(height, jnp.round(width / ratio_V2[:, 0]))
+    return jnp.stack([height, jnp.minimum(width, jnp.round(height * ratio_V2[:, 1]))], -1)
