@@ -25,6 +25,8 @@ from data_prep.result import REJECTED_FILE, RunResult, images_at
 from data_prep.types import Image, Reject, Source
 from data_prep.work import Work, finished
 
+WORK_FORMAT = 1  # of the files in the work folder; to be raised when what they hold changes
+
 
 @dataclass(frozen=True)
 class Job:
@@ -108,8 +110,10 @@ class Crops:
 
 
 def _settings(job: Job, digest: str) -> dict[str, Any]:
+    """What makes two runs the same; where the output lies does not matter."""
     settings = asdict(job)
-    return {**settings, "output": str(job.output), "embedder_digest": digest}
+    del settings["output"]
+    return {**settings, "embedder_digest": digest, "work_format": WORK_FORMAT}
 
 
 def _embedding(job: Job) -> Callable[[str], None]:

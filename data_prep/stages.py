@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -42,9 +43,9 @@ def embed(source: Source, embedder: Embedder | None, work: Work, video: str, con
     images, rejects = source.read(video)
     images = _thinned(_unique(images, rejects), config.max_tracklet_images, rejects)
     taken: dict[Image, int] = {}
-    with _crop_writer(work.file(video, "crops")) as store:
-        stream = _crops(source, images, store, taken, rejects)
-        features = _features(embedder, stream)
+    with contextlib.ExitStack() as stack:
+        store = _CropStore(work.file(video, "crops"), stack)
+        features = _features(embedder, _crops(source, images, store, taken, rejects))
     if len(features) != len(taken):
         raise EmbedderError(
             f"{len(taken)} crops of video {video!r} gave features of shape {features.shape}, expected one row each"
@@ -118,30 +119,36 @@ def _thinned(images: Sequence[Image], most: int, rejects: list[Reject]) -> list[
     return kept
 
 
-@contextlib.contextmanager
-def _crop_writer(path: Path) -> Iterator[ArrayRecordWriter]:
-    with finished(path) as part, contextlib.closing(ArrayRecordWriter(str(part), "group_size:1")) as writer:
-        yield writer
+class _CropStore:
+    """Numbers and writes encoded crops; without any there is no file."""
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack):
+        self._path, self._stack, self._stored = path, stack, 0
+
+    @functools.cached_property
+    def _writer(self) -> ArrayRecordWriter:
+        part = self._stack.enter_context(finished(self._path))
+        return self._stack.enter_context(contextlib.closing(ArrayRecordWriter(str(part), "group_size:1")))
+
+    def add(self, crop: np.ndarray) -> int:
+        self._writer.write(encode_jpeg(crop))
+        self._stored += 1
+        return self._stored - 1
 
 
 def _crops(
     source: Source,
     images: Sequence[Image],
-    store: ArrayRecordWriter,
+    store: _CropStore,
     taken: dict[Image, int],
     rejects: list[Reject],
 ) -> Iterator[np.ndarray]:
     """Yields crops as they are decoded; `taken` learns each one's number in the crops file, -1 where not stored."""
-    stored = 0
     for image, crop in source.crops(images):
         if isinstance(crop, Reject):
             rejects.append(crop)
             continue
-        if source.jpeg(image) is None:
-            store.write(encode_jpeg(crop))
-            taken[image], stored = stored, stored + 1
-        else:
-            taken[image] = -1
+        taken[image] = store.add(crop) if source.jpeg(image) is None else -1
         yield crop
 
 
