@@ -24,7 +24,7 @@ class Toy(nnx.Module):
 
     def __init__(self, *, dtype=jnp.float32, remat=False, rngs):
         del remat
-        self.conv1 = layers.Conv(3, 8, 3, stride=2, padding=1, dtype=dtype, rngs=rngs)
+        self.conv1 = layers.Conv(3, 8, 3, stride=2, padding=1, bias=False, dtype=dtype, rngs=rngs)
         self.bn1 = layers.BatchNorm(8, dtype=dtype, rngs=rngs)
         self.conv2 = layers.Conv(8, 16, 3, stride=2, padding=1, dtype=dtype, rngs=rngs)
         self.conv3 = layers.Conv(16, 16, 3, padding=1, dtype=dtype, rngs=rngs)
@@ -72,8 +72,8 @@ def config(path, **changes) -> Config:
         {
             "model.name": "toy",
             "model.prototypes": 32,
-            "model.hidden": 24,
-            "model.bottleneck": 12,
+            "model.hidden": 256,
+            "model.bottleneck": 64,
             "model.dtype": "float32",
             "data.path": str(path),
             "data.batch_size": 8,
@@ -87,7 +87,7 @@ def config(path, **changes) -> Config:
             "train.checkpoint_every": 100,
             "optimizer.warmup_epochs": 1.0,
             "optimizer.freeze_epochs": 0.5,
-            "optimizer.learning_rate": 2e-2,
+            "optimizer.learning_rate": 1e-2,
         }
         | {name.replace("__", "."): value for name, value in changes.items()}
     )
