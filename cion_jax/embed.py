@@ -184,7 +184,7 @@ def _untrained(spec: str) -> tuple[str, tuple[int, int]]:
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(graphdef: nnx.GraphDef, params: dict, stats: dict, image_BHWC: jax.Array) -> jax.Array:
     x_BHWC = (image_BHWC.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
-    return models.merge(graphdef, params, stats)(x_BHWC, train=True)
+    return models.merge(graphdef, params, stats)(x_BHWC, train=False)
 
 
 def _finish(running: tuple[int, jax.Array] | None) -> list[np.ndarray]:
