@@ -65,3 +65,7 @@ def test_images_without_identity_have_no_distance(labels):
     labels = np.array(labels)
     apart = cosine.to_own_centroid(np.eye(3), labels, cosine.centroids([(np.eye(3), labels)], 1))
     np.testing.assert_array_equal(np.isnan(apart), labels < 0)
+
+
+def test_what_is_shorter_than_rounding_has_no_direction():
+    np.testing.assert_array_equal(cosine.unit(np.array([[3, 4], [1e-7, 0], [0, 0]])), [[0.6, 0.8], [0, 0], [0, 0]])
