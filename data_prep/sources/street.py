@@ -128,7 +128,7 @@ def generate(
     if config.benchmark_people:
         jobs += [(write_benchmark, output, config, c) for c in range(config.cameras)]
     progress(0, len(jobs))
-    for done, _ in enumerate(_run(jobs, processes or len(os.sched_getaffinity(0))), 1):
+    for done, _ in enumerate(_run(jobs, processes or os.cpu_count() or 1), 1):
         progress(done, len(jobs))
 
 

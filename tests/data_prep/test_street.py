@@ -32,6 +32,9 @@ SMALL = street.StreetConfig(
     seed=5,
 )
 
+TINY = ["--people=2", "--videos=1", "--people_per_video=2", "--seconds=2", "--fps=2", "--benchmark_people=0"]
+TINY += ["--width=160", "--height=90", "--processes=1"]
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
@@ -95,6 +98,25 @@ def test_videos_decode_whole_and_show_something(small):
     # Two sequences of a camera show the same place in another light, two cameras different places.
     places = {n: frames(small / "videos" / n / f"{n}.mp4")[0].mean(2).ravel() for n in ("c1s1", "c1s2", "c2s1")}
     assert np.corrcoef(places["c1s1"], places["c1s2"])[0, 1] > 0.8 > np.corrcoef(places["c1s1"], places["c2s1"])[0, 1]
+
+
+def test_people_are_where_the_text_says(small):
+    read = np.array(frames(small / "videos" / "c1s1" / "c1s1.mp4")).astype(np.float32).mean(-1)
+    change = np.abs(read - np.median(read, axis=0))
+    inside = np.zeros(change.shape, bool)
+    for box in mottext.read(small / "videos" / "c1s1" / "truth.txt")[0]:
+        left, top, width, height = (max(round(value), 0) for value in box.box)
+        if box.track > 0:
+            inside[box.frame - 1, top : top + height, left : left + width] = True
+    assert change[inside].mean() > 4 * change[~inside].mean()
+
+
+def test_things_stand_on_the_ground_at_their_depth():
+    camera, _ = street.make_view(SMALL, 0, 0)
+    assert len(camera.things) >= 3
+    for thing in camera.things:
+        assert abs(thing.top + len(thing.rgba) - camera.ground(0, thing.depth)[1]) <= 1
+    assert [thing.depth for thing in camera.things] == sorted((t.depth for t in camera.things), reverse=True)
 
 
 def test_the_mot_source_reads_it_back_with_truth(small):
@@ -245,16 +267,14 @@ def test_impossible_settings(change, message, tmp_path):
 
 def test_command_line_refuses_to_overwrite(tmp_path, capsys):
     (tmp_path / "precious").touch()
-    assert street.main([f"--output={tmp_path}"]) == 1
+    assert street.main([f"--output={tmp_path}", *TINY]) == 1
     assert "is not an empty folder" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         street.main([f"--output={tmp_path}", "--peple=3"])
 
 
 def test_command_line_writes_what_it_says(tmp_path):
-    options = ["--people=2", "--videos=1", "--people_per_video=2", "--seconds=2", "--fps=2", "--benchmark_people=0"]
-    options += ["--width=160", "--height=90", "--processes=1"]
-    assert street.main([f"--output={tmp_path / 'out'}", *options]) == 0
+    assert street.main([f"--output={tmp_path / 'out'}", *TINY]) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["street.json", "videos"]
     assert sorted(p.name for p in (tmp_path / "out" / "videos" / "c1s1").iterdir()) == [
         "c1s1.mp4", "seqinfo.ini", "tracks.txt", "truth.txt",
