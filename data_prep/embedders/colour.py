@@ -1,9 +1,8 @@
 """A descriptor without weights: colour histograms of horizontal stripes, head to feet.
 
-Clothing is what stays the same between cameras when nothing has been learned yet. Chosen among 60 variants on
-200 people of Market-1501's training images (area under the ROC curve of same against different person, pairs
-across cameras: 0.89; plain striped HSV histograms: 0.76). What made the difference, in this order: looking at
-the middle columns, grey-world white balance, comparing deviations from the mean bin.
+Clothing is what stays the same between cameras when nothing has been learned yet. Chosen among 80 variants on 200
+people of Market-1501's training images and on a synthetic street. Area under the ROC curve of same against different
+person on Market-1501, pairs across videos: 0.89; without white balance 0.83, with all columns alike 0.86.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from data_prep.embedders import common
 
 HEIGHT, WIDTH = 32, 16  # to which crops are shrunk
 STRIPES = 8
-BINS = (8, 3, 4)  # hue (circular), saturation, value
+BINS = (8, 3, 3)  # hue (circular), saturation, value
 BALANCE = 0.75  # share of the grey-world correction; at 1 a person all in red would turn grey
-SPREAD = 0.15  # of the Gaussian over the columns that mutes the background, in widths
+BRIGHTNESS = 0.45  # crops go half of the way (in logarithms) towards this mean, black clothes stay dark
+SPREAD = 0.12  # of the Gaussian over the columns that mutes the background, in widths
 BATCH = 64  # small enough for the caches
 FEATURES = STRIPES * int(np.prod(BINS))
 
@@ -71,10 +71,11 @@ def _describe(crops: list[np.ndarray]) -> np.ndarray:
 
 
 def _balanced(crops_NHWC: np.ndarray) -> np.ndarray:
-    """Grey-world white balance: pulls every crop's mean colour towards grey, which cancels the camera's tint."""
-    mean = crops_NHWC.mean((1, 2), keepdims=True)
-    gain = mean.mean(3, keepdims=True) / np.maximum(mean, 1 / 255)
-    return (1 - BALANCE) * crops_NHWC + BALANCE * np.clip(crops_NHWC * gain, 0, 1)
+    """Grey-world white balance and exposure of every crop by itself, against the camera's tint and light."""
+    mean = np.maximum(crops_NHWC.mean((1, 2), keepdims=True), 1 / 255)
+    grey = mean.mean(3, keepdims=True)
+    target = np.sqrt(grey * BRIGHTNESS)
+    return np.clip(crops_NHWC * target * ((1 - BALANCE) / grey + BALANCE / mean), 0, 1)
 
 
 def _soft(value: np.ndarray, bins: int, *, circular: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
