@@ -14,19 +14,20 @@ from cion_jax.data.views import ViewsConfig, make_views
 BATCHES = (32, 96)
 
 
+def _row(batch: int) -> tuple:
+    image = np.random.default_rng(0).integers(0, 256, (batch, 256, 128, 3), np.uint8)
+    arguments = jax.device_put((jax.random.key(0), image, np.full((batch, 2), (256, 128), np.int32)))
+    views = jax.jit(make_views, static_argnames="config").lower(*arguments, config=ViewsConfig()).compile()
+    seconds = median_seconds(lambda: jax.block_until_ready(views(*arguments)))
+    memory = views.memory_analysis().temp_size_in_bytes / 2**20
+    return batch, f"{batch / seconds:.0f}", f"{seconds * 1e3:.1f}", f"{memory / batch:.1f}"
+
+
 def main() -> None:
     header("views")
     print(f"device: {accelerator()}, jax {jax.__version__}")
-    compiled = jax.jit(make_views, static_argnames="config")
-    rows = []
-    for batch in BATCHES:
-        image = np.random.default_rng(0).integers(0, 256, (batch, 256, 128, 3), np.uint8)
-        arguments = jax.device_put((jax.random.key(0), image, np.full((batch, 2), (256, 128), np.int32)))
-        lowered = compiled.lower(*arguments, config=ViewsConfig()).compile()
-        seconds = median_seconds(lambda: jax.block_until_ready(lowered(*arguments)))  # noqa: B023
-        memory = lowered.memory_analysis().temp_size_in_bytes / 2**20
-        rows.append((batch, f"{batch / seconds:.0f}", f"{seconds * 1e3:.1f}", f"{memory / batch:.1f}"))
-    table(["batch", "images/s", "ms per batch", "temporary MiB per image"], rows)
+    columns = ["batch", "images/s", "ms per batch", "temporary MiB per image"]
+    table(columns, [_row(batch) for batch in BATCHES])
 
 
 if __name__ == "__main__":
