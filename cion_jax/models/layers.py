@@ -77,8 +77,8 @@ class Linear(nnx.Linear):
 class LayerNorm(nnx.LayerNorm):
     """Over the last axis.
 
-    The variance is E[x^2] - E[x]^2: the gradient of a variance of centred values makes XLA's CPU backend compile four
-    times as long, and parity does not tell the two apart.
+    The variance is E[x^2] - E[x]^2: the gradient of a variance of centred values makes XLA compile four times as
+    long on the CPU, and parity does not tell the two apart.
     """
 
     def __init__(self, features: int, eps: float, *, dtype, rngs: nnx.Rngs):
