@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -28,10 +29,10 @@ LAYER_SCALE = 1e-6
 class Block(nnx.Module):
     """Depthwise convolution, LayerNorm and a pointwise MLP beside a shortcut."""
 
-    def __init__(self, features: int, rate: float, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, rate: float, kernel: int = 7, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
         self.gamma = nnx.Param(jnp.full(features, LAYER_SCALE, jnp.float32))
-        self.dwconv = Depthwise(features, 7, init=TRUNCATED, **kw)
+        self.dwconv = Depthwise(features, kernel, init=TRUNCATED, **kw)
         self.norm = LayerNorm(features, EPS, **kw)
         self.pwconv1 = Linear(features, 4 * features, **kw)
         self.pwconv2 = Linear(4 * features, features, **kw)
@@ -48,14 +49,16 @@ class ConvNeXt(nnx.Module):
 
     Args:
       depths: blocks per stage.
-      width: features of the first stage; they double from stage to stage.
+      widths: features per stage.
+      block: called as `block(features, rate, stage=, last=, dtype=, rngs=)`, where `last` is true of a stage's last.
       drop_path: highest rate of stochastic depth.
     """
 
     def __init__(
         self,
         depths: tuple[int, ...],
-        width: int,
+        widths: tuple[int, ...],
+        block: Callable[..., nnx.Module],
         *,
         drop_path: float = 0.0,
         dtype=jnp.float32,
@@ -63,14 +66,13 @@ class ConvNeXt(nnx.Module):
         rngs: nnx.Rngs,
     ):
         kw = {"dtype": dtype, "rngs": rngs}
-        widths = [width * 2**stage for stage in range(len(depths))]
         self.features, self.remat = widths[-1], remat
         inputs = (3, *widths[:-1])
         self.downsample_layers = Layers(_downsample(*pair, **kw) for pair in zip(inputs, widths, strict=True))
         rates = iter(drop_path_rates(drop_path, sum(depths)))
         self.stages = Layers(
-            Layers(Block(features, next(rates), **kw) for _ in range(depth))
-            for features, depth in zip(widths, depths, strict=True)
+            Layers(block(features, next(rates), stage=stage, last=n == depth - 1, **kw) for n in range(depth))
+            for stage, (features, depth) in enumerate(zip(widths, depths, strict=True))
         )
         self.norm = LayerNorm(self.features, EPS, **kw)
 
@@ -95,8 +97,13 @@ def _downsample(inputs: int, outputs: int, **kw) -> Layers:
     return Layers([LayerNorm(inputs, EPS, **kw), Conv(inputs, outputs, 2, 2, init=TRUNCATED, **kw)])
 
 
+def _block(features: int, rate: float, *, stage: int, last: bool, **kw) -> Block:
+    return Block(features, rate, **kw)
+
+
+_WIDTHS = (96, 192, 384, 768)
 MODELS = {
-    "convnext_tiny": partial(ConvNeXt, (3, 3, 9, 3), 96),
-    "convnext_small": partial(ConvNeXt, (3, 3, 27, 3), 96),
-    "convnext_base": partial(ConvNeXt, (3, 3, 27, 3), 128),
+    "convnext_tiny": partial(ConvNeXt, (3, 3, 9, 3), _WIDTHS, _block),
+    "convnext_small": partial(ConvNeXt, (3, 3, 27, 3), _WIDTHS, _block),
+    "convnext_base": partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024), _block),
 }

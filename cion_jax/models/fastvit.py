@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import (
     TRUNCATED,
     Attention,
@@ -19,7 +20,7 @@ from cion_jax.models.layers import (
     gelu,
     run,
 )
-from cion_jax.models.mobile import ConvBN, SqueezeExcite
+from cion_jax.models.mobile import UNIFORM, ConvBN, SqueezeExcite
 
 WIDTHS = (64, 128, 256, 512)
 FEATURES = 1024
@@ -33,9 +34,6 @@ class MobileOne(nnx.Module):
 
     `rbr_conv` is the convolution of the given kernel, `rbr_scale` a 1x1 one where that is larger, `rbr_skip` a
     BatchNorm alone where inputs and outputs have one shape. Neither activation nor squeeze-and-excite is within.
-
-    Args:
-      convolve: False leaves nothing but `rbr_skip`.
     """
 
     def __init__(
@@ -44,23 +42,35 @@ class MobileOne(nnx.Module):
         outputs: int,
         kernel: int = 1,
         stride: int = 1,
-        groups: int = 1,
         *,
-        convolve: bool = True,
+        depthwise: bool = False,
         dtype,
         rngs: nnx.Rngs,
     ):
         kw = {"dtype": dtype, "rngs": rngs}
-        skip, scale = inputs == outputs and stride == 1, convolve and kernel > 1
-        self.rbr_skip = BatchNorm(outputs, **kw) if skip else None
-        self.rbr_conv = Layers([ConvBN(inputs, outputs, kernel, stride, groups, **kw)]) if convolve else None
-        self.rbr_scale = ConvBN(inputs, outputs, 1, stride, groups, **kw) if scale else None
+        alike = inputs == outputs and stride == 1
+        self.rbr_skip = BatchNorm(outputs, **kw) if alike else None
+        self.rbr_conv = Layers([ConvBN(inputs, outputs, kernel, stride, depthwise=depthwise, **kw)])
+        self.rbr_scale = ConvBN(inputs, outputs, 1, stride, depthwise=depthwise, **kw) if kernel > 1 else None
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, inputs] -> [B, H / stride, W / stride, outputs]."""
-        branches = (self.rbr_skip, self.rbr_conv and self.rbr_conv[0], self.rbr_scale)
-        first, *others = (branch(x_BHWC, train=train) for branch in branches if branch is not None)
-        return sum(others, first)
+        y = self.rbr_conv[0](x_BHWC, train=train)
+        for branch in (self.rbr_skip, self.rbr_scale):
+            if branch is not None:
+                y += branch(x_BHWC, train=train)
+        return y
+
+
+class Skip(nnx.Module):
+    """What is left of MobileOne without convolutions."""
+
+    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+        self.rbr_skip = BatchNorm(features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        return self.rbr_skip(x_BHWC, train=train)
 
 
 class RepMixer(nnx.Module):
@@ -69,8 +79,8 @@ class RepMixer(nnx.Module):
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
         self.layer_scale = _layer_scale(features)
-        self.norm = MobileOne(features, features, convolve=False, **kw)
-        self.mixer = MobileOne(features, features, 3, groups=features, **kw)
+        self.norm = Skip(features, **kw)
+        self.mixer = MobileOne(features, features, 3, depthwise=True, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
@@ -84,7 +94,7 @@ class ConvMlp(nnx.Module):
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
         hidden = EXPANSION * features
-        self.conv = ConvBN(features, features, 7, groups=features, init=TRUNCATED, **kw)
+        self.conv = ConvBN(features, features, 7, depthwise=True, init=TRUNCATED, **kw)
         self.fc1 = Conv(features, hidden, 1, init=TRUNCATED, **kw)
         self.fc2 = Conv(hidden, features, 1, init=TRUNCATED, **kw)
 
@@ -136,7 +146,7 @@ class LargeKernel(nnx.Module):
     """Depthwise 7x7 and 3x3 convolutions of stride 2 to twice the width, summed: one 7x7 after training."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"groups": inputs, "dtype": dtype, "rngs": rngs}
+        kw = {"depthwise": True, "dtype": dtype, "rngs": rngs}
         self.lkb_origin = ConvBN(inputs, outputs, 7, 2, **kw)
         self.small_conv = ConvBN(inputs, outputs, 3, 2, **kw)
 
@@ -162,7 +172,7 @@ class PositionalEncoding(nnx.Module):
     """Conditional positional encoding (arXiv 2102.10882): a depthwise 7x7 convolution beside a shortcut."""
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        self.pe = Conv(features, features, 7, padding=3, groups=features, dtype=dtype, rngs=rngs)
+        self.pe = Depthwise(features, 7, init=UNIFORM, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
@@ -174,7 +184,7 @@ class Expansion(MobileOne):
 
     def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
-        super().__init__(inputs, outputs, 3, groups=inputs, **kw)
+        super().__init__(inputs, outputs, 3, depthwise=True, **kw)
         self.se = SqueezeExcite(outputs, outputs // 16, jax.nn.sigmoid, names=("reduce", "expand"), **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -207,7 +217,7 @@ class FastViT(nnx.Module):
         self.patch_embed = Layers(
             [
                 MobileOne(3, width, 3, 2, **kw),
-                MobileOne(width, width, 3, 2, groups=width, **kw),
+                MobileOne(width, width, 3, 2, depthwise=True, **kw),
                 MobileOne(width, width, **kw),
             ]
         )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import BatchNorm, Conv, Layers, run
 from cion_jax.models.mobile import UNIFORM, ConvBN, SqueezeExcite, multiple
 
@@ -42,7 +43,7 @@ class GhostModule(nnx.Module):
         kw = {"names": NUMBERED, "dtype": dtype, "rngs": rngs}
         half = outputs // 2
         self.primary_conv = ConvBN(inputs, half, **kw)
-        self.cheap_operation = ConvBN(half, half, 3, groups=half, **kw)
+        self.cheap_operation = ConvBN(half, half, 3, depthwise=True, **kw)
         self.activation = activation
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -70,7 +71,7 @@ class GhostBottleneck(nnx.Module):
         self.stride = stride
         self.ghost1 = GhostModule(inputs, hidden, jax.nn.relu, **kw)
         if stride > 1:
-            self.conv_dw = _depthwise(hidden, kernel, stride, **kw)
+            self.conv_dw = Depthwise(hidden, kernel, stride, bias=False, init=UNIFORM, **kw)
             self.bn_dw = BatchNorm(hidden, **kw)
         self.se = SqueezeExcite(hidden, multiple(hidden / 4), jax.nn.hard_sigmoid, **kw) if excite else None
         self.ghost2 = GhostModule(hidden, outputs, _identity, **kw)
@@ -128,13 +129,9 @@ class GhostNet(nnx.Module):
 def _shortcut(inputs: int, kernel: int, outputs: int, stride: int, **kw) -> Layers | None:
     if stride == 1 and inputs == outputs:
         return None
-    depthwise = _depthwise(inputs, kernel, stride, **kw)
-    pointwise = Conv(inputs, outputs, 1, bias=False, init=UNIFORM, **kw)
+    start = {"bias": False, "init": UNIFORM, **kw}
+    depthwise, pointwise = Depthwise(inputs, kernel, stride, **start), Conv(inputs, outputs, 1, **start)
     return Layers([depthwise, BatchNorm(inputs, **kw), pointwise, BatchNorm(outputs, **kw)])
-
-
-def _depthwise(features: int, kernel: int, stride: int, **kw) -> Conv:
-    return Conv(features, features, kernel, stride, kernel // 2, features, bias=False, init=UNIFORM, **kw)
 
 
 def _identity(x: jax.Array) -> jax.Array:

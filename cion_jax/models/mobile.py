@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 from jax.nn import initializers
 
+from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import BatchNorm, Conv
 
 UNIFORM = initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's own start of a convolution
@@ -17,7 +18,7 @@ class ConvBN(nnx.Module):
     """Convolution without bias, padded to keep the size at stride 1, then BatchNorm: one convolution after training.
 
     Args:
-      groups: of the convolution; as many as there are channels for a depthwise one.
+      depthwise: every output channel sees one input channel alone; there may be several outputs to an input.
       scale: what BatchNorm's scale starts at.
       init: what the kernel starts from.
       names: of the two in the PyTorch state dict, which differ between families.
@@ -29,8 +30,8 @@ class ConvBN(nnx.Module):
         outputs: int,
         kernel: int = 1,
         stride: int = 1,
-        groups: int = 1,
         *,
+        depthwise: bool = False,
         scale: float = 1.0,
         init: Callable = UNIFORM,
         names: tuple[str, str] = ("conv", "bn"),
@@ -38,8 +39,12 @@ class ConvBN(nnx.Module):
         rngs: nnx.Rngs,
     ):
         kw = {"dtype": dtype, "rngs": rngs}
-        conv = Conv(inputs, outputs, kernel, stride, kernel // 2, groups, bias=False, init=init, **kw)
+        start = {"bias": False, "init": init, **kw}
         self.names = names
+        if depthwise:
+            conv: Conv = Depthwise(inputs, kernel, stride, outputs // inputs, **start)
+        else:
+            conv = Conv(inputs, outputs, kernel, stride, kernel // 2, **start)
         setattr(self, names[0], conv)
         setattr(self, names[1], BatchNorm(outputs, scale=scale, **kw))
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax.models import mobile
-from cion_jax.models.layers import BatchNorm, Conv, Layers, gelu, run
+from cion_jax.models.depthwise import Depthwise
+from cion_jax.models.layers import BatchNorm, Layers, gelu, run
 from cion_jax.models.mobile import UNIFORM, SqueezeExcite, multiple
 
 ConvBN = partial(mobile.ConvBN, names=("c", "bn"))
@@ -20,8 +21,8 @@ class RepVGGDW(nnx.Module):
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
-        self.conv = ConvBN(features, features, 3, groups=features, **kw)
-        self.conv1 = Conv(features, features, 1, groups=features, init=UNIFORM, **kw)
+        self.conv = ConvBN(features, features, 3, depthwise=True, **kw)
+        self.conv1 = Depthwise(features, 1, init=UNIFORM, **kw)
         self.bn = BatchNorm(features, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -68,7 +69,7 @@ class Downsample(nnx.Module):
     def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
         self.token_mixer = Layers(
-            {0: ConvBN(inputs, inputs, 3, 2, groups=inputs, **kw), 2: ConvBN(inputs, outputs, **kw)}
+            {0: ConvBN(inputs, inputs, 3, 2, depthwise=True, **kw), 2: ConvBN(inputs, outputs, **kw)}
         )
         self.channel_mixer = ChannelMixer(outputs, **kw)
 
