@@ -21,7 +21,7 @@ A, B = "hof 1", "straße"
 # In A a green crop slipped into the red tracklet and a blue one into the green; nobody else in A is blue.
 STREET = {
     A: {"t0": [RED, RED, GREEN, RED], "t1": [GREEN, GREEN, BLUE, GREEN]},
-    B: {"t0": [RED, RED], "t1": [BLUE, BLUE], "t2": [RED]},
+    B: {"u0": [RED, RED], "u1": [BLUE, BLUE], "u2": [RED]},
 }
 
 
@@ -88,7 +88,7 @@ def test_levels_by_hand(tmp_path, mean_colour):
     assert list(levels) == ["input", "single_tracklet", "single_video", "cross_video"]
     assert [level["images"] for level in levels.values()] == [13, 11, 12, 12]
     assert [level["identities"] for level in levels.values()] == [5, 5, 4, 3]
-    # Both tracklets of A have radius 1 - 1/sqrt(10) = 0.68. Of the red ones A.t0, B.t0 and B.t2 all pairs are
+    # Both tracklets of A have radius 1 - 1/sqrt(10) = 0.68. Of the red ones A.t0, B.u0 and B.u2 all pairs are
     # within 0.18 (1 - 3/sqrt(10) = 0.05): 6 ordered pairs of 5 identities; at level 2 B's two have joined.
     assert [level["consistency_noise"] for level in levels.values()] == [0.4, 0, 0, 0]
     assert [level["discrimination_noise"] for level in levels.values()] == [1.2, 1.2, 0.5, 0]
@@ -101,7 +101,7 @@ def test_levels_by_hand(tmp_path, mean_colour):
 def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
     pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
     rows = by_key(tmp_path / "out")
-    moved, lost, kept = rows[f"{A}/t0/002.jpg"], rows[f"{A}/t1/002.jpg"], rows[f"{B}/t0/000.jpg"]
+    moved, lost, kept = rows[f"{A}/t0/002.jpg"], rows[f"{A}/t1/002.jpg"], rows[f"{B}/u0/000.jpg"]
     assert (moved["level1_round"], moved["level2_action"], moved["level2_tracklet"]) == (1, "moved", "t1")
     assert moved["level1_distance"] == pytest.approx(1, abs=0.02)
     assert moved["level2_distance"] == pytest.approx(0, abs=0.02)
@@ -109,10 +109,10 @@ def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
     assert (lost["level2_action"], lost["level2_tracklet"], lost["identity"]) == ("discarded", None, None)
     assert lost["level2_distance"] == pytest.approx(1, abs=0.02)
     assert (lost["selected"], lost["record"]) == (False, None)
-    assert (kept["level1_round"], kept["level2_action"], kept["level2_tracklet"]) == (0, "kept", "t0")
+    assert (kept["level1_round"], kept["level2_action"], kept["level2_tracklet"]) == (0, "kept", "u0")
     assert kept["level2_distance"] is None
-    assert kept["identity"] == rows[f"{A}/t0/000.jpg"]["identity"] == rows[f"{B}/t2/000.jpg"]["identity"]
-    assert kept["level2_identity"] == rows[f"{B}/t2/000.jpg"]["level2_identity"]
+    assert kept["identity"] == rows[f"{A}/t0/000.jpg"]["identity"] == rows[f"{B}/u2/000.jpg"]["identity"]
+    assert kept["level2_identity"] == rows[f"{B}/u2/000.jpg"]["level2_identity"]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -201,7 +201,7 @@ def test_too_few_rows_of_features_fail_the_video(tmp_path, mean_colour):
 
 def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_colour):
     root = paint(tmp_path / "in")
-    cut = root / B / "t0" / "000.jpg"
+    cut = root / B / "u0" / "000.jpg"
     cut.write_bytes(cut.read_bytes()[:200])
     (root / "empty" / "t0").mkdir(parents=True)
     metrics = pipeline.run(job(root, tmp_path / "out"))
@@ -236,7 +236,7 @@ def test_an_extractor_is_asked_for(tmp_path):
 @pytest.mark.parametrize("embedder", [None, "mean"])
 def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder):
     root = paint(tmp_path / "in")
-    entries = [(f"{A}/t0/000.jpg", 30), (f"{B}/t0/000.jpg", 30), (f"{B}/t1/000.jpg", 7), (f"{B}/t1/001.jpg", 7)]
+    entries = [(f"{A}/t0/000.jpg", 30), (f"{B}/u0/000.jpg", 30), (f"{B}/u1/000.jpg", 7), (f"{B}/u1/001.jpg", 7)]
     entries.append((f"{A}/t1/000.jpg", 9))
     (root / "list.json").write_text(json.dumps([{"file_path": path, "id": i} for path, i in entries]))
     metrics = pipeline.run(job(root, tmp_path / "out", "annotations", embedder))
