@@ -130,7 +130,7 @@ def decode(jpeg: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
       ValueError: not a JPEG, or one that is damaged or cut short.
     """
     image = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
-    scale = min(1.0, *np.divide(canvas_HWC.shape[:2], image.shape[:2]))
+    scale = np.divide(canvas_HWC.shape[:2], image.shape[:2]).min()
     if scale < 1:
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

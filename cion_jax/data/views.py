@@ -175,9 +175,9 @@ def draw(key: Array, size_B2: Array, specs: tuple[ViewSpec, ...], first_view: in
         flip=happens("flip"),
         jitter=happens("jitter"),
         order=jnp.argsort(u["order"], axis=-1).astype(jnp.int32),
-        factors=_between(low_V4, middle + strength_V4, u["factors"]),
+        factors=low_V4 + (middle + strength_V4 - low_V4) * u["factors"],
         gray=happens("gray"),
-        sigma=jnp.where(happens("blur"), _between(*spec_V["sigma"].T, u["sigma"][..., 0]), 0.0),
+        sigma=jnp.where(happens("blur"), _within(spec_V["sigma"], u["sigma"])[..., 0], 0.0),
         threshold=jnp.where(happens("solarize"), spec_V["threshold"].astype(jnp.float32), _NO_THRESHOLD),
     )
 
@@ -205,7 +205,8 @@ def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -
     return (jnp.moveaxis(x, -3, -1) / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
 
 
-def _between(low: Array, high: Array, share: Array) -> Array:
+def _within(range_V2: Array, share: Array) -> Array:
+    low, high = range_V2[:, :1], range_V2[:, 1:]
     return low + (high - low) * share
 
 
@@ -215,8 +216,8 @@ def _boxes(u: dict[str, Array], size: Array, spec_V: dict[str, Array]) -> Array:
     `size` is [B, 1, 2], the result [B, V, 4] int32 top, left, height, width.
     """
     pixels = size.prod(-1)[..., None]
-    area = pixels * _between(*spec_V["scale"].T[..., None], u["area"])
-    ratio = jnp.exp(_between(*jnp.log(spec_V["ratio"]).T[..., None], u["ratio"]))
+    area = pixels * _within(spec_V["scale"], u["area"])
+    ratio = jnp.exp(_within(jnp.log(spec_V["ratio"]), u["ratio"]))
     tries = jnp.round(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], -1))
     fits = ((tries > 0) & (tries <= size[:, :, None])).all(-1)
     first = jnp.argmax(fits, -1)[..., None, None]
