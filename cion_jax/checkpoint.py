@@ -162,7 +162,7 @@ def _flatten(tree: Any) -> dict[str, Any]:
 
 def _trees(state: TrainState) -> tuple[dict, dict]:
     """The state as two nested dicts with string keys: (teacher, everything else)."""
-    flat = _flatten(dataclasses.replace(state, teacher=None))
+    flat = _flatten(dataclasses.replace(state, teacher={}))
     return state.teacher, traverse_util.unflatten_dict(flat, sep="/")
 
 

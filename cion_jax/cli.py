@@ -47,7 +47,7 @@ def run(main: Callable[[Sequence[str]], int | None], mistakes: tuple[type[Except
         exit status 2, without a traceback.
     """
     logging.set_verbosity(logging.WARNING)
-    caught = (typed.ConfigError, flags.Error, *mistakes)
+    caught: tuple[type[Exception], ...] = (typed.ConfigError, flags.Error, *mistakes)
 
     def guarded(call, argv):
         try:

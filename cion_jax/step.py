@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -51,11 +50,12 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     key_views, key_student, key_teacher = jax.random.split(key, 3)
     x_BUHWC, x_BLHWC = make_views(key_views, batch["image"], batch["size"], config.views)
+    views = (x_BUHWC, x_BLHWC) if config.views.local_views else (x_BUHWC,)
     t_BUP, teacher_stats = _apply(graphdef, state.teacher, (x_BUHWC,), key_teacher, mesh)
 
     def objective(params):
         student = {"params": params, "stats": state.student["stats"]}
-        z_BVP, stats = _apply(graphdef, student, (x_BUHWC, x_BLHWC), key_student, mesh)
+        z_BVP, stats = _apply(graphdef, student, views, key_student, mesh)
         loss, measured = identity_guided_loss(z_BVP, t_BUP, state.centre, k, config.loss)
         return loss, (stats, measured)
 
@@ -81,10 +81,9 @@ def train_step(
 
 def compile_step(shardings: Any, **static: Any):
     """`train_step` under jit, the state donated: f(state, batch, k) -> (state, measurements)."""
-    step = partial(train_step, **static)
     replicated = jax.sharding.NamedSharding(static["mesh"], jax.sharding.PartitionSpec())
     return jax.jit(
-        lambda state, batch, k: step(state, batch, k=k),
+        lambda state, batch, k: train_step(state, batch, k=k, **static),
         static_argnums=2,
         donate_argnums=0,
         out_shardings=(shardings, replicated),

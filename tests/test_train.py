@@ -119,6 +119,11 @@ def test_the_baselines_are_settings_of_the_same_trainer(shards, tmp_path, identi
     assert np.isfinite(losses).all()
 
 
+def test_without_local_views(shards, tmp_path):
+    train(toy.config(shards, views__local_views=0, train__steps=1), tmp_path)
+    assert np.isfinite(rows(tmp_path)[0]["loss"])
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(shards, tmp_path):
     broken = toy.config(shards, optimizer__learning_rate=1e38, train__checkpoint_every=1)
     with pytest.raises(TrainingStopped, match=r"step \d+: loss .*lower optimizer.learning_rate"):

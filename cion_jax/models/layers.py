@@ -47,12 +47,11 @@ class Conv(nnx.Conv):
             dtype=dtype,
             rngs=rngs,
         )
+        self.keeps_size = stride == groups == 1 and 2 * padding == kernel - 1 and not bias
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
         """[B, H, W, in] -> [B, H', W', out]."""
-        (size, _, _, _), strides = self.kernel.shape, np.atleast_1d(self.strides)
-        narrow = min(x_BHWC.shape[1:3]) < size and 2 * self.padding[0][0] == size - 1
-        if not narrow or strides.max() > 1 or self.feature_group_count > 1 or self.bias is not None:
+        if not self.keeps_size or min(x_BHWC.shape[1:3]) >= len(self.kernel[...]):
             return super().__call__(x_BHWC)
         x, kernel = x_BHWC.astype(self.dtype), self.kernel[...].astype(self.dtype)
         return jax.lax.platform_dependent(x, kernel, cpu=_taps, default=_same)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,9 @@ class Network(nnx.Module):
     """Views -> logits over the prototypes. Student and teacher are two sets of parameters of one such network."""
 
     def __init__(self, name: str, *, prototypes: int, hidden: int, bottleneck: int, dtype, rngs: nnx.Rngs):
-        self.backbone = registry.create(name, dtype=dtype, rngs=rngs)
-        self.head = Head(
-            self.backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs
-        )
+        backbone: Any = registry.create(name, dtype=dtype, rngs=rngs)
+        self.backbone = backbone
+        self.head = Head(backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
 
     def __call__(self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None):
         """Logits of all views.

@@ -73,7 +73,5 @@ def merge(graphdef: nnx.GraphDef, params: dict, stats: dict) -> Any:
 @functools.cache
 def _models() -> dict[str, Callable[..., nnx.Module]]:
     package = importlib.import_module("cion_jax.models")
-    families = (
-        importlib.import_module(f"cion_jax.models.{m.name}") for m in pkgutil.iter_modules(package.__path__)
-    )
+    families = (importlib.import_module(f"cion_jax.models.{m.name}") for m in pkgutil.iter_modules(package.__path__))
     return {name: build for family in families for name, build in getattr(family, "MODELS", {}).items()}

@@ -81,9 +81,7 @@ class ResNet(nnx.Module):
         self.conv1 = Conv(3, 64, 7, 2, padding=3, bias=False, **kw)
         self.bn1 = BatchNorm(64, **kw)
         inputs = 64
-        for stage, depth, width, stride in zip(
-            _STAGES, depths, (64, 128, 256, 512), (1, 2, 2, 1), strict=True
-        ):
+        for stage, depth, width, stride in zip(_STAGES, depths, (64, 128, 256, 512), (1, 2, 2, 1), strict=True):
             blocks = []
             for number in range(depth):
                 blocks.append(block(inputs, width, 1 if number else stride, ibn and stage != "layer4", **kw))
