@@ -27,13 +27,11 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from cion_jax import checkpoint, cli, models
+from cion_jax import checkpoint, cli, models, pixels
 from cion_jax.data.views import MEAN, STD
 from cion_jax.progress import progress
-from cion_jax.reid.benchmarks import SUFFIXES
 from cion_jax.reid.metrics import normalise
 from cion_jax.typed import ConfigError, unknown
-from data_prep import pixels
 
 DEFAULT_SIZE = (256, 128)  # height, width of an untrained backbone's input
 _RANDOM = re.compile(r"random:(?P<name>[^@]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?")
@@ -230,9 +228,9 @@ def main(_: Sequence[str]) -> None:
     folder, output = Path(args.input), Path(args.output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
     if not paths:
-        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(SUFFIXES)}")
+        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(pixels.SUFFIXES)}")
     backbone = load_backbone(args.checkpoint, args.batch_size)
     make_room(output)
 

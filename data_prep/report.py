@@ -12,9 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cion_jax import pixels
 from cion_jax.data import records
-from data_prep import pixels, report_charts, report_html
 from data_prep import report_cases as cases_of
+from data_prep import report_charts, report_html
 from data_prep.report_cases import Case, Cases, Columns
 from data_prep.result import LEVELS, REJECTED_FILE, RunResult, images_at
 from data_prep.types import Image

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from cion_jax.pixels import encode_jpeg
 from data_prep.config import Config
 from data_prep.denoise import per_video
 from data_prep.embedders import EmbedderError
-from data_prep.pixels import encode_jpeg
 from data_prep.result import PROVENANCE
 from data_prep.types import Embedder, Image, Reject, Source
 from data_prep.work import Work, finished

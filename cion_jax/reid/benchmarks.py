@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax import typed
+from cion_jax.pixels import SUFFIXES
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _MARKET_NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
 _JUNK = -1  # crops of nobody, or bad ones of somebody
 _LISTED = 5  # names in a message

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import pixels
+from cion_jax import pixels
 from data_prep.types import Image, Reject, SourceError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -57,7 +56,7 @@ def last_number(name: str) -> int | None:
 
 def is_picture(path: Path) -> bool:
     """Whether the name says that this file is a picture."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in pixels.SUFFIXES
 
 
 def listing(folder: Path) -> list[Path]:

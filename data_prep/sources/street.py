@@ -33,8 +33,8 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cion_jax import pixels
 from cion_jax.typed import ConfigError
-from data_prep import pixels
 from data_prep.sources import mottext
 from data_prep.sources.frames import cut
 from data_prep.sources.street_people import Person, draw_person

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from data_prep import pixels
+from cion_jax import pixels
 from data_prep.result import LEVELS, PROVENANCE, RunResult
 
 # key, tracklet, truth, round of level 1, action of level 2, tracklet and identity after level 2, identity in the end

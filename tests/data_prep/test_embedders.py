@@ -8,7 +8,8 @@ import onnxruntime
 import PIL.Image
 import pytest
 
-from data_prep import embedders, pixels
+from cion_jax import pixels
+from data_prep import embedders
 from data_prep.embedders import colour, common
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

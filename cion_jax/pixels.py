@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # what `decode` reads, in lower case
 JPEG_MAGIC = b"\xff\xd8"
 QUALITY = 95  # of the JPEGs that data_prep encodes itself
 
