@@ -91,5 +91,8 @@ class Embedder(Protocol):
     digest: str
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32 features, L2-normalised."""
+        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32 features, L2-normalised.
+
+        Rows that cannot be normalised (not finite, all zero) are returned as they are; data_prep sets them aside.
+        """
         ...

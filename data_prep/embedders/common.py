@@ -25,26 +25,19 @@ def embed(
       crops: [h, w, 3] uint8 RGB, of any sizes.
       batch_size: the most crops that `forward` gets at a time.
       width: d, the number of features.
-      forward: crops -> [n, d], finite and not zero.
+      forward: crops -> [n, d].
 
     Returns:
-      [n, d] float32, L2-normalised.
+      [n, d] float32, L2-normalised; rows that are not finite or all zero stay as they are, for the caller to set aside.
 
     Raises:
-      EmbedderError: a crop or a feature that cannot be used; its position is named.
+      EmbedderError: a crop that cannot be used; its position is named.
     """
-    done, rows = [np.zeros((0, width), np.float32)], 0
+    done = [np.zeros((0, width), np.float32)]
     for batch in _batches(crops, batch_size):
         features = np.asarray(forward(batch), np.float32)
         length = np.linalg.norm(features, axis=1, keepdims=True)
-        bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
-        if bad.size:
-            raise EmbedderError(
-                f"crop {rows + bad[0]} got features of length {length[bad[0], 0]}, expected finite ones that are "
-                "not all zero; the extractor's weights or its input size are broken"
-            )
-        done.append(features / length)
-        rows += len(batch)
+        done.append(np.divide(features, length, out=features, where=np.isfinite(length) & (length > 0)))
     return np.concatenate(done)
 
 
