@@ -31,3 +31,11 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA}; set CION_DATA to its folder")
     return DATA
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone."""
+    for item in items:
+        backbone = item.callspec.params.get("measured", "") if hasattr(item, "callspec") else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(ROOT)}{backbone}"))
