@@ -2,7 +2,7 @@
 
     python -m cion_jax.train --config=configs/demo.py --workdir=W --config.data.path=OUT
 
-A sixteenth of the published pixels, a twentieth of the batch, hundreds of steps instead of hundreds of thousands: enough
+A sixteenth of the published pixels, a twentieth of the batch, hundreds of steps, not hundreds of thousands: enough
 to see every part at work, too few for the method to show its strength. Dense convolutions, since XLA is slow in
 depthwise ones on a CPU. Results: README.
 """
