@@ -1,6 +1,7 @@
 """A run small enough for tests: coloured rectangles as people, a backbone of two convolutions, a few seconds a run."""
 
 import dataclasses
+import functools
 
 import cv2
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class Toy(nnx.Module):
         return x.mean((1, 2))
 
 
-registry._models()["toy"] = Toy
+registry._models()["toy"] = functools.partial(Toy)
 
 
 def write_shards(folder, images_of=lambda person: 2 + person % 5):

@@ -1,6 +1,7 @@
 """Backbones by name. Every family file lists its own in a dict `MODELS`; a new family touches no other file.
 
-An entry of `MODELS` is called as `build(dtype=, remat=, rngs=)`, and with `drop_path=` where it takes one.
+An entry of `MODELS` is a `functools.partial` of a module's class, called as `build(dtype=, remat=, rngs=)`, and with
+`drop_path=` where the constructor takes one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,7 +53,9 @@ def create(
     options: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
     if drop_path is not None and not 0 <= drop_path < 1:
         raise ValueError(f"drop_path is a share of images in [0, 1), got {drop_path}")
-    if "drop_path" not in inspect.signature(models[name]).parameters and options.pop("drop_path", 0):
+    # Of the constructor: the signature of a module's class is (*args, **kwargs).
+    takes = inspect.signature(models[name].func.__init__).parameters
+    if "drop_path" not in takes and options.pop("drop_path", 0):
         raise ValueError(f"{name} has no stochastic depth, got drop_path={drop_path}; leave it out")
     return models[name](dtype=dtype, remat=remat, rngs=rngs, **options)
 
@@ -71,7 +73,7 @@ def merge(graphdef: nnx.GraphDef, params: dict, stats: dict) -> Any:
 
 
 @functools.cache
-def _models() -> dict[str, Callable[..., nnx.Module]]:
+def _models() -> dict[str, functools.partial[nnx.Module]]:
     package = importlib.import_module("cion_jax.models")
     families = (importlib.import_module(f"cion_jax.models.{m.name}") for m in pkgutil.iter_modules(package.__path__))
     return {name: build for family in families for name, build in getattr(family, "MODELS", {}).items()}

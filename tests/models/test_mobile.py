@@ -74,6 +74,15 @@ def test_drop_path_is_refused_where_there_is_none(name):
         models.create(name, drop_path=0.1, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("edgenext_x_small", lambda m: m.stages[3][2]), ("fastvit_s12", lambda m: m.network[6][1])],
+)
+def test_drop_path_rises_to_the_last_block(name, last):
+    model = nnx.eval_shape(lambda: models.create(name, drop_path=0.1, rngs=nnx.Rngs(0)))
+    assert last(model).rate == 0.1
+
+
 @pytest.mark.parametrize(("width", "expected"), [(20.8, 20), (62.4, 64), (14, 16), (9, 12), (1, 4)])
 def test_widths_are_multiples_that_lose_at_most_a_tenth(width, expected):
     assert mobile.multiple(width) == expected
