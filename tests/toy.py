@@ -1,6 +1,5 @@
 """A run small enough for tests: coloured rectangles as people, a backbone of two convolutions, a few seconds a run."""
 
-import dataclasses
 import functools
 
 import cv2
@@ -93,8 +92,3 @@ def config(path, **changes) -> Config:
         | {name.replace("__", "."): value for name, value in changes.items()}
     )
     return typed.freeze(Config, settings)
-
-
-def flat(config: Config) -> dict:
-    """The config as plain data."""
-    return dataclasses.asdict(config)
