@@ -13,10 +13,11 @@ from cion_jax import models
 from cion_jax.models import weights
 from tests import recipe
 
-# Fully compared in the fast tier: the backbones that the road is walked with, and one of every further family.
+# Fully compared in the fast tier: the backbones that the road is walked with, and one each of the families that compile
+# in under half a minute.
 FAST = {
     *("vit_tiny", "vit_small", "vit_base", "resnet18", "resnet50", "resnet18_ibn", "resnet50_ibn"),
-    *("swin_tiny", "convnext_tiny", "volo_d1", "edgenext_x_small", "ghostnet_0_5", "repvit_m0_9", "fastvit_s12"),
+    *("swin_tiny", "convnext_tiny", "volo_d1"),
 }
 # Largest error / standard deviation of the reference. Un-fused RepViT and FastViT add up many branches.
 TOLERANCES = {"repvit": 3e-4, "fastvit": 3e-4}
