@@ -137,7 +137,10 @@ class _Unpickler(pickle.Unpickler):
             return _Function(functions[f"{module}.{name}"])
         return type("Inert", (Inert,), {"name": f"{module}.{name}"})
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
+    def persistent_load(self, pid: Any) -> Any:
+        """A storage; before PyTorch 1.6 also the class of a module, with its source text."""
+        if pid[0] == "module":
+            return pid[1]
         kind, of, key, _, count, *view = pid
         if self._storage is None or kind != "storage" or not isinstance(of, _Storage) or any(view):
             raise TorchFileError(f"the file refers to {pid!r}, expected a storage of numbers")
