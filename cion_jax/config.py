@@ -20,6 +20,8 @@ class ModelConfig:
       prototypes: P, width of the head's output.
       hidden, bottleneck: widths of the head's MLP.
       dtype: compute type; parameters, norms, softmax and loss stay fp32.
+      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
+      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
     """
 
     name: str = "vit_base"
@@ -27,6 +29,8 @@ class ModelConfig:
     hidden: int = 2048
     bottleneck: int = 256
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    drop_path: float | None = None
+    remat: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,15 @@ class Config:
       seed: of initialisation, identity groups and views.
       identity: who counts as one person: an `identity` found by denoising, a `tracklet` of the source, or every
         image for itself (`instance`, K = 1: plain self-distillation).
+      init_from: a PyTorch or safetensors file, or a run folder, whose weights student and teacher start from: the
+        backbone, and the head where it is of the same shape. Empty: random. A resumed run does not read it again.
+      init_ignore: regular expressions of names that the file may lack or have too many.
     """
 
     seed: int = 0
     identity: UnitKind = "identity"
+    init_from: str = ""
+    init_ignore: tuple[str, ...] = ()
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)

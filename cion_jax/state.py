@@ -42,6 +42,8 @@ def make_network(config: Config) -> Network:
         hidden=m.hidden,
         bottleneck=m.bottleneck,
         dtype=jnp.dtype(m.dtype),
+        drop_path=m.drop_path,
+        remat=m.remat,
         rngs=nnx.Rngs(config.seed),
     )
 

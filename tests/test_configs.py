@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from flax import traverse_util
 
-from cion_jax import typed
+from cion_jax import models, typed
 from cion_jax.config import Config
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def load(path):
+def load(path, *arguments):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    return module.get_config(*arguments)
 
 
 def dump(config):
@@ -43,6 +43,17 @@ def test_vit_b_is_the_published_recipe():
     assert (config.model.name, config.model.prototypes, config.train.epochs) == ("vit_base", 65536, 100)
     assert config.data.curriculum == ((0, 2), (40, 4), (60, 6), (80, 8))
     assert (config.views.local_views, config.optimizer.learning_rate, config.optimizer.warmup_epochs) == (8, 5e-4, 10)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_one_recipe_serves_every_backbone(name):
+    recipe, config = (
+        load(CONFIGS[0].parent / file, *argument) for file, *argument in (["vit_b.py"], ["pretrain.py", name])
+    )
+    assert config.model.name == name
+    config.model.name = "vit_base"
+    assert dump(config) == dump(recipe)
+    assert config.data.batch_size % 24 == 0
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ class BatchNorm(nnx.Module):
 
     def _update(self, mean: jax.Array, var: jax.Array) -> None:
         for running, new in ((self.mean, mean), (self.var, var)):
-            running[...] = (1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(new)
+            # Not running[...] = ...: flax then asks a traced array for its sharding, which searches the whole program.
+            running.set_value((1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(new))
 
 
 class InstanceNorm(nnx.Module):

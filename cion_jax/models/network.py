@@ -16,8 +16,19 @@ from cion_jax.models.head import Head
 class Network(nnx.Module):
     """Views -> logits over the prototypes. Student and teacher are two sets of parameters of one such network."""
 
-    def __init__(self, name: str, *, prototypes: int, hidden: int, bottleneck: int, dtype, rngs: nnx.Rngs):
-        backbone: Any = registry.create(name, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        name: str,
+        *,
+        prototypes: int,
+        hidden: int,
+        bottleneck: int,
+        dtype,
+        drop_path: float | None = None,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        backbone: Any = registry.create(name, dtype=dtype, drop_path=drop_path, remat=remat, rngs=rngs)
         self.backbone = backbone
         self.head = Head(backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
 

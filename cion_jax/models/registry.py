@@ -12,10 +12,11 @@ import inspect
 import pkgutil
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.typed import unknown
+from cion_jax.typed import ConfigError, unknown
 
 
 def names() -> list[str]:
@@ -45,19 +46,24 @@ def create(
       training BatchNorm updates its statistics in place; `key` feeds stochastic depth.
 
     Raises:
-      ValueError: an unknown name, or a `drop_path` that the backbone cannot have.
+      ConfigError: an unknown name, or a `drop_path` that the backbone cannot have.
     """
     models = _models()
     if name not in models:
-        raise ValueError(unknown(f"backbone {name!r}", name, names()))
+        raise ConfigError(unknown(f"backbone {name!r}", name, names()))
     options: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
     if drop_path is not None and not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path is a share of images in [0, 1), got {drop_path}")
+        raise ConfigError(f"drop_path is a share of images in [0, 1), got {drop_path}")
     # Of the constructor: the signature of a module's class is (*args, **kwargs).
     takes = inspect.signature(models[name].func.__init__).parameters
     if "drop_path" not in takes and options.pop("drop_path", 0):
-        raise ValueError(f"{name} has no stochastic depth, got drop_path={drop_path}; leave it out")
+        raise ConfigError(f"{name} has no stochastic depth, got drop_path={drop_path}; leave it out")
     return models[name](dtype=dtype, remat=remat, rngs=rngs, **options)
+
+
+def abstract(name: str, *, dtype: Any = jnp.float32) -> Any:
+    """A backbone whose arrays are shapes and dtypes: what `split` needs, within a second and without memory."""
+    return nnx.eval_shape(lambda: create(name, dtype=dtype, rngs=_OneKey()))
 
 
 def split(module: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
@@ -70,6 +76,16 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
 def merge(graphdef: nnx.GraphDef, params: dict, stats: dict) -> Any:
     """The inverse of `split`, also within `jax.jit`."""
     return nnx.merge(graphdef, params, stats)
+
+
+class _OneKey(nnx.Rngs):
+    """The same key for all: flax's own counter of keys takes time quadratic in their number where it is traced."""
+
+    def __init__(self):
+        pass
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
 
 
 @functools.cache

