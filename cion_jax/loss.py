@@ -15,6 +15,9 @@ import jax
 import jax.numpy as jnp
 
 
+SINKHORN_ROUNDS = 3
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """Settings of the loss.
@@ -22,11 +25,15 @@ class LossConfig:
     Attributes:
       weighting: `paper` averages over all counted (image pair, view pair) terms (eq. 9); `released` is what the
         authors' code computes.
+      centring: what keeps the teacher from one answer to everything. `mean`, the paper's, subtracts a moving average
+        of its logits. `sinkhorn` makes every batch use all prototypes equally (SwAV, arXiv 2006.09882; DINOv2, arXiv
+        2304.07193): for runs too short or batches too small for the average to tell people apart.
       student_temperature, teacher_temperature: softmax temperatures, > 0.
-      centre_momentum: EMA momentum of the centre, 0 .. 1.
+      centre_momentum: EMA momentum of the centre, 0 .. 1; `sinkhorn` has no use for it.
     """
 
     weighting: Literal["paper", "released"] = "paper"
+    centring: Literal["mean", "sinkhorn"] = "mean"
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     centre_momentum: float = 0.9
@@ -40,15 +47,15 @@ def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, centre_P: jax.Array
       t_BUP: teacher logits; no gradient flows into them.
       centre_P: centre of the teacher's logits, from before this batch.
       k: images of one identity, adjacent in the batch; B is a multiple of it.
-      config: weighting and temperatures.
+      config: weighting, centring and temperatures.
 
     Returns:
       (loss, measurements): scalar fp32; `teacher_entropy` and `student_entropy` in nats, averaged over the U global
       views (0 .. log P).
     """
-    t_BUP = jax.lax.stop_gradient(t_BUP.astype(jnp.float32) - centre_P) / config.teacher_temperature
-    z_BVP = z_BVP.astype(jnp.float32) / config.student_temperature
-    log_t_BUP, log_s_BVP = jax.nn.log_softmax(t_BUP), jax.nn.log_softmax(z_BVP)
+    targets = {"mean": _centred, "sinkhorn": _balanced}[config.centring]
+    log_t_BUP = targets(jax.lax.stop_gradient(t_BUP.astype(jnp.float32)), centre_P, config.teacher_temperature)
+    log_s_BVP = jax.nn.log_softmax(z_BVP.astype(jnp.float32) / config.student_temperature)
     p_BUP = jnp.exp(log_t_BUP)
     loss = {"paper": _paper, "released": _released}[config.weighting](p_BUP, log_s_BVP, k)
     log_g_BUP = jax.lax.stop_gradient(log_s_BVP[:, : t_BUP.shape[1]])
@@ -56,6 +63,21 @@ def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, centre_P: jax.Array
         "teacher_entropy": -jnp.mean(jnp.sum(p_BUP * log_t_BUP, -1)),
         "student_entropy": -jnp.mean(jnp.sum(jnp.exp(log_g_BUP) * log_g_BUP, -1)),
     }
+
+
+def _centred(t_BUP, centre_P, temperature):
+    """Log probabilities of the logits less the centre."""
+    return jax.nn.log_softmax((t_BUP - centre_P) / temperature)
+
+
+def _balanced(t_BUP, centre_P, temperature):
+    """Log probabilities after rounds of Sinkhorn and Knopp: every prototype has the same share of the batch, then every
+    view is a distribution again. The last word is the views'."""
+    log_t_BUP = t_BUP / temperature
+    for _ in range(SINKHORN_ROUNDS):
+        log_t_BUP -= jax.nn.logsumexp(log_t_BUP, axis=(0, 1), keepdims=True)
+        log_t_BUP = jax.nn.log_softmax(log_t_BUP)
+    return log_t_BUP
 
 
 def _paper(p_BUP, log_s_BVP, k):

@@ -77,3 +77,22 @@ def test_entropies_of_a_uniform_and_a_decided_teacher():
     np.testing.assert_allclose(uniform["teacher_entropy"], np.log(16), rtol=1e-6)
     np.testing.assert_allclose(uniform["student_entropy"], np.log(16), rtol=1e-6)
     assert decided["teacher_entropy"] < 1e-6
+
+
+def test_sinkhorn_shares_the_prototypes_out_evenly():
+    """Matrix scaling by hand: columns to equal sums, rows to one, three times; a constant per prototype is no matter."""
+    rng = np.random.default_rng(2)
+    z, t, offset = (jnp.asarray(rng.normal(size=s)) for s in ((4, 3, 8), (4, 2, 8), (8,)))
+    p = np.exp(np.asarray(t, np.float64).reshape(8, 8))
+    for _ in range(3):
+        p /= p.sum(0)
+        p /= p.sum(1, keepdims=True)
+    np.testing.assert_allclose(p.sum(0), 1, atol=0.05)
+    config = LossConfig("paper", "sinkhorn", teacher_temperature=1.0)
+    for logits, centre in ((t, jnp.zeros(8)), (t + offset, jnp.ones(8))):
+        loss, measured = identity_guided_loss(z, logits, centre, 2, config)
+        np.testing.assert_allclose(measured["teacher_entropy"], -(p * np.log(p)).sum(1).mean(), rtol=1e-5)
+        log_s = np.asarray(jax.nn.log_softmax(z / 0.1), np.float64)
+        same = np.einsum("bup,bup->", p.reshape(4, 2, 8), log_s[:, :2])
+        pairs = np.einsum("gup,gvp->", p.reshape(2, 4, 8), log_s.reshape(2, 6, 8))
+        np.testing.assert_allclose(loss, -(pairs - same) / (2 * (4 * 6 - 4)), rtol=1e-5)

@@ -87,14 +87,16 @@ def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, stops):
     assert numbers(tmp_path) == numbers(workdir)
 
 
-@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
-def test_eight_devices_equal_one(shards, tmp_path, mesh, monkeypatch):
+@pytest.mark.parametrize(
+    ("mesh", "centring"), [((8, 1, 1), "mean"), ((2, 2, 2), "mean"), ((1, 4, 2), "mean"), ((2, 2, 2), "sinkhorn")]
+)
+def test_eight_devices_equal_one(shards, tmp_path, mesh, centring, monkeypatch):
     one, many = tmp_path / "one", tmp_path / "many"
     names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
-    train(toy.config(shards, train__steps=5, **names), many)
+    train(toy.config(shards, train__steps=5, loss__centring=centring, **names), many)
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: devices[:1])
-    train(toy.config(shards, train__steps=5), one)
+    train(toy.config(shards, train__steps=5, loss__centring=centring), one)
     for a, b in zip(numbers(one), numbers(many), strict=True):
         np.testing.assert_allclose([*b.values()], [*a.values()], rtol=1e-5)
     monkeypatch.undo()
