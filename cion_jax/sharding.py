@@ -31,6 +31,10 @@ RULES: tuple[tuple[str, tuple], ...] = (
     (r"relative_position_bias_table", ()),
 )
 
+# A parameter of fewer numbers (1 MiB) that `fsdp` does not divide lies whole on every device: widths such as 100 or 486
+# belong to small kernels. A larger one that does not divide would defeat the purpose, and raises.
+SMALL = 2**18
+
 
 def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     """Mesh with axes data, fsdp, model over all devices.
@@ -55,7 +59,8 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     """Partition of one array of the training state.
 
     Raises:
-      ConfigError: no rule covers the path, or the rule's mesh axis does not divide the array's axis.
+      ConfigError: no rule covers the path, or the rule's mesh axis does not divide the array's axis; but an array of
+        fewer than SMALL numbers that `fsdp` does not divide is replicated.
     """
     last = next((axes for pattern, axes in RULES if re.search(rf"(^|/){pattern}$", path)), None)
     if last is None:
@@ -63,6 +68,8 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     axes = (None,) * (len(shape) - len(last)) + last
     for size, axis in zip(shape, axes, strict=True):
         if axis and size % mesh.shape[axis]:
+            if axis == "fsdp" and math.prod(shape) < SMALL:
+                return P(*(None,) * len(shape))
             raise ConfigError(
                 f"{path} {shape} cannot be split into {mesh.shape[axis]} along {axis}; choose a config.mesh.{axis} "
                 f"that divides {size}"
