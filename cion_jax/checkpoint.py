@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 from flax import nnx, traverse_util
 
-from cion_jax import models, typed
+from cion_jax import models, optimizer, typed
 from cion_jax.config import Config
-from cion_jax.state import TrainState, make_network
+from cion_jax.state import TrainState, init, make_network
 
 FOLDER = "checkpoints"
+Network = Literal["teacher", "student"]
 
 # What may differ when a run is resumed: it touches neither the order of the data nor the numbers.
 FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "mesh", "data.threads", "data.path")
@@ -28,6 +30,26 @@ FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.keep"
 
 class CheckpointError(ValueError):
     """There is no usable checkpoint, or it belongs to another run."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network of a run's checkpoint.
+
+    Attributes:
+      workdir: of the run.
+      config: of the run.
+      step: training steps behind it.
+      index: digest of the data's index.
+      params, stats: {"backbone": ..., "head": ...} trees; stats only of what has any.
+    """
+
+    workdir: Path
+    config: Config
+    step: int
+    index: str
+    params: dict[str, Any]
+    stats: dict[str, Any]
 
 
 class Checkpointer:
@@ -101,11 +123,8 @@ class Checkpointer:
         return self._manager.restore(step, args=ocp.args.Composite(teacher=ocp.args.StandardRestore(like)))["teacher"]
 
 
-def load_teacher(workdir: str | Path) -> tuple[Config, int, dict, dict]:
-    """The teacher backbone of a run's newest checkpoint.
-
-    Returns:
-      (config, step, backbone parameters, backbone statistics).
+def load_network(workdir: str | Path, network: Network = "teacher") -> Trained:
+    """The teacher or the student of a run's newest checkpoint, on one device.
 
     Raises:
       CheckpointError: no checkpoint there, or one that does not fit its own config.
@@ -118,14 +137,16 @@ def load_teacher(workdir: str | Path) -> tuple[Config, int, dict, dict]:
         step = checkpointer.latest()
         if step is None:
             raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
-        config = typed.freeze(Config, checkpointer.run(step)["config"], "checkpoint.config")
-        _, params, stats = models.split(nnx.eval_shape(lambda: make_network(config)))
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), {"params": params, "stats": stats}
-        )
-        teacher = checkpointer.restore_teacher(step, like)
-    return config, step, teacher["params"]["backbone"], teacher["stats"].get("backbone", {})
+        run = checkpointer.run(step)
+        config = typed.freeze(Config, run["config"], "checkpoint.config")
+        if network == "teacher":
+            _, params, stats = models.split(nnx.eval_shape(lambda: make_network(config)))
+            trees = checkpointer.restore_teacher(step, _on_one_device({"params": params, "stats": stats}))
+        else:
+            like = _on_one_device(jax.eval_shape(lambda: init(config, optimizer.build())))
+            trees = checkpointer.restore(step, like).student
+    index = run["position"].get("index", "")
+    return Trained(Path(workdir), config, step, index, trees["params"], trees["stats"])
 
 
 def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
@@ -137,7 +158,9 @@ def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
       index: digest of the data's index.
     """
     ours = traverse_util.flatten_dict(json.loads(json.dumps(dataclasses.asdict(config))), sep=".")
-    theirs = traverse_util.flatten_dict(run["config"], sep=".")
+    # A setting that came after the checkpoint had its default then.
+    before = traverse_util.flatten_dict(json.loads(json.dumps(dataclasses.asdict(Config()))), sep=".")
+    theirs = before | traverse_util.flatten_dict(run["config"], sep=".")
     names = [n for n in sorted(ours.keys() | theirs.keys()) if not n.startswith(FREE)]
     changes = [f"{n}: {theirs.get(n)} -> {ours.get(n)}" for n in names if ours.get(n) != theirs.get(n)]
     if changes:
@@ -150,6 +173,11 @@ def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
             "the data changed since the checkpoint (its index has another digest); give the data it was trained on, "
             "or another --workdir"
         )
+
+
+def _on_one_device(tree: Any) -> Any:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
 
 
 def _name(path) -> str:

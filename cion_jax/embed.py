@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,14 +26,12 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from cion_jax import checkpoint, cli, models, pixels
+from cion_jax import cli, models, pixels, pretrained
 from cion_jax.data.views import MEAN, STD
 from cion_jax.progress import progress
 from cion_jax.reid.metrics import normalise
-from cion_jax.typed import ConfigError, unknown
+from cion_jax.typed import ConfigError
 
-DEFAULT_SIZE = (256, 128)  # height, width of an untrained backbone's input
-_RANDOM = re.compile(r"random:(?P<name>[^@]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?")
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
 
@@ -96,25 +93,17 @@ class Embedded:
     unreadable: list[str]
 
 
-def load_backbone(spec: str, batch_size: int = 64) -> Backbone:
+def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
     """Makes a backbone from what --checkpoint says.
 
     Args:
-      spec: a training workdir (teacher of its newest checkpoint), or `random:NAME[@HEIGHTxWIDTH]` (untrained, seed 0).
+      spec: as `pretrained.load` takes it.
       batch_size: images that are computed at a time.
-
-    Raises:
-      ConfigError: a name that does not exist, or another spelling.
-      checkpoint.CheckpointError: no usable checkpoint in the workdir.
+      choice: `network` and `ignore` of `pretrained.load`; raises like it.
     """
-    if spec.startswith("random:"):
-        name, size = _untrained(spec)
-        return Backbone(name, models.create(name, rngs=nnx.Rngs(0)), size, batch_size=batch_size)
-    config, step, params, stats = checkpoint.load_teacher(spec)
-    abstract = nnx.eval_shape(lambda: models.create(config.model.name, rngs=nnx.Rngs(0)))
-    module = models.merge(models.split(abstract)[0], params, stats)
-    size = config.views.global_1.height, config.views.global_1.width
-    return Backbone(config.model.name, module, size, step=step, batch_size=batch_size)
+    found = pretrained.load(spec, **choice)
+    step = found.run.step if found.run else None
+    return Backbone(found.name, found.module(), found.size, step=step, batch_size=batch_size)
 
 
 def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:
@@ -150,10 +139,29 @@ def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def define_weights_flags() -> None:
+    """Defines what every command with weights takes: --checkpoint, --network and --ignore."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
+        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH].",
+        required=True,
+    )
+    flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
+    flags.DEFINE_multi_string("ignore", [], "Regular expression of names that FILE may lack or have too many.")
+
+
 def define_backbone_flags() -> None:
-    """Defines what every command with a backbone takes: --checkpoint and --batch_size."""
-    flags.DEFINE_string("checkpoint", None, "Training workdir, or random:NAME[@HEIGHTxWIDTH].", required=True)
+    """Defines what every command that runs a backbone takes: the flags of its weights and --batch_size."""
+    define_weights_flags()
     flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+
+
+def backbone_of_flags() -> Backbone:
+    """The backbone that the flags of `define_backbone_flags` name."""
+    args = flags.FLAGS
+    return load_backbone(args.checkpoint, args.batch_size, network=args.network, ignore=args.ignore)
 
 
 def make_room(output: Path) -> None:
@@ -168,15 +176,6 @@ def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
     if unreadable:
         print(f"{where}: {len(unreadable)} of {of} images left out, unreadable:", file=sys.stderr)
         print(*(f"  {line}" for line in unreadable), sep="\n", file=sys.stderr)
-
-
-def _untrained(spec: str) -> tuple[str, tuple[int, int]]:
-    match = _RANDOM.fullmatch(spec)
-    if not match:
-        raise ConfigError(f"--checkpoint takes random:NAME or random:NAME@HEIGHTxWIDTH, got {spec!r}")
-    if match["name"] not in models.names():
-        raise ConfigError(unknown(f"backbone {match['name']!r}", match["name"], models.names()))
-    return match["name"], (int(match["height"]), int(match["width"])) if match["height"] else DEFAULT_SIZE
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -231,7 +230,7 @@ def main(_: Sequence[str]) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(pixels.SUFFIXES)}")
-    backbone = load_backbone(args.checkpoint, args.batch_size)
+    backbone = backbone_of_flags()
     make_room(output)
 
     embedded = embed_files(backbone, paths, "embedding")
@@ -254,4 +253,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=(checkpoint.CheckpointError, OSError))
+    cli.run(main, mistakes=pretrained.MISTAKES)

@@ -2,7 +2,8 @@
 
     python -m cion_jax.evaluate --checkpoint=WORKDIR --benchmark=market1501 --data=DIR [--output=FILE.json]
 
-`--checkpoint=random:resnet18_ibn` scores an untrained backbone. Every percentage that is printed, and more, stands in
+`--checkpoint=file:resnet50_ibn=FILE.pth` scores a PyTorch checkpoint (or a safetensors file), `random:resnet18_ibn` an
+untrained backbone. Every percentage that is printed, and more, stands in
 the JSON file as a share between 0 and 1.
 """
 
@@ -17,13 +18,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from cion_jax import checkpoint, cli
+from cion_jax import cli, pretrained
 from cion_jax.embed import (
     Backbone,
+    backbone_of_flags,
     define_backbone_flags,
     embed_files,
     list_unreadable,
-    load_backbone,
     make_room,
 )
 from cion_jax.reid import benchmarks, metrics
@@ -38,7 +39,7 @@ def main(_: Sequence[str]) -> None:
     benchmark = benchmarks.load(args.benchmark, Path(args.data))
     for warning in benchmark.warnings():
         print(warning, file=sys.stderr)
-    backbone = load_backbone(args.checkpoint, args.batch_size)
+    backbone = backbone_of_flags()
     if args.output:
         make_room(Path(args.output))
 
@@ -138,4 +139,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=(benchmarks.BenchmarkError, metrics.ScoreError, checkpoint.CheckpointError, OSError))
+    cli.run(main, mistakes=(benchmarks.BenchmarkError, metrics.ScoreError, *pretrained.MISTAKES))

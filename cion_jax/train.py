@@ -14,9 +14,9 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax import cli, optimizer, sharding
+from cion_jax import cli, optimizer, pretrained, sharding
 from cion_jax import state as states
-from cion_jax.checkpoint import Checkpointer, CheckpointError, check_resumable
+from cion_jax.checkpoint import Checkpointer, check_resumable
 from cion_jax.config import Config
 from cion_jax.data.groups import PlanError, Timeline, Units
 from cion_jax.data.pipeline import batches
@@ -33,6 +33,7 @@ def train(config: Config, workdir: Path) -> None:
       TrainingStopped: the loss is not finite.
       CheckpointError, ShardError, PlanError, ConfigError, FileNotFoundError: config, data and workdir do not fit
         together.
+      WeightsError, TorchFileError: nothing in `init_from` to start from.
     """
     reader = ShardReader(config.data.path)
     units = Units.of(reader.index, config.identity)
@@ -60,6 +61,8 @@ def train(config: Config, workdir: Path) -> None:
             state = checkpointer.restore(start, sharding.abstract(like, shardings))
         else:
             state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
+            if config.init_from:
+                state = pretrained.start(state, config.init_from, config.init_ignore, shardings)
         (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
         print(
             f"{config.model.name}: {len(reader):,} images of {len(units):,} units ({config.identity}), steps {start:,} "
@@ -104,4 +107,4 @@ def main(_) -> int:
 if __name__ == "__main__":
     SETTINGS = cli.define_config(Config)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
-    cli.run(main, mistakes=(CheckpointError, ShardError, PlanError, FileNotFoundError))
+    cli.run(main, mistakes=(ShardError, PlanError, *pretrained.MISTAKES))

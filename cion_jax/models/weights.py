@@ -25,6 +25,10 @@ _AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
 Path = tuple[str, ...]
 
 
+class WeightsError(ValueError):
+    """Weights that do not fit the model, or are none."""
+
+
 def to_torch(params: dict, stats: dict) -> dict[str, np.ndarray]:
     """Our trees -> PyTorch names and axis order, with the entries that follow from the model."""
     leaves = _leaves(params, stats)
@@ -45,7 +49,7 @@ def from_torch(
         missing one keeps the value of the given trees.
 
     Raises:
-      ValueError: names missing, unexpected, of the wrong shape or dtype; the message lists them all.
+      WeightsError: names missing, unexpected, of the wrong shape or dtype; the message lists them all.
     """
     leaves = _leaves(params, stats)
     _check(named, leaves, [re.compile(pattern) for pattern in ignore])
@@ -107,7 +111,7 @@ def _check(named: dict[str, np.ndarray], leaves: dict[Path, Any], ignore: list[r
         if name.endswith("index") and not np.array_equal(named[name], derived[name]):
             wrong.append(f"wrong value: {name} is not the index of a window of this size")
     if wrong:
-        raise ValueError(
+        raise WeightsError(
             f"these weights do not fit the model in {len(wrong)} places; give the right file, or excuse "
             "missing and unexpected names by `ignore`:\n  " + "\n  ".join(sorted(wrong))
         )

@@ -19,7 +19,7 @@ class Flax:
         """Opens what `cion_jax.embed.load_backbone` takes; raises EmbedderError where it does not."""
         try:
             self._backbone = embed.load_backbone(checkpoint)
-        except ValueError as error:  # a setting or a checkpoint that cannot be used
+        except (ValueError, OSError) as error:  # a setting or a checkpoint that cannot be used
             raise common.EmbedderError(f"--embedder=flax:{checkpoint}: {error}") from error
         self.name = f"flax:{checkpoint}"
         self.digest = self._backbone.digest()
