@@ -63,7 +63,7 @@ class Backbone:
         done: list[np.ndarray] = []
         running = None
         for count, batch_BHWC in _batches((fit(image, self.size) for image in images), self._batch_size):
-            started = count, _forward(*self._model, batch_BHWC)
+            started = count, forward(*self._model, batch_BHWC)
             done += _finish(running)
             running = started
         done += _finish(running)
@@ -179,7 +179,8 @@ def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _forward(graphdef: nnx.GraphDef, params: dict, stats: dict, image_BHWC: jax.Array) -> jax.Array:
+def forward(graphdef: nnx.GraphDef, params: dict, stats: dict, image_BHWC: jax.Array) -> jax.Array:
+    """[B, H, W, 3] uint8 RGB -> [B, d] features of a split backbone in evaluation mode."""
     x_BHWC = (image_BHWC.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
     return models.merge(graphdef, params, stats)(x_BHWC, train=False)
 

@@ -55,6 +55,8 @@ class GhostModule(nnx.Module):
 class GhostBottleneck(nnx.Module):
     """Ghost module to the hidden width, depthwise convolution where strided, ghost module back; and a shortcut."""
 
+    folds = (("conv_dw", "bn_dw"),)
+
     def __init__(
         self,
         inputs: int,
@@ -98,6 +100,8 @@ class GhostNet(nnx.Module):
       width: factor on the widths of the paper's table.
     """
 
+    folds = (("conv_stem", "bn1"),)
+
     def __init__(self, width: float, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = FEATURES, remat
@@ -123,7 +127,7 @@ class GhostNet(nnx.Module):
         for stage in stages:
             x = run(stage, x, train=train, key=None, remat=self.remat)
         x = jax.nn.relu(last[0](x, train=train))
-        return jax.nn.relu(self.conv_head(x.mean((1, 2), keepdims=True))).reshape(len(x), FEATURES)
+        return jax.nn.relu(self.conv_head(x.mean((1, 2), keepdims=True))).squeeze((1, 2))
 
 
 def _shortcut(inputs: int, kernel: int, outputs: int, stride: int, **kw) -> Layers | None:

@@ -1,0 +1,71 @@
+"""The model card beside an export: what the file is, where its weights come from, how it was trained, how to use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cion_jax.checkpoint import Trained
+from cion_jax.exporting.formats import Format
+from cion_jax.pretrained import Backbone
+
+UNKNOWN_LICENCE = "not stated (--licence); weights are bound by the terms of the data that they were trained on"
+
+
+def card(file: Path, kind: Format, backbone: Backbone, *, source: str, network: str, licence: str, error: float) -> str:
+    """The card as markdown.
+
+    Args:
+      file: the export; it is read for its hash, its name is on the card.
+      kind: its format.
+      backbone: what it holds.
+      source: where the weights come from, as the command line said it.
+      network: "teacher" or "student".
+      licence: of the weights; empty if nobody said.
+      error: what `Format.error` measured.
+    """
+    height, width = backbone.size
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    rows = {
+        "file": f"`{file.name}`, {file.stat().st_size:,} bytes",
+        "SHA-256": f"`{digest}`",
+        "backbone": f"{backbone.name}, {network}",
+        "parameters": f"{_count(backbone.params):,}, and {_count(backbone.stats):,} running statistics",
+        "holds": kind.holds,
+        "input": f"{height} x {width} pixels (height x width), RGB / 255, ImageNet mean and standard deviation",
+        "features": f"{backbone.module().features}",
+        "checked": f"read again; largest difference from Flax {error:.1e} of the features' standard deviation",
+        "weights from": f"`{source}`",
+        "licence": licence or UNKNOWN_LICENCE,
+    }
+    table = ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
+    use = ["```python", kind.use.replace("FILE", file.name), "```"]
+    return "\n".join([f"# {backbone.name}", "", *table, "", "## Use", "", *use, *_training(backbone.run), ""])
+
+
+def _training(run: Trained | None) -> list[str]:
+    if run is None:
+        return ["", "## Training", "", "Not done here: the weights come from a file, or are random."]
+    data = f"Identity shards `{Path(run.config.data.path).name}`, digest of their index `{run.index}`."
+    return [
+        *("", "## Training", "", f"{run.step:,} steps. {data}", ""),
+        *("| metric of the last row | |", "| --- | --- |"),
+        *(f"| {name} | {value:.6g} |" for name, value in _last_row(run.workdir).items()),
+        *("", "## Config", "", "```json", json.dumps(dataclasses.asdict(run.config), indent=1), "```"),
+    ]
+
+
+def _last_row(workdir: Path) -> dict[str, Any]:
+    metrics = workdir / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    return json.loads(lines[-1]) if lines else {}
+
+
+def _count(tree: dict) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

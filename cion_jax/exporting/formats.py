@@ -1,0 +1,150 @@
+"""The formats of an export. Each writes one file and reads it again, to measure how far it is from the backbone.
+
+`safetensors` and `flax` hold weights; they must come back exactly. `stablehlo` and `onnx` hold the program as well,
+from uint8 pixels to features of length 1; their features are compared with those of Flax.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import serialization
+from jax import export
+
+from cion_jax import models, pretrained
+from cion_jax.embed import forward
+from cion_jax.exporting import onnx_file
+from cion_jax.models import weights
+from cion_jax.models.head import l2_normalise
+from cion_jax.pretrained import Backbone
+
+PLATFORMS = ("cpu", "tpu", "cuda")
+_IMAGES = 3  # of the comparison: more than one, and a number that no file knows
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+      suffix: of its name.
+      write: writes the backbone to a new file.
+      error: reads the file and gives its largest difference from the backbone, in standard deviations of the latter.
+      tolerance: how large that may be.
+      use: a Python line that reads it, with FILE for its name.
+      holds: what is in it, for people.
+    """
+
+    suffix: str
+    write: Callable[[Path, Backbone], None]
+    error: Callable[[Path, Backbone], float]
+    tolerance: float
+    use: str
+    holds: str
+
+
+def program(backbone: Backbone) -> Callable[[Any], jax.Array]:
+    """[B, H, W, 3] uint8 RGB of the backbone's input size -> [B, d] float32 features of length 1."""
+    parts = models.split(backbone.module())
+    return lambda image_BHWC: l2_normalise(forward(*parts, image_BHWC))
+
+
+def _write_safetensors(path: Path, backbone: Backbone) -> None:
+    # "format" tells PyTorch's and Hugging Face's loaders whose axis order this is.
+    metadata = {"format": "pt", "model": backbone.name, "input_size": json.dumps(backbone.size)}
+    path.write_bytes(safetensors.numpy.save(weights.to_torch(backbone.params, backbone.stats), metadata))
+
+
+def _safetensors_error(path: Path, backbone: Backbone) -> float:
+    found = pretrained.load(str(path))
+    return _tree_error((found.params, found.stats), backbone)
+
+
+def _write_flax(path: Path, backbone: Backbone) -> None:
+    trees = jax.tree.map(np.asarray, {"params": backbone.params, "stats": backbone.stats})
+    path.write_bytes(
+        serialization.msgpack_serialize({"model": backbone.name, "input_size": list(backbone.size)} | trees)
+    )
+
+
+def _flax_error(path: Path, backbone: Backbone) -> float:
+    found = serialization.msgpack_restore(path.read_bytes())
+    return _tree_error((found["params"], found["stats"]), backbone)
+
+
+def _tree_error(found: tuple, backbone: Backbone) -> float:
+    expected = backbone.params, backbone.stats
+    same = jax.tree.map(lambda a, b: a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True), expected, found)
+    return 0.0 if all(jax.tree.leaves(same)) else float("inf")
+
+
+def _write_stablehlo(path: Path, backbone: Backbone) -> None:
+    (batch,) = export.symbolic_shape("b")
+    image = jax.ShapeDtypeStruct((batch, *backbone.size, 3), jnp.uint8)
+    path.write_bytes(export.export(jax.jit(program(backbone)), platforms=PLATFORMS)(image).serialize())
+
+
+def _stablehlo_error(path: Path, backbone: Backbone) -> float:
+    return _program_error(export.deserialize(bytearray(path.read_bytes())).call, backbone)
+
+
+def _write_onnx(path: Path, backbone: Backbone) -> None:
+    onnx_file.write(path, program(backbone), backbone.size)
+
+
+def _onnx_error(path: Path, backbone: Backbone) -> float:
+    return _program_error(onnx_file.open_program(path), backbone)
+
+
+def _program_error(run: Callable, backbone: Backbone) -> float:
+    shape = (_IMAGES, *backbone.size, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # accelerators multiply in less than float32
+        expected, found = (np.asarray(f(images)) for f in (program(backbone), run))
+    return float(np.abs(found - expected).max() / expected.std())
+
+
+_PROGRAM = "the program with its weights: `images` [any, height, width, 3] uint8 RGB -> features of length 1, float32"
+
+FORMATS = {
+    "safetensors": Format(
+        ".safetensors",
+        _write_safetensors,
+        _safetensors_error,
+        0.0,
+        "model.load_state_dict(safetensors.torch.load_file('FILE'), strict=True)  # of the original model",
+        "weights and buffers under PyTorch's names and in its axis order",
+    ),
+    "flax": Format(
+        ".msgpack",
+        _write_flax,
+        _flax_error,
+        0.0,
+        "flax.serialization.msgpack_restore(open('FILE', 'rb').read())  # {'params': ..., 'stats': ..., ...}",
+        "weights and running statistics as nested dicts of arrays, with Flax's names and axis order",
+    ),
+    "stablehlo": Format(
+        ".stablehlo",
+        _write_stablehlo,
+        _stablehlo_error,
+        1e-4,
+        "jax.export.deserialize(bytearray(open('FILE', 'rb').read())).call(images)",
+        f"{_PROGRAM}; for {', '.join(PLATFORMS)}",
+    ),
+    "onnx": Format(
+        ".onnx",
+        _write_onnx,
+        _onnx_error,
+        1e-4,
+        "onnxruntime.InferenceSession('FILE').run(None, {'image': images})[0]",
+        _PROGRAM,
+    ),
+}
