@@ -162,6 +162,13 @@ def test_shapes_and_levels(batch):
         assert levels.max() < 255.5
 
 
+def test_local_views_are_drawn_apart_from_the_global_ones(batch):
+    spec = ViewSpec(16, 8)
+    global_B2HWC, local_BLHWC = jit_views(jax.random.key(0), *batch, config=ViewsConfig(spec, spec, spec, 2))
+    views = np.concatenate([global_B2HWC, local_BLHWC], 1).reshape(8 * 4, -1)
+    assert len(np.unique(views, axis=0)) == 8 * 4
+
+
 def test_no_local_views(batch):
     config = ViewsConfig(SMALL.global_1, SMALL.global_2, SMALL.local, 0)
     global_B2HWC, local_BLHWC = jit_views(jax.random.key(0), *batch, config=config)
