@@ -56,7 +56,7 @@ def _translate(graph: Graph, jaxpr: Any, constants: Sequence, inputs: Sequence[O
     values |= zip(jaxpr.constvars, map(np.asarray, constants), strict=True)
 
     def read(v: Any) -> Operand:
-        return np.asarray(v.val, v.aval.dtype) if isinstance(v, core.Literal) else values[v]
+        return values[v] if isinstance(v, core.Var) else np.asarray(v.val, v.aval.dtype)
 
     for equation in jaxpr.eqns:
         results = _apply(graph, equation, [read(v) for v in equation.invars])

@@ -183,12 +183,17 @@ def _starts(places: Operand, axes: Sequence[int], rank: int) -> list[int]:
     return [known.get(axis, 0) for axis in range(rank)]
 
 
-@_full
-def _pad(graph: Graph, equation: Any, x: str, value: str) -> list[str]:
+def _pad(graph: Graph, equation: Any, given: list[Operand]) -> list[Operand]:
     low, high, between = zip(*equation.params["padding_config"], strict=True)
     if any(between) or min(*low, *high) < 0:
         raise NotInOnnx(f"padding between elements or by less than nothing has no ONNX here: {equation}")
-    return [graph.node("Pad", x, graph.numbers(map(int, (*low, *high))), value) if any((*low, *high)) else x]
+    return _padded(graph, equation, given) if any((*low, *high)) else given[:1]
+
+
+@_full
+def _padded(graph: Graph, equation: Any, x: str, value: str) -> list[str]:
+    low, high, _ = zip(*equation.params["padding_config"], strict=True)
+    return [graph.node("Pad", x, graph.numbers(map(int, (*low, *high))), value)]
 
 
 def _reduce(kind: str) -> Callable:
