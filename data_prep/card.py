@@ -107,7 +107,7 @@ def _selection(run: RunResult) -> str:
 
 
 def _settings(run: RunResult) -> list[tuple[str, str]]:
-    in_force = {"sigma_cst": run.sigma_cst, "sigma_drm": run.sigma_drm, "r_s": run.r_s}
+    in_force = {name: value if name == "r_s" else round(value, 4) for name, value in run.thresholds.items()}
     return [(name, str(value)) for name, value in {**run.settings, **in_force}.items() if value is not None]
 
 

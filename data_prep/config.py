@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from cion_jax.typed import ConfigError, unknown
 
+CHAINS, OVERLAP = "chains", "overlap"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -14,7 +16,7 @@ class Limits:
     Attributes:
       sigma_cst: consistency limit, a cosine distance in 0 .. 2.
       sigma_drm: discrimination limit, a cosine distance in 0 .. 2.
-      r_s: half width of the sliding range of level 3, in tracklets.
+      r_s: half width of the sliding range of level 3, in tracklets; 0: no range.
     """
 
     sigma_cst: float
@@ -22,8 +24,34 @@ class Limits:
     r_s: int
 
 
-# The paper's limits belong to the authors' extractor; any other needs its own.
-PRESETS = {"paper": Limits(sigma_cst=0.2, sigma_drm=0.18, r_s=1000)}
+@dataclass(frozen=True)
+class Method:
+    """How identities are found. Each of these can be set alone.
+
+    Attributes:
+      linkage: "chains" is the published way: images leave their tracklet beyond sigma_cst, and whatever a chain of
+        centroids within sigma_drm connects is one identity. "overlap" guards against drift: groups join while their
+        members share, on average, enough of their neighbourhoods (`denoise.robust`); the sigmas then only measure.
+      calibrate: limits that are not set are estimated from the data, without labels (`denoise.calibrate`).
+      cannot_link: tracklets that were seen together never become one identity, not even through a chain. Needs a
+        source that knows frame numbers.
+      normalise: features are made comparable across videos (`denoise.normalise`); for "overlap" only.
+      r_s: see `Limits`; "overlap" has no range.
+    """
+
+    linkage: str
+    calibrate: bool
+    cannot_link: bool
+    normalise: bool
+    r_s: int
+
+
+PRESETS = {
+    "cion_jax": Method(OVERLAP, calibrate=True, cannot_link=True, normalise=True, r_s=0),
+    "paper": Method(CHAINS, calibrate=False, cannot_link=False, normalise=False, r_s=1000),
+}
+# The published limits belong to the authors' extractor.
+PUBLISHED = (0.2, 0.18)
 
 
 @dataclass(frozen=True)
@@ -31,8 +59,9 @@ class Config:
     """One run of data_prep; its result is a function of this, the input and the embedder.
 
     Attributes:
-      preset: one of `PRESETS`; gives whatever of the next three is not set.
-      sigma_cst, sigma_drm, r_s: see `Limits`.
+      preset: one of `PRESETS`; gives whatever of `Method` is not set. "paper" is the published method, nothing added.
+      linkage, calibrate, cannot_link, normalise, r_s: see `Method`.
+      sigma_cst, sigma_drm: see `Limits`; what is set is taken, whatever a calibration would say.
       seed: of the selection.
       tracks: path of the track text within a sequence, for source `mot`.
       max_tracklet_images: a longer tracklet is thinned evenly before it is embedded.
@@ -40,7 +69,11 @@ class Config:
       max_identity_images: of an identity with more images that many are drawn.
     """
 
-    preset: str = "paper"
+    preset: str = "cion_jax"
+    linkage: str | None = None
+    calibrate: bool | None = None
+    cannot_link: bool | None = None
+    normalise: bool | None = None
     sigma_cst: float | None = None
     sigma_drm: float | None = None
     r_s: int | None = None
@@ -51,31 +84,48 @@ class Config:
     max_identity_images: int = 32
 
     @property
-    def limits(self) -> Limits:
-        """The limits in force."""
+    def method(self) -> Method:
+        """The method in force."""
         preset = PRESETS[self.preset]
-        return Limits(
-            preset.sigma_cst if self.sigma_cst is None else self.sigma_cst,
-            preset.sigma_drm if self.sigma_drm is None else self.sigma_drm,
-            preset.r_s if self.r_s is None else self.r_s,
+        linkage = _set(self.linkage, preset.linkage)
+        return Method(
+            linkage,
+            _set(self.calibrate, preset.calibrate),
+            _set(self.cannot_link, preset.cannot_link),
+            _set(self.normalise, preset.normalise and linkage == OVERLAP),
+            _set(self.r_s, preset.r_s if linkage == CHAINS else 0),
         )
+
+    def limits(self, found: tuple[float, float] | None = None) -> Limits:
+        """The limits in force: as set, else as `found` by a calibration, else as published."""
+        sigma_cst, sigma_drm = found or PUBLISHED
+        return Limits(_set(self.sigma_cst, sigma_cst), _set(self.sigma_drm, sigma_drm), self.method.r_s)
 
     def validate(self) -> None:
         """Raises ConfigError where a setting is out of its range."""
         if self.preset not in PRESETS:
             raise ConfigError(unknown(f"config.preset={self.preset!r}", self.preset, PRESETS))
+        if self.linkage not in (None, CHAINS, OVERLAP):
+            raise ConfigError(unknown(f"config.linkage={self.linkage!r}", self.linkage, (CHAINS, OVERLAP)))
         for name in ("sigma_cst", "sigma_drm"):
-            value = getattr(self.limits, name)
+            value = getattr(self.limits(), name)
             if not 0 <= value <= 2:
                 raise ConfigError(f"config.{name} is a cosine distance in 0 .. 2, got {value}")
-        least = {"r_s": self.limits.r_s, "max_tracklet_images": self.max_tracklet_images}
-        for name, value in {**least, "min_identity_images": self.min_identity_images}.items():
-            if value < 1:
-                raise ConfigError(f"config.{name} must be at least 1, got {value}")
-        if self.seed < 0:
-            raise ConfigError(f"config.seed must be at least 0, got {self.seed}")
+        method = self.method
+        if method.linkage == OVERLAP and method.r_s:
+            raise ConfigError(f"config.linkage=overlap has no range, got config.r_s={method.r_s}; leave it out")
+        if method.linkage == CHAINS and method.normalise:
+            raise ConfigError("config.normalise=true goes with config.linkage=overlap only; leave it out")
+        least = {"r_s": (0, method.r_s), "seed": (0, self.seed), "max_tracklet_images": (1, self.max_tracklet_images)}
+        for name, (lowest, value) in {**least, "min_identity_images": (1, self.min_identity_images)}.items():
+            if value < lowest:
+                raise ConfigError(f"config.{name} must be at least {lowest}, got {value}")
         if self.max_identity_images < self.min_identity_images:
             raise ConfigError(
                 f"config.max_identity_images={self.max_identity_images} is below config.min_identity_images="
                 f"{self.min_identity_images}; no identity could be written"
             )
+
+
+def _set(value, default):
+    return default if value is None else value

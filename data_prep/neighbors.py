@@ -1,19 +1,67 @@
-"""Which rows are near each other: an exact band product in bounded memory, and its connected components."""
+"""Which rows are near each other: an exact band product in bounded memory, nearest neighbours, components."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse import csgraph
 
-from data_prep.denoise import cosine
+from data_prep.denoise import cosine, linkage
+from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
+LINKED = 64  # nearest neighbours of which links without a range are taken above `EXACT` rows
+EXACT = 50_000  # rows up to which nearest neighbours are found by comparing all pairs
+
+_LOG = logging.getLogger(__name__)
 
 Links = Iterable[tuple[np.ndarray, np.ndarray]]
 """Pairs in pieces: (i, j), two [n] int64 arrays with i < j."""
+
+
+def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = NO_PAIRS) -> np.ndarray:
+    """Connected components of `links`, broken up, weakest link first, where they would join a forbidden pair.
+
+    Args:
+      rows: [N, d].
+      limit: largest cosine distance of a link.
+      half_width: of the range, in rows; N or more means everywhere, which is approximate above `EXACT` rows.
+      cannot: rows that must not end in one group, not through a chain either.
+
+    Returns:
+      [N] int64, numbered by their first row.
+    """
+    everywhere = half_width >= len(rows) > EXACT
+    found = _near_links(rows, limit) if everywhere else links(rows, limit, half_width)
+    if not len(cannot[0]):
+        return components(len(rows), found)
+    i, j = np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(pairs) for pairs in found)], axis=1)
+    unit = cosine.unit(rows)
+    similarity = np.concatenate(
+        [
+            np.zeros(0),
+            *(
+                np.einsum("nd,nd->n", unit[i[a : a + _BLOCK]], unit[j[a : a + _BLOCK]])
+                for a in range(0, len(i), _BLOCK)
+            ),
+        ]
+    )
+    return linkage.single(len(rows), (i, j), similarity, -1, cannot)
+
+
+def _near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Links among the `LINKED` nearest of every row, whose distance is decided in float64."""
+    found = nearest(cosine.unit(rows).astype(np.float32), LINKED)
+    for first in range(0, len(rows), _BLOCK):
+        near = found[first : first + _BLOCK]
+        i, j = np.repeat(np.arange(first, first + len(near)), LINKED), near.ravel()
+        similarity = np.einsum("nd,nd->n", cosine.unit(rows[i]), cosine.unit(rows[j]))
+        close = cosine.distance(similarity) <= limit
+        if close.any():
+            yield np.minimum(i, j)[close], np.maximum(i, j)[close]
 
 
 def links(rows: np.ndarray, limit: float, half_width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -33,6 +81,53 @@ def links(rows: np.ndarray, limit: float, half_width: int) -> Iterator[tuple[np.
             inside = (apart > 0) & (apart <= half_width)
             if inside.any():
                 yield i[inside] + first, j[inside] + second
+
+
+def nearest(rows: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest others of every row, nearest first.
+
+    Exact up to `EXACT` rows, and where ScaNN cannot be imported; above, approximate with ScaNN. The log says which.
+
+    Args:
+      rows: [n, d] float32 of unit length.
+      k: how many, 1 .. n-1.
+
+    Returns:
+      [n, k] int64.
+    """
+    if len(rows) > EXACT:
+        try:
+            import scann
+        except ImportError:
+            _LOG.warning("no ScaNN here: comparing all pairs of %d rows, which takes time", len(rows))
+        else:
+            _LOG.info("ScaNN finds the %d nearest of %d rows", k, len(rows))
+            return _without_self(_scann(scann, rows, k + 1), k)
+    blocks = (rows[start : start + _BLOCK] @ rows.T for start in range(0, len(rows), _BLOCK))
+    return _without_self(np.concatenate([_largest(block, k + 1) for block in blocks]), k)
+
+
+def _largest(similarity: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k largest of every row, in falling order."""
+    found = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+    order = np.argsort(-np.take_along_axis(similarity, found, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)
+
+
+def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
+    """Leaves of about 250 rows, a twentieth of them searched; the best 4k are compared exactly."""
+    leaves = max(len(rows) // 250, 1)
+    builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
+    builder = builder.tree(leaves, max(leaves // 20, 20), training_sample_size=min(len(rows), 100_000))
+    searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
+    return searcher.search_batched(rows)[0].astype(np.int64)
+
+
+def _without_self(found: np.ndarray, k: int) -> np.ndarray:
+    """Drops each row from its own neighbours [n, k + 1]; where it is not among them, the last."""
+    own = found == np.arange(len(found))[:, None]
+    own[~own.any(axis=1), -1] = True
+    return found[~own].reshape(len(found), k)
 
 
 def _near(left: np.ndarray, right: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:

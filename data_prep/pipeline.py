@@ -19,13 +19,16 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.data import records
 from data_prep import card, embedders, engine, report, shards, sources, stages
-from data_prep.config import Config
-from data_prep.gather import Collection, Gathered, gather, gather_identified
+from data_prep.collection import Collection
+from data_prep.config import OVERLAP, Config, Limits
+from data_prep.denoise.calibrate import Settled
+from data_prep.gather import Gathered, gather, gather_identified
 from data_prep.result import REJECTED_FILE, RunResult, images_at
+from data_prep.settle import as_set, settle
 from data_prep.types import Image, Reject, Source
 from data_prep.work import Work, finished
 
-WORK_FORMAT = 1  # of the files in the work folder; to be raised when what they hold changes
+WORK_FORMAT = 2  # of the files in the work folder; to be raised when what they hold changes
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,17 @@ def run(job: Job) -> dict[str, Any]:
     videos = source.videos()
     engine.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job))
     usable, rejects = _same_width(work, videos)
-    if not source.identified:
-        engine.each_video("levels 1 and 2", work, usable, "levels", functools.partial(_denoising, job))
     rejected = _rejected(work, videos, [*source.rejected, *rejects])
-    collection = Collection.load(work, usable)
+    collection = Collection.load(work, source.timed, usable)
     if not len(collection.table):
         raise engine.RunError(
             f"no usable image in {job.input} (set aside: {rejected}); see {job.output / REJECTED_FILE}"
         )
-    gathered = (gather_identified if source.identified else gather)(collection, job.config)
-    return _write(job, digest, gathered, rejected, Crops(source, work))
+    settled = as_set(job.config) if source.identified else settle(collection, job.config)
+    if not source.identified:
+        _each_video(job, work, usable, settled.limits)
+    gathered = (gather_identified if source.identified else gather)(collection, job.config, settled.limits)
+    return _write(job, digest, settled, gathered, rejected, Crops(source, work))
 
 
 class Crops:
@@ -121,9 +125,21 @@ def _embedding(job: Job) -> Callable[[str], None]:
     return lambda video: stages.embed(source, embedder, work, video, job.config)
 
 
-def _denoising(job: Job) -> Callable[[str], None]:
-    work = Work(job.output)
-    return lambda video: stages.denoise(work, video, job.config)
+def _each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
+    """What of the denoising looks at one video alone."""
+    if job.config.method.linkage == OVERLAP:
+        engine.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job))
+    else:
+        engine.each_video("levels 1 and 2", work, videos, "levels", functools.partial(_denoising, job, limits))
+
+
+def _dividing(job: Job) -> Callable[[str], None]:
+    return functools.partial(stages.divide, Work(job.output))
+
+
+def _denoising(job: Job, limits: Limits) -> Callable[[str], None]:
+    work, timed, cannot_link = Work(job.output), job.open_source().timed, job.config.method.cannot_link
+    return lambda video: stages.denoise(work, video, limits, cannot_link, timed)
 
 
 def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reject]]:
@@ -160,7 +176,9 @@ def _rejected(work: Work, videos: Sequence[str], others: Sequence[Reject]) -> di
     return dict(sorted(counts.items()))
 
 
-def _write(job: Job, digest: str, gathered: Gathered, rejected: dict[str, int], crops: Crops) -> dict[str, Any]:
+def _write(
+    job: Job, digest: str, settled: Settled, gathered: Gathered, rejected: dict[str, int], crops: Crops
+) -> dict[str, Any]:
     """Shards, report, card and, last of all, metrics: where they are, the run has finished."""
     selected = np.flatnonzero(gathered.provenance["selected"].to_numpy())
     images = images_at(gathered.provenance, selected)
@@ -168,13 +186,11 @@ def _write(job: Job, digest: str, gathered: Gathered, rejected: dict[str, int], 
         raise engine.RunError(
             f"no image is left to write: {gathered.selection['not_selected']}; see config.min_identity_images"
         )
-    limits = job.config.limits
     result = RunResult(
         images=gathered.provenance,
         levels=gathered.levels,
-        **asdict(limits),
-        image_distances=gathered.image_distances,
-        centroid_distances=gathered.centroid_distances,
+        settled=settled,
+        clustering=gathered.clustering,
         selection=gathered.selection,
         rejected=rejected,
         embedder=job.embedder or "",
@@ -191,7 +207,8 @@ def _write(job: Job, digest: str, gathered: Gathered, rejected: dict[str, int], 
     card.write(job.output, result)
     metrics = {
         "levels": result.levels,
-        "thresholds": asdict(limits),
+        "thresholds": result.thresholds,
+        "calibration": {"calibrated": settled.calibrated, "different people": settled.apart},
         "selection": result.selection,
         "rejected": result.rejected,
         "source": {"name": result.source, "input": result.input},

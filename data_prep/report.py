@@ -17,6 +17,7 @@ from cion_jax.data import records
 from data_prep import report_cases as cases_of
 from data_prep import report_charts, report_html
 from data_prep.report_cases import Case, Cases, Columns
+from data_prep.report_charts import Panel
 from data_prep.result import LEVELS, REJECTED_FILE, RunResult, images_at
 from data_prep.types import Image
 from data_prep.work import finished
@@ -97,16 +98,26 @@ def _levels(run: RunResult) -> str:
 
 
 def _distances(run: RunResult) -> str:
-    if not len(run.image_distances):
+    settled, clustering = run.settled, run.clustering
+    if not len(settled.samples.image):
         return ""
     text = (
-        "Below the left limit an image stays with its tracklet; below the right one two tracklets become one identity. "
-        "Limits suit an extractor where they part its two kinds of distances."
+        "Distances of the input: below the left limit an image is like its tracklet, below the middle one two "
+        "tracklets look like one person. Limits suit an extractor where they part its two kinds of distances."
     )
-    limits = run.sigma_cst, run.sigma_drm
-    chart = report_charts.distances(run.image_distances, run.centroid_distances, *limits)
-    aside = f"sampled, r_s = {run.r_s:,} tracklets"
-    return report_html.section("Distances and limits", aside, text, chart)
+    panels = [
+        Panel("Image to the rest of its tracklet", "σ_cst", settled.limits.sigma_cst),
+        Panel("Between centroids of tracklets", "σ_drm", settled.limits.sigma_drm),
+    ]
+    samples = settled.samples
+    values = [(samples.image, samples.image_apart), (samples.centroid, samples.centroid_apart)]
+    if clustering is not None:
+        panels.append(Panel("Shared neighbourhood", "overlap", clustering.limit, "overlap"))
+        values.append((clustering.same, clustering.other))
+        text += " Groups become one identity while they share the right limit of their neighbourhoods on average."
+    chart = report_charts.distances([(p, *v) for p, v in zip(panels, values, strict=True)])
+    aside = "limits found without labels" if settled.calibrated else "limits as set or published"
+    return report_html.section("Distances and limits", f"{aside}; different people: {settled.apart}", text, chart)
 
 
 def _montages(run: RunResult, columns: Columns) -> list[str]:

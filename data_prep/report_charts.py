@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -44,13 +45,22 @@ def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         return _svg(figure)
 
 
-def distances(image: np.ndarray, centroid: np.ndarray, sigma_cst: float, sigma_drm: float) -> str:
-    """Histograms of both kinds of distance, with the limit that was applied to each."""
+@dataclass(frozen=True)
+class Panel:
+    """One pair of histograms: its title, the name and the value of the limit, and what is measured."""
+
+    title: str
+    symbol: str
+    limit: float
+    unit: str = "cosine distance"
+
+
+def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> str:
+    """Histograms of what one person's images and different people's are like, with the limit between them."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 2.7), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _histogram(left, image, sigma_cst, "Image to the centroid of its tracklet", "σ_cst", BLUE)
-        _histogram(right, centroid, sigma_drm, "Between centroids of tracklets", "σ_drm", AMBER)
+        for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            _histograms(axes, *panel)
         return _svg(figure)
 
 
@@ -76,18 +86,21 @@ def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> No
     axes.legend()
 
 
-def _histogram(axes, values: np.ndarray, limit: float, title: str, symbol: str, colour: str) -> None:
-    end = max(limit * 1.25, float(np.max(values, initial=0)))
-    axes.hist(values, np.linspace(min(0, float(np.min(values, initial=0))), end, 61), color=colour)
-    axes.axvline(limit, color=RED, linewidth=1.5)
-    share = f"{np.mean(values < limit):.1%} below" if len(values) else "no values"
-    axes.annotate(
-        f"{symbol} = {limit:g}\n{share}", (limit, 0.97), (4, 0), ("data", "axes fraction"), "offset points", va="top"
+def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None:
+    end = max(panel.limit * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
+    kinds = {"same person": (same, BLUE), "different people": (other, AMBER)}
+    for label, (values, colour) in kinds.items():
+        weights = np.full(len(values), 1 / max(len(values), 1))  # so that both kinds are seen, however many they are
+        axes.hist(values, np.linspace(0, end, 41), weights=weights, color=colour, alpha=0.7, label=label)
+    axes.axvline(panel.limit, color=RED, linewidth=1.5)
+    shares = [f"{np.mean(values < panel.limit):.1%}" if len(values) else "none" for values, _ in kinds.values()]
+    axes.set_title(
+        f"{panel.title}\n{panel.symbol} = {panel.limit:.3g}; below it {shares[0]} and {shares[1]}", weight="normal"
     )
-    axes.set_title(title)
-    axes.set_xlabel("cosine distance")
+    axes.set_xlabel(panel.unit)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
+    axes.legend()
 
 
 def _svg(figure: Figure) -> str:

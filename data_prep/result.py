@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from data_prep.denoise.calibrate import Settled
+from data_prep.denoise.robust import Outcome
 from data_prep.types import Image
 
 LEVELS = ("input", "single_tracklet", "single_video", "cross_video")
@@ -58,11 +60,8 @@ class RunResult:
       levels: one mapping per level, in the order of `LEVELS` (a source that knows identities has the input
         alone): name, images, identities, noise, consistency_noise, discrimination_noise (the two sum up to
         noise) and, where truth is known, {pairwise,bcubed}_{precision,recall,f1}, in 0 .. 1.
-      sigma_cst: consistency limit that was used, a cosine distance.
-      sigma_drm: discrimination limit that was used, a cosine distance.
-      r_s: half width of the sliding range that was used, in tracklets.
-      image_distances: [S] float64, sample of distances of input images to the centroid of their tracklet.
-      centroid_distances: [S] float64, sample of distances between centroids of different input tracklets.
+      settled: limits that were used, and the distances of the input that they are seen against.
+      clustering: what the linkage by overlap did; None for chains.
       selection: images and identities that were selected, and the images that were not by reason.
       rejected: inputs that were set aside, by reason.
       embedder: name of the embedder, as given.
@@ -75,11 +74,8 @@ class RunResult:
 
     images: pa.Table
     levels: Sequence[Mapping[str, Any]]
-    sigma_cst: float
-    sigma_drm: float
-    r_s: int
-    image_distances: np.ndarray
-    centroid_distances: np.ndarray
+    settled: Settled
+    clustering: Outcome | None
     selection: Mapping[str, Any]
     rejected: Mapping[str, int]
     embedder: str
@@ -88,6 +84,12 @@ class RunResult:
     input: str
     settings: Mapping[str, Any]
     jpeg_of: Callable[[Image], bytes]
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Every limit in force, by name."""
+        limits = asdict(self.settled.limits)
+        return limits if self.clustering is None else {**limits, "overlap": self.clustering.limit}
 
 
 def images_at(images: pa.Table, rows: Sequence[int] | np.ndarray) -> list[Image]:

@@ -14,8 +14,10 @@ import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from cion_jax.pixels import encode_jpeg
-from data_prep.config import Config
-from data_prep.denoise import per_video
+from data_prep.config import Config, Limits
+from data_prep.denoise import cosine, parts, per_video
+from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from data_prep.denoise.meetings import meetings
 from data_prep.embedders import EmbedderError
 from data_prep.result import PROVENANCE
 from data_prep.types import Embedder, Image, Reject, Source
@@ -60,14 +62,40 @@ def embed(source: Source, embedder: Embedder | None, work: Work, video: str, con
     write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
 
 
-def denoise(work: Work, video: str, config: Config) -> None:
-    """Runs levels 1 and 2 on the features of one video and writes what they did."""
+def denoise(work: Work, video: str, limits: Limits, cannot_link: bool, timed: bool) -> None:
+    """Runs levels 1 and 2 as published on the features of one video and writes what they did.
+
+    With `cannot_link`, tracklets that were seen together stay apart; `timed` is the source's.
+    """
     features = np.load(work.file(video, "npy"), mmap_mode="r")
-    _, tracklet = tracklets(read_table(work.file(video, "arrow")))
-    limits = config.limits
-    levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm)
+    table = read_table(work.file(video, "arrow"))
+    _, tracklet = tracklets(table)
+    apart = seen_together(table, timed) if cannot_link else NO_PAIRS
+    levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm, apart)
     with finished(work.file(video, "levels")) as part, part.open("wb") as file:
         np.savez(file, **asdict(levels))
+
+
+def divide(work: Work, video: str) -> None:
+    """Divides the tracklets of one video into parts and writes these.
+
+    The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalised means.
+    """
+    features = np.load(work.file(video, "npy"), mmap_mode="r")
+    part_of = parts.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])
+    means = cosine.unit(cosine.centroids([(features, part_of)], int(part_of.max(initial=-1)) + 1))
+    with finished(work.file(video, "parts")) as part, part.open("wb") as file:
+        np.savez(file, part=part_of, rows=means.astype(np.float32))
+
+
+def seen_together(table: pa.Table, timed: bool) -> Pairs:
+    """Pairs of images of one video, by row of its references, that cannot show one person; see `meetings`."""
+    if not timed:
+        return NO_PAIRS
+    column = table["box"].combine_chunks()
+    box = np.full((len(column), 4), np.nan)
+    box[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 4)
+    return meetings(table["frame"].to_numpy(), tracklets(table)[1], box)
 
 
 def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:

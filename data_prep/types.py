@@ -56,10 +56,12 @@ class Source(Protocol):
 
     Attributes:
       identified: the identities are known already (`Image.truth` holds them); no denoising is needed.
+      timed: equal frame numbers within a video are the same moment; elsewhere they may be mere positions.
       rejected: inputs set aside while the root was listed, before any video of theirs was known.
     """
 
     identified: bool
+    timed: bool
     rejected: list[Reject]
 
     def videos(self) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from data_prep import neighbors
+from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 
-def link(means: np.ndarray, sigma_drm: float, r_s: int) -> np.ndarray:
+def link(means: np.ndarray, sigma_drm: float, r_s: int, cannot: Pairs = NO_PAIRS) -> np.ndarray:
     """Puts all videos one after another and joins whatever is near in looks and within the sliding range.
 
     What level 2 made one identity counts as one tracklet here: it has one place in the row and one centroid,
@@ -18,9 +19,10 @@ def link(means: np.ndarray, sigma_drm: float, r_s: int) -> np.ndarray:
       means: [N, d] centroids after level 2, in the order of the sorted videos and, within a video, of their
         first tracklet.
       sigma_drm: discrimination limit, a cosine distance; a link needs a distance <= sigma_drm.
-      r_s: half width of the sliding range, in tracklets.
+      r_s: half width of the sliding range, in tracklets; 0: no range.
+      cannot: tracklets that must not become one identity.
 
     Returns:
       [N] int64 identities, numbered by their first tracklet.
     """
-    return neighbors.components(len(means), neighbors.links(means, sigma_drm, r_s))
+    return neighbors.identities(means, sigma_drm, r_s or len(means), cannot)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.denoise import single_tracklet, single_video
+from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Levels:
     identity: np.ndarray
 
 
-def denoise(features: np.ndarray, tracklet: np.ndarray, sigma_cst: float, sigma_drm: float) -> Levels:
+def denoise(
+    features: np.ndarray, tracklet: np.ndarray, sigma_cst: float, sigma_drm: float, cannot: Pairs = NO_PAIRS
+) -> Levels:
     """Runs both levels.
 
     Args:
@@ -36,10 +39,11 @@ def denoise(features: np.ndarray, tracklet: np.ndarray, sigma_cst: float, sigma_
       tracklet: [m] int64, 0, .., 0, 1, .., 1, 2, ...: the images of a tracklet lie together, in time order.
       sigma_cst: consistency limit, a cosine distance.
       sigma_drm: discrimination limit, a cosine distance.
+      cannot: images whose tracklets must not become one identity.
     """
     starts = np.flatnonzero(np.diff(tracklet)) + 1
     cleaned = [single_tracklet.clean(x, sigma_cst) for x in np.split(features, starts)]
     rounds = np.concatenate([c.round for c in cleaned])
     moved, nearest = single_video.reassign(features, tracklet, rounds == 0, sigma_cst)
-    identity = single_video.merge(features, moved, sigma_drm)
+    identity = single_video.merge(features, moved, sigma_drm, cannot)
     return Levels(rounds, np.concatenate([c.distance for c in cleaned]), moved, nearest, identity)

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_prep import neighbors
 from data_prep.denoise import cosine
+from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 _ROWS = 4096  # excluded images compared with all tracklets at a time
 
@@ -43,7 +44,7 @@ def reassign(
     return moved, nearest
 
 
-def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float) -> np.ndarray:
+def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float, cannot: Pairs = NO_PAIRS) -> np.ndarray:
     """(b): tracklets whose centroids are within sigma_drm are one identity, also those joined by a chain.
 
     The centroids are computed once, after (a).
@@ -52,11 +53,14 @@ def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float) -> np.nd
       features: [m, d] of one video.
       tracklet: [m] int64 after (a), -1 for images without one.
       sigma_drm: discrimination limit, a cosine distance.
+      cannot: images whose tracklets must not become one identity.
 
     Returns:
       [m] int64 identities within the video, numbered by their first tracklet; -1 where `tracklet` is.
     """
     count = int(tracklet.max(initial=-1)) + 1
     means = cosine.centroids([(features, tracklet)], count)
-    identity = neighbors.components(count, neighbors.links(means, sigma_drm, count))
+    i, j = tracklet[cannot[0]], tracklet[cannot[1]]
+    apart = (i >= 0) & (j >= 0) & (i != j)
+    identity = neighbors.identities(means, sigma_drm, count, (i[apart], j[apart]))
     return np.where(tracklet >= 0, np.append(identity, -1)[tracklet], -1)

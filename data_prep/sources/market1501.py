@@ -29,6 +29,8 @@ class Market1501(Pictures):
     Distractors (person 0) and junk (-1) are of unknown people: a tracklet each, truth -1.
     """
 
+    timed = True
+
     def __init__(self, root: Path):
         """Lists `root/bounding_box_train`, or `root` itself where there is no such folder."""
         super().__init__(root)

@@ -28,7 +28,7 @@ class Mot:
     and are never taken for truth.
     """
 
-    identified = False
+    identified, timed = False, True
 
     def __init__(self, root: Path, tracks: str | None = None):
         """Lists the sequences; `tracks` is the path of the track text within each of them."""

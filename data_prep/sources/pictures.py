@@ -17,7 +17,7 @@ _DIGITS = re.compile(r"([0-9]+)")
 class Pictures:
     """The half of a Source that concerns pixels, for formats whose images are whole picture files."""
 
-    identified = False
+    identified, timed = False, False
 
     def __init__(self, root: Path):
         self.root = root

@@ -4,6 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 from cion_jax import pixels
+from data_prep.config import Limits
+from data_prep.denoise import calibrate
+from data_prep.denoise.calibrate import Samples, Settled
+from data_prep.denoise.robust import Outcome
 from data_prep.result import LEVELS, PROVENANCE, RunResult
 
 # key, tracklet, truth, round of level 1, action of level 2, tracklet and identity after level 2, identity in the end
@@ -19,6 +23,7 @@ ROWS = [
     ("street/1/h", "1", 7, 0, "kept", "1", 2, 0, True),
     ("street/1/i", "1", 9, 0, "kept", "1", 2, 0, True),
 ]
+SAMPLES = Samples(np.linspace(0, 0.6, 50), np.linspace(0.3, 0.9, 50), np.linspace(0.1, 1, 50), np.linspace(0.4, 1, 50))
 NOISE = (1.5, 1.25, 0.5, 0.125)
 F1 = (0.25, 0.5, 0.625, 0.875)
 
@@ -53,11 +58,8 @@ def run(**changes) -> RunResult:
     fields = dict(
         images=table(),
         levels=levels,
-        sigma_cst=0.45,
-        sigma_drm=0.2,
-        r_s=1000,
-        image_distances=np.linspace(0, 0.6, 50),
-        centroid_distances=np.linspace(0.1, 1, 50),
+        settled=Settled(Limits(0.45, 0.2, 1000), SAMPLES, calibrate.MET, True),
+        clustering=Outcome(np.zeros(0, np.int64), 0.375, np.linspace(0, 1, 50), np.zeros(50)),
         selection={"images": 7, "identities": 2, "not_selected": {"no identity": 1, "identity full": 1}},
         rejected={"unreadable image": 4, "malformed line": 1},
         embedder="colour",

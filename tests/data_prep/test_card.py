@@ -23,6 +23,7 @@ def test_card_names_what_was_used_and_left():
         "Selected: 3 to 4 images per identity, 3.5 on average. Images not selected: 1 no identity, 1 identity full.",
         "| sigma_cst | 0.45 |",
         "| r_s | 1000 |",
+        "| overlap | 0.375 |",
         "| seed | 3 |",
         "| `tracklet` | text |",
     ):

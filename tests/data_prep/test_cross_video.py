@@ -11,7 +11,7 @@ from tests.data_prep import naive
 @given(naive.videos(), naive.limits, st.integers(0, 12))
 def test_equals_the_definition(video, sigma, r_s):
     means = video[0].astype(np.float64)
-    expected = naive.connected(len(means), naive.linked(means, sigma, r_s))
+    expected = naive.connected(len(means), naive.linked(means, sigma, r_s or len(means)))
     assert link(means, sigma, r_s).tolist() == expected
 
 

@@ -65,7 +65,7 @@ def mean_colour(monkeypatch):
 
 
 def job(root, output, source="tracklets", embedder="mean", **config):
-    return pipeline.Job(source, str(root), embedder, output, Config(**config))
+    return pipeline.Job(source, str(root), embedder, output, Config(**{"preset": "paper", **config}))
 
 
 def by_key(output: Path) -> dict[str, dict]:

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from data_prep import report, report_cases
+from data_prep.config import Config
 from data_prep.result import PROVENANCE
+from data_prep.settle import as_set
 from tests.data_prep import small_run
 
 
@@ -104,7 +106,9 @@ def test_report_is_one_file_with_the_right_numbers(tmp_path):
     assert "Level 2: video 7 2 0.500 0.125 0.375 0.625" in words
     assert "Written 7 2" in words
     assert "σ_cst = 0.45" in words
-    assert "74.0% below" in words  # 37 of 50 points of 0 .. 0.6 are below 0.45
+    assert "below it 74.0% and 26.0%" in words  # of 50 points of 0 .. 0.6 and of 0.3 .. 0.9 are below 0.45
+    assert "overlap = 0.375; below it 38.0% and 100.0%" in words
+    assert "different people: tracklets that were seen together" in words
     assert "σ_drm = 0.2" in words
     assert "unreadable image 4 0.jpg: empty; 1.jpg: empty; 2.jpg: empty malformed line 1 gt.txt:7" in words
     assert "/data/<people> | more" in words  # escaped
@@ -134,7 +138,9 @@ def test_a_source_with_known_identities(tmp_path):
         at = table.schema.get_field_index(name)
         table = table.set_column(at, PROVENANCE.field(name), pa.nulls(len(table), PROVENANCE.field(name).type))
     levels = [{"name": "input", "images": 9, "identities": 4}]
-    page = _page(tmp_path, images=table, levels=levels, image_distances=np.zeros(0), rejected={}, embedder="")
+    page = _page(
+        tmp_path, images=table, levels=levels, settled=as_set(Config()), clustering=None, rejected={}, embedder=""
+    )
     headings = re.findall("<h2>(.*?) <small>", (tmp_path / "report.html").read_text())
     assert headings == ["Level by level", "Joined by level 3", "Identities as written"]
     assert "extractor none" in " ".join(page.words)

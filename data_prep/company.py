@@ -1,0 +1,52 @@
+"""Runs the clustering of `denoise.robust` on a data set whose tracklets are divided into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from data_prep.collection import Collection
+from data_prep.config import Method
+from data_prep.denoise import robust
+from data_prep.denoise.linkage import NO_PAIRS
+from data_prep.denoise.per_video import Levels
+
+
+def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarray, robust.Outcome]:
+    """Clusters the parts of all tracklets.
+
+    Returns:
+      What levels 1 and 2 did, [N] int64 identities after level 3 (-1: excluded from its tracklet and left alone), and
+      the clustering.
+    """
+    part, nodes = _nodes(collection)
+    met = collection.met(part)
+    cannot = met if method.cannot_link else NO_PAIRS
+    outcome = robust.cluster(nodes, cannot, met, method.normalise, method.calibrate)
+    identity = outcome.identity[part]
+    levels = collection.levels(_levels(collection, identity))
+    lost = (levels.round > 0) & (np.bincount(identity)[identity] == 1)
+    return levels, np.where(lost, -1, identity), outcome
+
+
+def _nodes(collection: Collection) -> tuple[np.ndarray, robust.Nodes]:
+    """[N] the node of every image, and the nodes."""
+    part, rows, video, count = [np.zeros(0, np.int64)], [], [], 0
+    for number, name in enumerate(collection.videos):
+        with np.load(collection.work.file(name, "parts")) as arrays:
+            part.append(arrays["part"] + count)
+            rows.append(arrays["rows"])
+        video.append(np.full(len(rows[-1]), number))
+        count += len(rows[-1])
+    whole = np.concatenate(part)
+    _, first = np.unique(whole, return_index=True)
+    boxed = collection.table["box"].is_valid().to_numpy()
+    size = np.bincount(whole)
+    nodes = robust.Nodes(np.concatenate(rows), size, np.concatenate(video), collection.tracklet[first], boxed[first])
+    return whole, nodes
+
+
+def _levels(collection: Collection, identity: np.ndarray) -> Iterator[Levels]:
+    for (features, own), (start, end, first) in zip(collection.parts(identity), collection.spans(), strict=True):
+        yield robust.levels(features, collection.tracklet[start:end] - first, own)
