@@ -62,13 +62,13 @@ def test_a_crop_of_the_same_size_is_the_crop(noise):
 
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) > 12, reason="Pillow 13 changes the order of the passes")
 @pytest.mark.parametrize("box", [[0, 0, 60, 40], [5, 3, 50, 30], [30, 20, 9, 5], [10, 0, 3, 40]])
-@pytest.mark.parametrize("out", [(128, 64)])
+@pytest.mark.parametrize("out", [(128, 64), (20, 8)])
 def test_resize_equals_pillow(noise, box, out):
     top, left, height, width = box
     crop = Image.fromarray(noise).crop((left, top, left + width, top + height))
     difference = abs(_crop(noise, box, out) - np.asarray(crop.resize(out[::-1], Image.BICUBIC), float))
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.001
+    assert np.count_nonzero(difference) <= max(1, 0.001 * difference.size)  # ties, rounded in fixed point there
 
 
 def test_grey_levels_equal_pillow(colours):
@@ -78,9 +78,10 @@ def test_grey_levels_equal_pillow(colours):
 @pytest.mark.parametrize("factor", [0.0, 0.61, 0.83, 1.0, 1.21, 1.39])  # round ones make ties
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_blends_equal_pillow(colours, kind, factor):
+    dark = colours // 2  # with a mean that is not the middle of all levels
     enhance = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[kind]
-    expected = np.asarray(enhance(Image.fromarray(colours)).enhance(factor), float)
-    got = _pixels(blend(_planes(colours), jnp.array(kind), jnp.array(factor)))
+    expected = np.asarray(enhance(Image.fromarray(dark)).enhance(factor), float)
+    got = _pixels(blend(_planes(dark), jnp.array(kind), jnp.array(factor)))
     difference = abs(got - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.002
