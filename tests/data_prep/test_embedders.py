@@ -57,6 +57,7 @@ def test_colour_cancels_the_tint_and_light_of_a_camera():
     ("spec", "message"),
     [
         ("color", "did you mean 'colour'"),
+        ("colour:8", "did you mean 'colour'"),
         ("onnx", "did you mean 'onnx:FILE'"),
         ("onnx:/no/such.onnx", "no extractor at /no/such.onnx"),
         ("flax:random:resnet18_ibm", "did you mean 'resnet18_ibn'"),
