@@ -40,7 +40,7 @@ class Backbone:
 
     Attributes:
       name: of the model.
-      step: training steps behind it, None if untrained.
+      step: training steps behind it, 0 if untrained, None where that is not known.
       size: (height, width) of its input in pixels.
       features: d, width of its output.
     """
@@ -102,8 +102,7 @@ def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
       choice: `network` and `ignore` of `pretrained.load`; raises like it.
     """
     found = pretrained.load(spec, **choice)
-    step = found.run.step if found.run else None
-    return Backbone(found.name, found.module(), found.size, step=step, batch_size=batch_size)
+    return Backbone(found.name, found.module(), found.size, step=found.step, batch_size=batch_size)
 
 
 def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:

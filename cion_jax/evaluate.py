@@ -105,7 +105,7 @@ def evaluate(
 def table(result: dict[str, Any]) -> str:
     """What a person wants to see of `evaluate`'s result, in percent."""
     names = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{r}": f"Rank-{r}" for r in RANKS}
-    step = "untrained" if result["step"] is None else f"step {result['step']:,}"
+    step = {0: "untrained", None: "weights of a file"}.get(result["step"], f"step {result['step'] or 0:,}")
     left_out = sum(map(len, result["unreadable"].values())) + sum(map(len, result["unnamed"].values()))
     return "\n".join(
         [

@@ -64,6 +64,7 @@ class Backbone:
       name: in the registry.
       size: (height, width) of its input in pixels.
       params, stats: its trees, float32.
+      step: training steps behind it, 0 if untrained, None where a file does not say.
       run: the run that it was trained in, None for files and for an untrained one.
     """
 
@@ -71,6 +72,7 @@ class Backbone:
     size: tuple[int, int]
     params: dict[str, Any]
     stats: dict[str, Any]
+    step: int | None = None
     run: Trained | None = None
 
     def module(self) -> Any:
@@ -96,7 +98,7 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) ->
     """
     if spec.startswith("random:"):
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")
-        return Backbone(name, size, *models.split(_untrained(name))[1:])
+        return Backbone(name, size, *models.split(_untrained(name))[1:], step=0)
     if spec.startswith("file:"):
         name, size, path = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
         return _fit(read(path, network), name, size, ignore, path)
@@ -193,7 +195,8 @@ def _split(named: dict[str, Any], path: Path) -> tuple[State, State]:
 
 def _fit(named: Named, name: str, size: tuple[int, int], ignore: Iterable[str], path: str) -> Backbone:
     module = _untrained(name) if ignore else _abstract(name)
-    return Backbone(name, size, *_map(named.backbone, *models.split(module)[1:], ignore, path), run=named.run)
+    params, stats = _map(named.backbone, *models.split(module)[1:], ignore, path)
+    return Backbone(name, size, params, stats, named.run.step if named.run else None, named.run)
 
 
 def _map(named: State, params: dict, stats: dict, ignore: Iterable[str], path: str) -> tuple[dict, dict]:

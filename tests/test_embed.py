@@ -114,7 +114,7 @@ def test_random_backbone_is_the_model_in_evaluation_mode():
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 3)).astype(np.uint8)
     backbone = embed.load_backbone(SMALL, batch_size=2)
     expected = direct(models.create("resnet18_ibn", rngs=nnx.Rngs(0)), images)
-    assert (backbone.name, backbone.step, backbone.size) == ("resnet18_ibn", None, (32, 16))
+    assert (backbone.name, backbone.step, backbone.size) == ("resnet18_ibn", 0, (32, 16))
     np.testing.assert_allclose(backbone(images), expected, rtol=0, atol=1e-4 * np.std(expected))
     np.testing.assert_allclose(backbone(images[::-1])[::-1], expected, rtol=0, atol=1e-4 * np.std(expected))
 

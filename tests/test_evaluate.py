@@ -69,6 +69,7 @@ def test_scores_by_hand(street, mean_colour):
         "    75.00    75.00    50.00   100.00   100.00",
         "2 of 3 queries counted, 6 gallery images, 0 files left out",
     ]
+    assert "mean_colour (weights of a file)" in evaluate.table(result | {"step": None})
 
 
 def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_colour, capsys):
@@ -108,7 +109,7 @@ def test_command(street, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(output.read_text())
     assert result["checkpoint"] == "random:resnet18_ibn@32x16"
-    assert (result["step"], result["metric"], result["valid_queries"]) == (None, "euclidean", 2)
+    assert (result["step"], result["metric"], result["valid_queries"]) == (0, "euclidean", 2)
     assert 0 < result["mAP"] <= 1
     assert f"{100 * result['mAP']:.2f}" in done.stdout
     assert "resnet18_ibn (untrained)" in done.stdout

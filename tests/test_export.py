@@ -17,10 +17,9 @@ from jax import export as jax_export
 
 from cion_jax import checkpoint, export, models, optimizer, pretrained
 from cion_jax import state as states
-from cion_jax.exporting import formats, onnx_file
+from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.exporting.onnx_graph import NotInOnnx
 from cion_jax.typed import ConfigError
 from tests import recipe, toy
 
@@ -167,11 +166,6 @@ def test_what_exists_is_not_overwritten(tmp_path, small):
         taken.unlink()
     with pytest.raises(ConfigError, match=r"must end in \.msgpack"):
         export.export(small, "flax", tmp_path / "toy.bin", **ORIGIN)
-
-
-def test_operations_without_a_translation_are_named(tmp_path):
-    with pytest.raises(NotInOnnx, match="no ONNX for JAX's sort"):
-        onnx_file.write(tmp_path / "sort.onnx", lambda x: jnp.sort(x.astype(jnp.float32), 1), (4, 4))
 
 
 def test_card(tmp_path, small):

@@ -178,15 +178,15 @@ def _scatter_add(graph: Graph, equation: Any, given: list[Operand]) -> list[Tens
 
 def _starts(places: Operand, axes: Sequence[int], rank: int) -> list[int]:
     if not isinstance(places, np.ndarray) or places.ndim != 1:
-        raise NotInOnnx("places that depend on the images have no ONNX here")
+        raise NotInOnnx("gathering from or scattering to other than one known place has no ONNX here")
     known = dict(zip(axes, map(int, places), strict=True))
     return [known.get(axis, 0) for axis in range(rank)]
 
 
 def _pad(graph: Graph, equation: Any, given: list[Operand]) -> list[Operand]:
     low, high, between = zip(*equation.params["padding_config"], strict=True)
-    if any(between) or min(*low, *high) < 0:
-        raise NotInOnnx(f"padding between elements or by less than nothing has no ONNX here: {equation}")
+    if any(between):
+        raise NotInOnnx(f"padding between elements has no ONNX here: {equation}")
     return _padded(graph, equation, given) if any((*low, *high)) else given[:1]
 
 
@@ -199,7 +199,8 @@ def _padded(graph: Graph, equation: Any, x: str, value: str) -> list[str]:
 def _reduce(kind: str) -> Callable:
     @_full
     def apply(graph: Graph, equation: Any, x: str) -> list[str]:
-        return [graph.node(kind, x, graph.numbers(equation.params["axes"]), keepdims=0)]
+        axes = equation.params["axes"]  # none at all would mean all of them in ONNX
+        return [graph.node(kind, x, graph.numbers(axes), keepdims=0) if axes else x]
 
     return apply
 
