@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from flax import traverse_util
 
-from cion_jax import models, typed
+from cion_jax import typed
 from cion_jax.config import Config
+from tests import toy
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +46,7 @@ def test_vit_b_is_the_published_recipe():
     assert (config.views.local_views, config.optimizer.learning_rate, config.optimizer.warmup_epochs) == (8, 5e-4, 10)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", toy.ZOO)
 def test_one_recipe_serves_every_backbone(name):
     recipe, config = (
         load(CONFIGS[0].parent / file, *argument) for file, *argument in (["vit_b.py"], ["pretrain.py", name])

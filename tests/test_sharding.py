@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec as P
 from cion_jax import models, sharding
 from cion_jax.config import MeshConfig
 from cion_jax.typed import ConfigError
+from tests import toy
 
 
 def test_minus_one_takes_what_is_left():
@@ -47,7 +48,7 @@ def test_a_small_array_that_does_not_divide_is_replicated():
     assert sharding.spec("a/kernel", (3, 3, 1, 104), mesh) == P(None, None, None, "fsdp")
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", toy.ZOO)
 def test_every_backbone_is_split_over_two_four_and_eight_devices(name):
     """What lies whole on all devices is 2% or less, but for the smallest EdgeNeXt (23% of 2 million) and GhostNets."""
     params = models.split(models.abstract(name))[1]

@@ -35,6 +35,7 @@ class Toy(nnx.Module):
         return x.mean((1, 2))
 
 
+ZOO = registry.names()  # the real ones: tests add toys to the registry
 registry._models()["toy"] = functools.partial(Toy)
 
 

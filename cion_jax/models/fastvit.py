@@ -6,9 +6,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from cion_jax.models.depthwise import Depthwise
+from cion_jax.models.fuse import Taps, added, identity, set_taps, taps
 from cion_jax.models.layers import (
     TRUNCATED,
     Attention,
@@ -61,6 +63,23 @@ class MobileOne(nnx.Module):
                 y += branch(x_BHWC, train=train)
         return y
 
+    @property
+    def convolution(self) -> Conv:
+        """Its convolution, the only branch once fused."""
+        return self.rbr_conv[0].convolution
+
+    def fuse(self) -> nnx.Module:
+        """All branches as the one convolution."""
+        branches = [taps(self.convolution)]
+        if self.rbr_skip is not None:
+            factor, offset, _ = self.rbr_skip.fold()
+            branches.append(identity(branches[0]).scaled(factor, offset))
+        if self.rbr_scale is not None:
+            branches.append(taps(self.rbr_scale.convolution))
+        set_taps(self.convolution, added(*branches))
+        self.rbr_skip = self.rbr_scale = None
+        return self
+
 
 class Skip(nnx.Module):
     """What is left of MobileOne without convolutions."""
@@ -86,6 +105,15 @@ class RepMixer(nnx.Module):
         """[B, H, W, C] -> [B, H, W, C]."""
         mixed = self.mixer(x_BHWC, train=train) - self.norm(x_BHWC, train=train)
         return x_BHWC + _scaled(self.layer_scale, mixed)
+
+    def fuse(self) -> nnx.Module:
+        """The mixer alone, with shortcut, norm and scale in its convolution."""
+        mixer = taps(self.mixer.convolution)
+        factor, offset, _ = self.norm.rbr_skip.fold()
+        mixed = added(mixer, identity(mixer).scaled(-factor, -offset))
+        scale = np.asarray(self.layer_scale[...], np.float64).reshape(-1)
+        set_taps(self.mixer.convolution, added(identity(mixer), mixed.scaled(scale)))
+        return self.mixer
 
 
 class ConvMlp(nnx.Module):
@@ -141,6 +169,14 @@ class AttentionBlock(nnx.Module):
         y = _scaled(self.layer_scale_2, self.convffn(x, train=train))
         return x + drop_path(y, self.rate, train=train, key=keys[1])
 
+    def fuse(self) -> nnx.Module:
+        """The norm as part of the projection to queries, keys and values."""
+        factor, offset, rest = self.norm.fold()
+        kernel, bias = taps(self.token_mixer.qkv)
+        set_taps(self.token_mixer.qkv, Taps(factor[:, None] * kernel, bias + offset @ kernel))
+        self.norm = rest  # type: ignore[assignment]
+        return self
+
 
 class LargeKernel(nnx.Module):
     """Depthwise 7x7 and 3x3 convolutions of stride 2 to twice the width, summed: one 7x7 after training."""
@@ -153,6 +189,12 @@ class LargeKernel(nnx.Module):
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, inputs] -> [B, H / 2, W / 2, outputs]; the reference has no activation here either."""
         return self.lkb_origin(x_BHWC, train=train) + self.small_conv(x_BHWC, train=train)
+
+    def fuse(self) -> nnx.Module:
+        """Both as the one of the larger kernel."""
+        large, small = self.lkb_origin.convolution, self.small_conv.convolution
+        set_taps(large, added(taps(large), taps(small)))
+        return self.lkb_origin
 
 
 class PatchEmbed(nnx.Module):

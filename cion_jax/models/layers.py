@@ -6,6 +6,7 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
@@ -47,14 +48,15 @@ class Conv(nnx.Conv):
             dtype=dtype,
             rngs=rngs,
         )
-        self.keeps_size = stride == groups == 1 and 2 * padding == kernel - 1 and not bias
+        self.keeps_size = stride == groups == 1 and 2 * padding == kernel - 1
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
         """[B, H, W, in] -> [B, H', W', out]."""
         if not self.keeps_size or min(x_BHWC.shape[1:3]) >= len(self.kernel[...]):
             return super().__call__(x_BHWC)
         x, kernel = x_BHWC.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        return jax.lax.platform_dependent(x, kernel, cpu=_taps, default=_same)
+        y = jax.lax.platform_dependent(x, kernel, cpu=_taps, default=_same)
+        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
 class Linear(nnx.Linear):
@@ -123,6 +125,26 @@ class BatchNorm(nnx.Module):
             # Not running[...] = ...: flax then asks a traced array for its sharding, which searches the whole program.
             running.set_value((1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(new))
 
+    def fold(self) -> tuple[np.ndarray, np.ndarray, nnx.Module]:
+        """Evaluation mode as (factor [C], offset [C], what remains to be applied), in float64."""
+        scale, bias, mean, var = (np.asarray(v[...], np.float64) for v in (self.scale, self.bias, self.mean, self.var))
+        factor = scale / np.sqrt(var + self.eps)
+        return factor, bias - factor * mean, Folded()
+
+
+class Folded(nnx.Module):
+    """Where a norm was that is part of the convolution before it now."""
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns its input.
+
+        Raises:
+          ValueError: in training.
+        """
+        if train:
+            raise ValueError("a fused backbone cannot train: its norms are part of its convolutions")
+        return x
+
 
 class InstanceNorm(nnx.Module):
     """Affine, over the spatial axes of every image and channel, in training and evaluation alike."""
@@ -150,6 +172,12 @@ class IBN(nnx.Module):
         """[B, H, W, C] -> [B, H, W, C]."""
         parts = self.IN(x_BHWC[..., : self.half]), self.BN(x_BHWC[..., self.half :], train=train)
         return jnp.concatenate(parts, axis=-1)
+
+    def fold(self) -> tuple[np.ndarray, np.ndarray, nnx.Module]:
+        """BatchNorm's half folds; InstanceNorm's remains."""
+        factor, offset, self.BN = self.BN.fold()  # type: ignore[assignment]
+        first = np.ones(self.half)
+        return np.concatenate([first, factor]), np.concatenate([0 * first, offset]), self
 
 
 class Mlp(nnx.Module):
@@ -182,6 +210,8 @@ class Attention(nnx.Module):
 class Layers(nnx.Module):
     """Numbered layers, named "0", "1", ... as in PyTorch's Sequential and ModuleList.
 
+    A norm behind a convolution is applied to its output.
+
     Args:
       layers: the layers in order, or {number: layer} that leaves out numbers without weights (activations).
     """
@@ -195,7 +225,20 @@ class Layers(nnx.Module):
         return getattr(self, str(number))
 
     def __iter__(self) -> Iterator:
-        return (self[number] for number in sorted(int(name) for name in vars(self) if name.isdigit()))
+        return (self[number] for number in self._numbers)
+
+    @property
+    def folds(self) -> list[tuple[str, str]]:
+        """Pairs of convolution and norm, for `fuse`."""
+        return [
+            (str(a), str(b))
+            for a, b in itertools.pairwise(self._numbers)
+            if isinstance(self[a], Conv) and isinstance(self[b], BatchNorm | IBN)
+        ]
+
+    @property
+    def _numbers(self) -> list[int]:
+        return sorted(int(name) for name in vars(self) if name.isdigit())
 
 
 def gelu(x: jax.Array) -> jax.Array:

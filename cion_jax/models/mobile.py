@@ -53,6 +53,16 @@ class ConvBN(nnx.Module):
         conv, norm = (getattr(self, name) for name in self.names)
         return norm(conv(x_BHWC), train=train)
 
+    @property
+    def folds(self) -> tuple[tuple[str, str], ...]:
+        """The pair, for `fuse`."""
+        return (self.names,)
+
+    @property
+    def convolution(self) -> Conv:
+        """Its convolution, whatever its name."""
+        return getattr(self, self.names[0])
+
 
 class SqueezeExcite(nnx.Module):
     """Scales every channel by what two 1x1 convolutions make of the channels' means (arXiv 1709.01507).

@@ -10,6 +10,7 @@ from flax import nnx
 
 from cion_jax.models import mobile
 from cion_jax.models.depthwise import Depthwise
+from cion_jax.models.fuse import added, identity, set_taps, taps
 from cion_jax.models.layers import BatchNorm, Layers, gelu, run
 from cion_jax.models.mobile import UNIFORM, SqueezeExcite, multiple
 
@@ -28,6 +29,13 @@ class RepVGGDW(nnx.Module):
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         return self.bn(self.conv(x_BHWC, train=train) + self.conv1(x_BHWC) + x_BHWC, train=train)
+
+    def fuse(self) -> nnx.Module:
+        """The branches and the norm as the one convolution."""
+        branch = taps(self.conv.convolution)
+        factor, offset, _ = self.bn.fold()
+        set_taps(self.conv.convolution, added(branch, taps(self.conv1), identity(branch)).scaled(factor, offset))
+        return self.conv
 
 
 class ChannelMixer(nnx.Module):

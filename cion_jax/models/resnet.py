@@ -17,6 +17,7 @@ class BasicBlock(nnx.Module):
     """Two 3x3 convolutions beside a shortcut."""
 
     expansion = 1
+    folds = (("conv1", "bn1"), ("conv2", "bn2"))
 
     def __init__(self, inputs: int, width: int, stride: int, ibn: bool, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
@@ -37,6 +38,7 @@ class Bottleneck(nnx.Module):
     """1x1, 3x3 (which carries the stride) and 1x1 convolutions beside a shortcut."""
 
     expansion = 4
+    folds = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
     def __init__(self, inputs: int, width: int, stride: int, ibn: bool, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
@@ -65,6 +67,8 @@ class ResNet(nnx.Module):
       depths: blocks per stage.
       ibn: IBN after the first convolution of every block of the first three stages.
     """
+
+    folds = (("conv1", "bn1"),)
 
     def __init__(
         self,

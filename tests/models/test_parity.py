@@ -4,14 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax import models
 from cion_jax.models import weights
+from tests import toy
 from tests.models import parity
 
 # Fully compared in the fast tier: the backbones that the road is walked with, and one each of the families that compile
 # in under half a minute.
 FAST = {
-    *("vit_tiny", "vit_small", "vit_base", "resnet18", "resnet50", "resnet18_ibn", "resnet50_ibn"),
+    *("vit_tiny", "vit_base", "resnet18", "resnet18_ibn", "resnet50_ibn"),
     *("swin_tiny", "convnext_tiny", "volo_d1"),
 }
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parity
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in models.names()],
+    params=[pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in toy.ZOO],
 )
 def measured(request, fixtures) -> parity.Measured:
     return parity.measure(request.param, fixtures)
