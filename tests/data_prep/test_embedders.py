@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -142,8 +143,16 @@ def test_onnx_batches_do_not_matter(osnet, monkeypatch):
     monkeypatch.setattr("data_prep.embedders.onnx.BATCH", 2)
     np.testing.assert_allclose(embedder(NOISE), whole, atol=1e-5)
     embedder_of_two = type(embedder)(embedder.name.removeprefix("onnx:"))
-    embedder_of_two._fixed = 2  # as if exported for batches of two: the last one is filled up
+    # As if exported for batches of two: the last one is filled up.
+    session, rows = embedder_of_two._session, []
+
+    def run(names, feeds):
+        rows.append(len(feeds["images"]))
+        return session.run(names, feeds)
+
+    embedder_of_two._fixed, embedder_of_two._session = 2, SimpleNamespace(run=run)
     np.testing.assert_allclose(embedder_of_two(NOISE), whole, atol=1e-5)
+    assert rows == [2, 2]
 
 
 def test_a_backbone_of_ours():
