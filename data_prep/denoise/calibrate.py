@@ -99,13 +99,12 @@ def limits(samples: Samples) -> tuple[float, float] | None:
     """sigma_cst and sigma_drm; None where there are too few distances.
 
     sigma_cst takes as many images of the same person for strangers as it takes strangers for the same person.
-    sigma_drm lets one in 1 / `FALSE` pairs of people pass for one, and no more than an even split would.
+    sigma_drm lets the share `FALSE` of all pairs of people pass for one person.
     """
     whole = (samples.image, samples.image_apart, samples.centroid, samples.centroid_apart)
     if min(map(len, whole)) < FEWEST:
         return None
-    rare = float(np.quantile(samples.centroid_apart, FALSE))
-    return crossing(samples.image, samples.image_apart), min(rare, crossing(samples.centroid, samples.centroid_apart))
+    return crossing(samples.image, samples.image_apart), float(np.quantile(samples.centroid_apart, FALSE))
 
 
 def crossing(same: np.ndarray, other: np.ndarray) -> float:

@@ -7,13 +7,15 @@ are compared by their Bhattacharyya coefficient: close to the Jaccard overlap in
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.sparse as sp
 
 from data_prep import neighbors
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
-K1 = 20  # neighbours that may be reciprocal
+K1 = 20  # neighbours that may be reciprocal; not more than the square root of the number of rows
 K2 = 6  # rows that a distribution is averaged over, its own included
 AGREE = 2 / 3  # of a neighbour's own neighbours must be shared before they are taken in
 LEAST = 0.05  # smaller overlaps count as none
@@ -30,9 +32,9 @@ def overlaps(rows: np.ndarray) -> tuple[Pairs, np.ndarray]:
       The pairs, and their overlap, float64 in `LEAST` .. 1. It is made of ranks, so its scale is about the same for
       any extractor.
     """
-    if len(rows) < 2:
+    if len(rows) < 3:
         return NO_PAIRS, np.zeros(0)
-    root = np.sqrt(_distributions(rows, neighbors.nearest(rows, min(K1, len(rows) - 1))))
+    root = np.sqrt(distributions(rows, neighbors.nearest(rows, min(K1, math.ceil(math.sqrt(len(rows)))))))
     other = root.T.tocsr()
     pieces = []
     for start in range(0, len(rows), _BLOCK):
@@ -44,8 +46,8 @@ def overlaps(rows: np.ndarray) -> tuple[Pairs, np.ndarray]:
     return (i, j), overlap
 
 
-def _distributions(rows: np.ndarray, nearest: np.ndarray) -> sp.csr_array:
-    """[n, n] float64, rows sum to 1, from the nearest others [n, k]."""
+def distributions(rows: np.ndarray, nearest: np.ndarray) -> sp.csr_array:
+    """What every row knows and is known by: [n, n] float64, rows sum to 1, from the nearest others [n, k]."""
     known = np.concatenate([np.arange(len(rows))[:, None], nearest], axis=1)
     reciprocal, close = _reciprocal(known), _reciprocal(known[:, : round(nearest.shape[1] / 2) + 1])
     shared = ((reciprocal @ close.T) * reciprocal).tocoo()

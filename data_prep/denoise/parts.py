@@ -38,6 +38,6 @@ def _divided(features: np.ndarray) -> np.ndarray:
     apart = np.maximum(cosine.distance(x @ x.T), 0)
     np.fill_diagonal(apart, 0)
     tree = hierarchy.linkage(distance.squareform(apart, checks=False), "average")
-    labels = hierarchy.fcluster(tree, MOST, "maxclust")
+    labels = hierarchy.cut_tree(tree, MOST)[:, 0]
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)

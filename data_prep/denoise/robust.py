@@ -107,7 +107,7 @@ def levels(features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray) -> 
       identity: [m] int64 of the whole clustering.
     """
     count = int(tracklet.max(initial=-1)) + 1
-    home = _usual(tracklet, identity, count)
+    home = usual(tracklet, identity, count)
     kept = identity == home[tracklet]
     totals = cosine.centroids([(features, np.where(kept, tracklet, -1))], count)
     means = cosine.unit(totals)
@@ -146,7 +146,7 @@ def _looked_up(pairs: Pairs, values: np.ndarray, wanted: Pairs, count: int) -> n
     return np.where(keys[at] == asked, np.append(values[order], 0)[at], 0)
 
 
-def _usual(tracklet: np.ndarray, identity: np.ndarray, count: int) -> np.ndarray:
+def usual(tracklet: np.ndarray, identity: np.ndarray, count: int) -> np.ndarray:
     """[count] the identity that most images of every tracklet have; of equally many that of the earliest image."""
     names, first, _, sizes = np.unique(
         np.stack([tracklet, identity]), axis=1, return_index=True, return_inverse=True, return_counts=True

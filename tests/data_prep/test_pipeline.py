@@ -265,3 +265,40 @@ def test_scores_use_only_images_of_known_truth(tmp_path, mean_colour):
     assert levels[0]["pairwise_recall"] == pytest.approx(2 / 4)
     assert levels[3]["pairwise_recall"] == 1
     assert levels[3]["pairwise_precision"] == pytest.approx(4 / 7)
+
+
+def test_the_default_finds_what_the_colours_say(tmp_path, mean_colour, caplog):
+    metrics = pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", preset="cion_jax"))
+    assert "the published limits are taken" in caplog.text
+    assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
+    rows = by_key(tmp_path / "out")
+    moved = rows[f"{A}/t0/002.jpg"]
+    assert (moved["level1_round"], moved["level2_action"], moved["level2_tracklet"]) == (1, "moved", "t1")
+    red = {row["identity"] for key, row in rows.items() if "/u0/" in key or "/u2/" in key}
+    assert red == {rows[f"{A}/t0/000.jpg"]["identity"]}
+
+
+def crowd(root: Path, seconds=range(1, 4)) -> Path:
+    """Two people of the same looks, seen together in one camera and linked by a third tracklet in another."""
+    root.mkdir()
+    for name in [f"{person:04d}_c1s1_{t:06d}_0{person}" for person in (1, 2) for t in seconds] + [
+        f"0003_c2s1_{t:06d}_01" for t in seconds
+    ]:
+        cv2.imwrite(str(root / f"{name}.jpg"), np.full((16, 8, 3), RED[::-1], np.uint8))
+    return root
+
+
+@pytest.mark.parametrize(("linkage", "expected"), [("chains", 2), ("overlap", 1)])
+def test_cannot_link_holds_through_another_video(tmp_path, mean_colour, linkage, expected):
+    root = crowd(tmp_path / "in")
+    free = pipeline.run(job(root, tmp_path / "free", "market1501", linkage=linkage))
+    assert free["levels"][3]["identities"] == 1
+    apart = pipeline.run(job(root, tmp_path / "apart", "market1501", linkage=linkage, cannot_link=True))
+    # By overlap they count as one person found twice: there are no boxes, and they look the same.
+    assert apart["levels"][3]["identities"] == expected
+
+
+def test_positions_are_no_times(tmp_path, mean_colour):
+    # Tracklets of folders have frame numbers that may be mere positions: nobody was seen together.
+    metrics = pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", cannot_link=True))
+    assert [level["identities"] for level in metrics["levels"]] == [5, 5, 4, 3]

@@ -1,0 +1,281 @@
+"""Quality of the identities that data_prep finds in made-up noise.
+
+    python -m benchmarks.denoise_quality --data=MARKET --onnx=FILE
+
+The train folder of Market-1501 with its true tracklets, spoilt with a seed: 10% of the images are moved to another
+tracklet of their video, 30% of the tracklets are cut in two, and 5% of junk crops, shifted and blended from train
+images, are put into tracklets; and half and twice as much. Rivals, the published method and "best limit" rows see the
+truth: of all their limits the best in pairwise F1 is shown. "no labels" rows never see it.
+
+HDBSCAN needs scikit-learn and is left out where that is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks import common, denoise_rivals
+from cion_jax.progress import progress
+from data_prep import embedders, neighbors
+from data_prep.denoise import calibrate, cosine, meetings, parts, per_video, robust, score
+from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from data_prep.sources.market1501 import Market1501
+
+MOVED, CUT, JUNK = 0.10, 0.30, 0.05
+RATES = (0.5, 1.0, 2.0)
+SCORES = tuple(f"{kind}_{what}" for kind in ("pairwise", "bcubed") for what in ("precision", "recall", "f1"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images of a data set, those of a tracklet together, in time order; tracklets of a video together.
+
+    Attributes:
+      rows: [n, d] float32 unit features.
+      video, tracklet, frame, truth: [n] int64; truth -1: nobody.
+    """
+
+    rows: np.ndarray
+    video: np.ndarray
+    tracklet: np.ndarray
+    frame: np.ndarray
+    truth: np.ndarray
+
+    def take(self, order: np.ndarray) -> Case:
+        """Rows in another order, tracklets numbered by it."""
+        _, first, number = np.unique(self.tracklet[order], return_index=True, return_inverse=True)
+        tracklet = np.argsort(np.argsort(first))[number]
+        return Case(self.rows[order], self.video[order], tracklet, self.frame[order], self.truth[order])
+
+    def starts(self) -> np.ndarray:
+        """First row of every video, and n."""
+        return np.searchsorted(self.video, np.arange(self.video[-1] + 2))
+
+    def met(self) -> Pairs:
+        """Pairs of images that cannot show one person."""
+        pieces = [np.zeros((2, 0), np.int64)]
+        for a, b in itertools.pairwise(self.starts()):
+            unknown = np.full((b - a, 4), np.nan)
+            pieces.append(np.stack(meetings.meetings(self.frame[a:b], self.tracklet[a:b], unknown)) + a)
+        i, j = np.concatenate(pieces, axis=1)
+        return i, j
+
+
+class Market:
+    """The train folder, embedded once (kept beside `cache`), and junk made of it."""
+
+    def __init__(self, data: Path, onnx: str, cache: Path):
+        self.source, self.embedder, self.cache = Market1501(data), embedders.open(f"onnx:{onnx}"), cache
+        cache.mkdir(parents=True, exist_ok=True)
+        read = [self.source.read(video)[0] for video in self.source.videos()]
+        self.images = [image for images in read for image in images]
+        numbers = {name: i for i, name in enumerate(dict.fromkeys((i.video, i.tracklet) for i in self.images))}
+        crops = (crop for images in read for _, crop in self.source.crops(images))
+        self.clean = Case(
+            self._embedded("clean", crops),
+            np.repeat(np.arange(len(read)), [len(images) for images in read]),
+            np.array([numbers[i.video, i.tracklet] for i in self.images]),
+            np.array([i.frame for i in self.images]),
+            np.array([i.truth for i in self.images]),
+        )
+
+    def junk(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the most junk that is ever needed, and the image in whose place each was seen."""
+        rng = np.random.default_rng([seed, 1])
+        host = rng.integers(0, len(self.images), round(JUNK * max(RATES) * len(self.images)))
+        return self._embedded(f"junk{seed}", (self._blend(row, rng) for row in host)), host
+
+    def _blend(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        other = rng.choice(np.flatnonzero(self.clean.video == self.clean.video[row]))
+        first, second = (crop for i in (row, other) for _, crop in self.source.crops([self.images[i]]))
+        second = cv2.resize(second, first.shape[1::-1])
+        share = rng.uniform(0.3, 0.7)
+        return (share * _shifted(first, rng) + (1 - share) * _shifted(second, rng)).astype(np.uint8)
+
+    def _embedded(self, name: str, crops: Iterator[np.ndarray]) -> np.ndarray:
+        path = self.cache / f"{name}-{self.embedder.digest[:12]}.npy"
+        if not path.is_file():
+            np.save(path, self.embedder(crops))
+        return np.load(path)
+
+
+def _shifted(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Moved by a third to two thirds of its size both ways; what leaves at one edge enters at the other."""
+    down, right = (round(rng.uniform(1 / 3, 2 / 3) * size) for size in crop.shape[:2])
+    return np.roll(crop, (down, right), axis=(0, 1))
+
+
+def spoilt(clean: Case, junk: tuple[np.ndarray, np.ndarray], seed: int, rate: float) -> Case:
+    """The noise described above, `rate` times as much."""
+    rng = np.random.default_rng([seed, 2])
+    count, tracklet = len(clean.rows), clean.tracklet.copy()
+    video_of = np.zeros(tracklet.max() + 1, np.int64)
+    video_of[clean.tracklet] = clean.video
+    for row in rng.choice(count, round(MOVED * rate * count), replace=False):
+        others = np.flatnonzero(video_of == clean.video[row])
+        tracklet[row] = rng.choice(others[others != clean.tracklet[row]])
+    rows, host = (part[: round(JUNK * rate * count)] for part in junk)
+    case = Case(
+        np.concatenate([clean.rows, rows]),
+        *(np.concatenate([a, a[host]]) for a in (clean.video, tracklet, clean.frame)),
+        np.concatenate([clean.truth, np.full(len(rows), -1)]),
+    )
+    case = case.take(np.lexsort((case.frame, case.tracklet, case.video)))
+    number, more = case.tracklet * 2, rng.permutation(len(video_of))[: round(CUT * rate * len(video_of))]
+    size = np.bincount(case.tracklet)
+    starts = np.cumsum(size) - size
+    for name in more[(more < len(size))]:
+        if size[name] > 1:
+            number[starts[name] + rng.integers(1, size[name]) : starts[name] + size[name]] += 1
+    return replace(case, tracklet=np.unique(number, return_inverse=True)[1])
+
+
+class Ours:
+    """The default method on one case, with options to switch off."""
+
+    def __init__(self, case: Case):
+        self.case, self.met = case, case.met()
+        local = [parts.divide(case.rows[a:b], case.tracklet[a:b]) for a, b in itertools.pairwise(case.starts())]
+        counts = np.cumsum([0, *(part.max() + 1 for part in local)])
+        self.part = np.concatenate([part + first for part, first in zip(local, counts[:-1], strict=True)])
+        first = np.unique(self.part, return_index=True)[1]
+        means = cosine.unit(cosine.centroids([(case.rows, self.part)], counts[-1])).astype(np.float32)
+        boxes = np.zeros(len(first), bool)
+        self.nodes = robust.Nodes(means, np.bincount(self.part), case.video[first], case.tracklet[first], boxes)
+
+    def identities(self, cannot_link=True, normalise=True, calibrated=True) -> np.ndarray:
+        """[n] identities of the images."""
+        ends = np.sort(self.part[np.stack(self.met)], axis=0)
+        i, j = np.unique(ends[:, ends[0] < ends[1]], axis=1)
+        cannot = (i, j) if cannot_link else NO_PAIRS
+        return robust.cluster(self.nodes, cannot, (i, j), normalise, calibrated).identity[self.part]
+
+    def at(self, limits: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+        """Identities at fixed limits."""
+        before = robust.LIMIT
+        try:
+            for limit in limits:
+                robust.LIMIT = float(limit)
+                yield limit, self.identities(calibrated=False)
+        finally:
+            robust.LIMIT = before
+
+    def levels(self) -> dict[str, np.ndarray]:
+        """Identities after levels 1, 2 and 3, and without what level 1 took apart."""
+        case, final = self.case, self.identities()
+        first, second, count = [], [], 0
+        for a, b in itertools.pairwise(case.starts()):
+            done = robust.levels(case.rows[a:b], case.tracklet[a:b] - case.tracklet[a], final[a:b])
+            first.append(np.where(done.round == 0, case.tracklet[a:b], -1))
+            second.append(np.where(done.identity >= 0, done.identity + count, -1))
+            count += done.identity.max(initial=-1) + 1
+        usual = robust.usual(case.tracklet, final, int(case.tracklet.max()) + 1)
+        return {
+            "ours, no labels": final,
+            "  level 1 alone": np.concatenate(first),
+            "  levels 1 and 2": np.concatenate(second),
+            "  without level 1: no image leaves its tracklet": usual[case.tracklet],
+        }
+
+
+def chains(case: Case, sigma_cst: float, sigma_drm: float, cannot_link: bool = False) -> np.ndarray:
+    """[n] identities of the published levels 1 to 3 without a range."""
+    met, count = case.met(), 0
+    identity = np.full(len(case.rows), -1)
+    for a, b in itertools.pairwise(case.starts()):
+        inside = (met[0] >= a) & (met[0] < b)
+        cannot = (met[0][inside] - a, met[1][inside] - a) if cannot_link else NO_PAIRS
+        local = case.tracklet[a:b] - case.tracklet[a]
+        own = per_video.denoise(case.rows[a:b], local, sigma_cst, sigma_drm, cannot).identity
+        identity[a:b] = np.where(own >= 0, own + count, -1)
+        count += own.max(initial=-1) + 1
+    means = cosine.centroids([(case.rows, identity)], count)
+    ends = np.sort(identity[np.stack(met)], axis=0)
+    i, j = ends[:, (ends[0] >= 0) & (ends[0] < ends[1])]
+    linked = neighbors.identities(means, sigma_drm, count, (i, j) if cannot_link else NO_PAIRS)
+    return np.where(identity >= 0, linked[identity], -1)
+
+
+def calibrated(case: Case) -> tuple[float, float]:
+    """sigma_cst and sigma_drm without labels."""
+    met, samples = case.met(), []
+    for a, b in itertools.pairwise(case.starts()):
+        inside = (met[0] >= a) & (met[0] < b)
+        pairs = met[0][inside] - a, met[1][inside] - a
+        samples.append(calibrate.sample(case.rows[a:b], case.tracklet[a:b] - case.tracklet[a], pairs))
+    found = calibrate.limits(calibrate.joined(samples, 20_000, np.random.default_rng(0)))
+    assert found is not None
+    return found
+
+
+def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
+    """Rows of the table: what was run, and its scores."""
+
+    def of(labels: np.ndarray) -> dict[str, float]:
+        return score.score(labels, case.truth)
+
+    def best(found) -> dict[str, float]:
+        scored = [(limit, of(labels)) for limit, labels in found]
+        limit, scores = max(scored, key=lambda pair: pair[1]["pairwise_f1"])
+        return {**scores, "limit": float(limit)}
+
+    yield "raw tracklets", of(case.tracklet)
+    grid = itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11))
+    yield "paper, published limits", of(chains(case, 0.2, 0.18))
+    yield "paper, best limits", best((drm, chains(case, cst, drm)) for cst, drm in grid)
+    for rival in denoise_rivals.RIVALS:
+        if rival.run is not denoise_rivals.hdbscan or importlib.util.find_spec("sklearn"):
+            yield f"{rival.name}, best limit", best(rival.run(case.rows, case.tracklet))
+    limits = calibrated(case)
+    yield "paper + calibration, no labels", of(chains(case, *limits))
+    yield "paper + calibration + cannot-link, no labels", of(chains(case, *limits, cannot_link=True))
+    ours = Ours(case)
+    for name, labels in ours.levels().items():
+        yield name, of(labels)
+    for option in ("cannot_link", "normalise", "calibrated"):
+        yield f"  without {option}", of(ours.identities(**{option: False}))
+    yield "ours, best limit", best(ours.at(np.arange(0.3, 0.56, 0.04)))
+
+
+def main() -> None:
+    """Prints one table per rate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of Market-1501")
+    parser.add_argument("--onnx", required=True, help="feature extractor")
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--rates", default=",".join(map(str, RATES)))
+    parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
+    args = parser.parse_args()
+    common.header("quality of identities, Market-1501 train with made-up noise")
+    market = Market(args.data, args.onnx, args.cache)
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    for rate in map(float, args.rates.split(",")):
+        rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for seed in progress(seeds, f"rate {rate}"):
+            for name, scores in measured(spoilt(market.clean, market.junk(seed), seed, rate)):
+                rows[name].append(scores)
+        _print(rate, len(seeds), rows)
+
+
+def _print(rate: float, seeds: int, rows: dict[str, list[dict[str, float]]]) -> None:
+    print(f"\n{MOVED * rate:.0%} moved, {CUT * rate:.0%} cut, {JUNK * rate:.1%} junk; mean of {seeds} seeds\n")
+    columns = ["", *(name.replace("_", " ") for name in SCORES), "std of F1", "limit"]
+    table = []
+    for name, found in rows.items():
+        values = np.array([[scores[score] for score in SCORES] for scores in found])
+        limits = sorted({f"{scores['limit']:.3g}" for scores in found if "limit" in scores})
+        table.append((name, *(f"{v:.3f}" for v in values.mean(0)), f"{values[:, 2].std():.3f}", " ".join(limits)))
+    common.table(columns, table)
+
+
+if __name__ == "__main__":
+    main()

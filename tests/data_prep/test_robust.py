@@ -1,0 +1,102 @@
+"""Identities by company: made-up cameras and people, and what happened to one video by hand."""
+
+import numpy as np
+import pytest
+
+from data_prep.denoise import robust, score
+from data_prep.denoise.linkage import NO_PAIRS
+from data_prep.denoise.normalise import normalise
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def world(people=12, videos=4, images=4, seed=0, camera=1.5, noise=0.35):
+    """Everybody once in every video; a video adds the same vector to all its images."""
+    rng = np.random.default_rng(seed)
+    looks, light = rng.standard_normal((people, 32)), camera * rng.standard_normal((videos, 32))
+    video, person = (a.ravel() for a in np.meshgrid(np.arange(videos), np.arange(people), indexing="ij"))
+    truth, video = np.repeat(person, images), np.repeat(video, images)
+    rows = unit(looks[truth] + light[video] + noise * rng.standard_normal((len(truth), 32)))
+    tracklet = np.repeat(np.arange(people * videos), images)
+    return rows, video, tracklet, truth
+
+
+def nodes(rows, video, tracklet, boxed=True):
+    return robust.Nodes(rows, np.ones(len(rows)), video, tracklet, np.full(len(rows), boxed))
+
+
+def test_people_are_found_across_cameras_and_strays_come_home():
+    rows, video, tracklet, truth = world()
+    tracklet[0] = tracklet[4]  # an image of the first person among those of the second
+    order = np.argsort(tracklet, kind="stable")
+    rows, video, tracklet, truth = rows[order], video[order], tracklet[order], truth[order]
+    found = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True, True)
+    assert score.score(found.identity, truth)["pairwise_f1"] == 1
+    plain = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, False, True)
+    assert score.score(plain.identity, truth)["pairwise_f1"] < 0.9  # cameras differ more than people
+
+
+def test_whoever_met_stays_apart_through_everybody_else():
+    rows, video, tracklet, truth = world(people=6)
+    twin = truth == 1
+    rows[twin] = unit(rows[truth == 0] + 1e-3 * rows[twin])  # two who look the same
+    met = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
+    free = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, met, True, False)
+    assert free.identity[met[0]] == free.identity[met[1]]
+    apart = robust.cluster(nodes(rows, video, tracklet), met, met, True, False)
+    assert apart.identity[met[0]] != apart.identity[met[1]]
+    # Without boxes two crops that look the same count as one person who was found twice.
+    double = robust.cluster(nodes(rows, video, tracklet, boxed=False), met, met, True, False)
+    assert double.identity.tolist() == free.identity.tolist()
+
+
+def test_the_limit_lies_half_way():
+    assert robust.halfway(np.array([0.7, 0.8, 0.9]), np.array([0.0, 0.0, 0.2])) == pytest.approx(0.4)
+    assert robust.halfway(np.zeros(0), np.zeros(0)) == 0.5
+    assert robust.halfway(np.zeros(5), np.zeros(5)) == robust.LIMIT / 2  # never so low that anything joins
+    rows, video, tracklet, _ = world()
+    assert robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True, False).limit == robust.LIMIT
+
+
+def test_what_happened_to_a_video_by_hand():
+    # Tracklet 0: x x y, tracklet 1: y y z; in the clustering x is 4, y 7 and z 9. z has no tracklet of its own.
+    features = np.eye(3)[[0, 0, 1, 1, 1, 2]]
+    done = robust.levels(features, np.array([0, 0, 0, 1, 1, 1]), np.array([4, 4, 7, 7, 7, 9]))
+    assert done.round.tolist() == [0, 0, 1, 0, 0, 1]
+    assert done.tracklet.tolist() == [0, 0, 1, 1, 1, -1]
+    assert done.identity.tolist() == [0, 0, 1, 1, 1, -1]
+    np.testing.assert_allclose(done.distance, [0, 0, 1, 0, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(done.nearest, [np.nan, np.nan, 0, np.nan, np.nan, 1], atol=1e-9)
+
+
+def test_a_tie_belongs_to_the_earlier_and_an_only_tracklet_has_no_other():
+    done = robust.levels(np.eye(2), np.array([0, 0]), np.array([5, 3]))
+    assert done.round.tolist() == [0, 1]
+    assert done.identity.tolist() == [0, -1]
+    assert np.isnan(done.nearest).all()
+    assert np.isnan(done.distance[0])
+    assert done.distance[1] == 1
+
+
+def test_tracklets_of_one_identity_join_within_the_video():
+    done = robust.levels(np.eye(3), np.arange(3), np.array([8, 2, 8]))
+    assert done.identity.tolist() == [0, 1, 0]
+    assert (done.round == 0).all()
+
+
+def test_normalised_features_forget_the_video():
+    rows, video, tracklet, truth = world(noise=0.05)
+    found = normalise(rows, video, tracklet)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    same = found[(truth == 3) & (video == 0)] @ found[(truth == 3) & (video == 1)].T
+    other = found[(truth == 3) & (video == 0)] @ found[(truth == 4) & (video == 0)].T
+    assert same.min() > 0.5 > other.max()
+
+
+def test_normalising_by_hand():
+    # Video mean (1, 0): left are (0, 1) and (0, -1); two tracklets of one image vary in nothing.
+    rows = np.array([[0.6, 0.8], [0.6, -0.8]], np.float32)
+    np.testing.assert_allclose(normalise(rows, np.zeros(2, int), np.arange(2)), [[0, 1], [0, -1]], atol=1e-6)
+    assert not normalise(rows[:1], np.zeros(1, int), np.zeros(1, int)).any()  # it is its video's mean
