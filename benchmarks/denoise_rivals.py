@@ -66,10 +66,10 @@ def hdbscan(rows: np.ndarray, tracklet: np.ndarray) -> Labels:
 
     apart = np.maximum(1 - jaccard(rows).toarray().astype(np.float64), 0)
     apart = (apart + apart.T) / 2
-    for least in (2, 4, 8):
+    for least in (4, 8):
         yield (
             least,
-            HDBSCAN(min_cluster_size=least, min_samples=min(least, CORE), metric="precomputed").fit_predict(apart),
+            HDBSCAN(min_cluster_size=least, min_samples=CORE, metric="precomputed").fit_predict(apart),
         )
 
 
