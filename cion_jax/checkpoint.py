@@ -123,18 +123,25 @@ class Checkpointer:
         return self._manager.restore(step, args=ocp.args.Composite(teacher=ocp.args.StandardRestore(like)))["teacher"]
 
 
-def load_network(workdir: str | Path, network: Network = "teacher") -> Trained:
-    """The teacher or the student of a run's newest checkpoint, on one device.
+def load_network(path: str | Path, network: Network = "teacher") -> Trained:
+    """The teacher or the student of a run, on one device.
+
+    Args:
+      path: the run's workdir, for its newest checkpoint, or one of its checkpoints, `WORKDIR/checkpoints/STEP`.
+      network: which of the two.
 
     Raises:
       CheckpointError: no checkpoint there, or one that does not fit its own config.
     """
-    if not (Path(workdir) / FOLDER).is_dir():
+    path = Path(path)
+    one = path.parent.name == FOLDER and path.name.isdigit()
+    workdir = path.parent.parent if one else path
+    if not (workdir / FOLDER).is_dir():
         raise CheckpointError(
             f"no checkpoint in {workdir}: expected a folder given as --workdir to `python -m cion_jax.train`"
         )
     with Checkpointer(workdir, read_only=True) as checkpointer:
-        step = checkpointer.latest()
+        step = int(path.name) if one else checkpointer.latest()
         if step is None:
             raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
         run = checkpointer.run(step)
@@ -146,7 +153,7 @@ def load_network(workdir: str | Path, network: Network = "teacher") -> Trained:
             like = _on_one_device(jax.eval_shape(lambda: init(config, optimizer.build())))
             trees = checkpointer.restore(step, like).student
     index = run["position"].get("index", "")
-    return Trained(Path(workdir), config, step, index, trees["params"], trees["stats"])
+    return Trained(workdir, config, step, index, trees["params"], trees["stats"])
 
 
 def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:

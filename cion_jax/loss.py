@@ -14,7 +14,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-
 SINKHORN_ROUNDS = 3
 
 

@@ -85,7 +85,7 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) ->
 
     Args:
       spec: one of
-        `WORKDIR`: a training run, its newest checkpoint;
+        `WORKDIR`: a training run, its newest checkpoint; `WORKDIR/checkpoints/STEP`: another one of it;
         `file:NAME[@HEIGHTxWIDTH]=FILE`: weights of the backbone NAME in a PyTorch or safetensors file;
         `FILE.safetensors`: the same, of a file that `python -m cion_jax.export` wrote: it says itself what it is;
         `random:NAME[@HEIGHTxWIDTH]`: untrained, seed 0.
@@ -113,7 +113,7 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) ->
 
 
 def read(path: str | Path, network: Network = "teacher") -> Named:
-    """Reads one network of a run folder (its newest checkpoint), a safetensors file or a file of torch.save.
+    """Reads one network of a run (its newest checkpoint or the one named), a safetensors file or a file of torch.save.
 
     A PyTorch file is a state dict, or a dict that holds one as `teacher` and `student`, as `state_dict` or as `model`.
     Names may begin with `module.` and `backbone.`.

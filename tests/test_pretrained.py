@@ -213,7 +213,8 @@ def test_a_backbone_that_does_not_fit_stops(tmp_path):
 @pytest.fixture(scope="module")
 def run(shards, tmp_path_factory):
     """(config, workdir) of two steps from random weights."""
-    config, workdir = toy.config(shards, train__steps=2), tmp_path_factory.mktemp("run")
+    config = toy.config(shards, train__steps=2, train__checkpoint_every=1)
+    workdir = tmp_path_factory.mktemp("run")
     train(config, workdir)
     return config, workdir
 
@@ -251,6 +252,13 @@ def test_teacher_and_student_of_a_run(run):
         found = pretrained.load(str(workdir), network)
         assert_same(weights.to_torch(found.params, found.stats), named_of(getattr(last, network))[0])
         assert (found.name, found.size, found.run.step) == ("toy", (32, 16), 2)
+
+
+def test_one_of_several_checkpoints(run):
+    _, workdir = run
+    first, last = (pretrained.load(str(path)) for path in (workdir / checkpoint.FOLDER / "1", workdir))
+    assert (first.step, last.step) == (1, 2)
+    assert not np.array_equal(first.params["conv1"]["kernel"], last.params["conv1"]["kernel"])
 
 
 def test_a_checkpoint_from_before_a_setting_existed_is_resumed(run):
