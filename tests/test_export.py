@@ -188,7 +188,8 @@ def test_a_run_exports_its_teacher_with_its_training_on_the_card(tmp_path):
     state = states.init(config, optimizer.build())
     with checkpoint.Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(7, state, config, {"step": 7, "index": "abc"})
-    (tmp_path / "metrics.jsonl").write_text('{"step": 6, "loss": 2.5}\n{"step": 7, "loss": 2.25}\n')
+    rows = [{"step": step, "loss": loss} for step, loss in ((6, 2.5), (7, 2.25), (8, 2.0))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     backbone = pretrained.load(str(tmp_path))
     export.export(backbone, "safetensors", tmp_path / "w.safetensors", source="W", network="teacher", licence="")
     jax.tree.map(np.testing.assert_array_equal, backbone.params, state.teacher["params"]["backbone"])

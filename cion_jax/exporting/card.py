@@ -55,16 +55,17 @@ def _training(run: Trained | None) -> list[str]:
     data = f"Identity shards `{Path(run.config.data.path).name}`, digest of their index `{run.index}`."
     return [
         *("", "## Training", "", f"{run.step:,} steps. {data}", ""),
-        *("| metric of the last row | |", "| --- | --- |"),
-        *(f"| {name} | {value:.6g} |" for name, value in _last_row(run.workdir).items()),
+        *("| last metrics until then | |", "| --- | --- |"),
+        *(f"| {name} | {value:.6g} |" for name, value in _metrics(run).items()),
         *("", "## Config", "", "```json", json.dumps(dataclasses.asdict(run.config), indent=1), "```"),
     ]
 
 
-def _last_row(workdir: Path) -> dict[str, Any]:
-    metrics = workdir / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    return json.loads(lines[-1]) if lines else {}
+def _metrics(run: Trained) -> dict[str, Any]:
+    """The last row of metrics that is not later than the checkpoint."""
+    file = run.workdir / "metrics.jsonl"
+    rows = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+    return max((row for row in rows if row["step"] <= run.step), key=lambda row: row["step"], default={})
 
 
 def _count(tree: dict) -> int:
