@@ -29,6 +29,7 @@ from data_prep import embedders, neighbors
 from data_prep.denoise import calibrate, cosine, meetings, parts, per_video, robust, score
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
 from data_prep.sources.market1501 import Market1501
+from data_prep.types import Reject
 
 MOVED, CUT, JUNK = 0.10, 0.30, 0.05
 RATES = (0.5, 1.0, 2.0)
@@ -79,7 +80,7 @@ class Market:
         read = [self.source.read(video)[0] for video in self.source.videos()]
         self.images = [image for images in read for image in images]
         numbers = {name: i for i, name in enumerate(dict.fromkeys((i.video, i.tracklet) for i in self.images))}
-        crops = (crop for images in read for _, crop in self.source.crops(images))
+        crops = (self._crop(row) for row in range(len(self.images)))
         self.clean = Case(
             self._embedded("clean", crops),
             np.repeat(np.arange(len(read)), [len(images) for images in read]),
@@ -96,10 +97,16 @@ class Market:
 
     def _blend(self, row: int, rng: np.random.Generator) -> np.ndarray:
         other = rng.choice(np.flatnonzero(self.clean.video == self.clean.video[row]))
-        first, second = (crop for i in (row, other) for _, crop in self.source.crops([self.images[i]]))
+        first, second = self._crop(row), self._crop(other)
         second = cv2.resize(second, first.shape[1::-1])
         share = rng.uniform(0.3, 0.7)
         return (share * _shifted(first, rng) + (1 - share) * _shifted(second, rng)).astype(np.uint8)
+
+    def _crop(self, row: int) -> np.ndarray:
+        ((_, crop),) = self.source.crops([self.images[row]])
+        if isinstance(crop, Reject):
+            raise OSError(f"{crop.where}: {crop.detail}")
+        return crop
 
     def _embedded(self, name: str, crops: Iterator[np.ndarray]) -> np.ndarray:
         path = self.cache / f"{name}-{self.embedder.digest[:12]}.npy"
@@ -126,7 +133,9 @@ def spoilt(clean: Case, junk: tuple[np.ndarray, np.ndarray], seed: int, rate: fl
     rows, host = (part[: round(JUNK * rate * count)] for part in junk)
     case = Case(
         np.concatenate([clean.rows, rows]),
-        *(np.concatenate([a, a[host]]) for a in (clean.video, tracklet, clean.frame)),
+        np.concatenate([clean.video, clean.video[host]]),
+        np.concatenate([tracklet, tracklet[host]]),
+        np.concatenate([clean.frame, clean.frame[host]]),
         np.concatenate([clean.truth, np.full(len(rows), -1)]),
     )
     case = case.take(np.lexsort((case.frame, case.tracklet, case.video)))

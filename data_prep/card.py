@@ -38,9 +38,11 @@ _TERMS = """- The images show people. Whether they may be used, for what, and wh
 """
 _ESTIMATES = """- Identities are estimates. Lookalikes may share one, and one person may have several; the noise above
   counts only what contradicts the limits, not what is wrong.
-- Chains of links can join tracklets that are far apart themselves; nothing splits them again.
-- A person whose videos lie far apart in the order of all, more than r_s tracklets, is joined only through others.
 - The limits suit the extractor that they were chosen for, and no other.
+"""
+_CHAINS = """- Chains of links can join tracklets that are far apart themselves; nothing splits them again.
+- A person whose videos lie far apart in the order of all, more than r_s tracklets (0: no range), is joined only through
+  others.
 """
 _KNOWN = "- Identities are taken over from the source as they are.\n"
 
@@ -73,7 +75,7 @@ def text(run: RunResult) -> str:
         "## Files\n",
         _table(("file", "content"), _FILES),
         "## Limits and terms\n",
-        (_ESTIMATES if denoised else _KNOWN) + _TERMS,
+        _KNOWN + _TERMS if not denoised else _ESTIMATES + (_CHAINS if run.clustering is None else "") + _TERMS,
     )
     return "\n".join(parts)
 

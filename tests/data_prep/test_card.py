@@ -35,6 +35,7 @@ def test_card_of_known_identities_promises_no_denoising():
     text = card.text(run)
     assert "as the source knows them" in text
     assert "Chains" not in text
+    assert "Chains" in card.text(small_run.run(clustering=None))
     assert "| extractor | none |" in text
     assert "| input | 9 | 4 |" in text
 
