@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,22 +28,28 @@ def accelerator() -> str:
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
-def median_seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median duration of `run`, after one call that is not counted."""
+def median_seconds(
+    run: Callable[[], object], repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Median duration of `run`, after one call that is not counted.
+
+    Args:
+      clock: `time.process_time` counts processor time instead, on a machine that others use as well.
+    """
     run()
-    return statistics.median(_seconds(run) for _ in range(repeats))
+    return statistics.median(_seconds(run, clock) for _ in range(repeats))
 
 
-def table(columns: list[str], rows: list[tuple]) -> None:
-    """Prints a Markdown table."""
-    for row in (columns, ["---"] * len(columns), *rows):
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
+def table(columns: list[str], rows: Iterable[tuple]) -> None:
+    """Prints a Markdown table, every row as it comes."""
+    for row in itertools.chain((columns, ["---"] * len(columns)), rows):
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    begin = clock()
     run()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def _processor() -> str:
