@@ -40,6 +40,11 @@ def test_distances_of_a_video_by_hand():
     np.testing.assert_allclose(found.centroid_apart, [1], atol=1e-9)
 
 
+def test_halves_are_halves_in_time():
+    found = calibrate.sample(np.eye(3)[[0, 0, 1, 1]], np.zeros(4, np.int64), NO_PAIRS)
+    np.testing.assert_allclose(found.centroid, [1], atol=1e-9)
+
+
 def test_single_images_have_no_distance_of_their_own():
     found = calibrate.sample(np.eye(2), np.array([0, 1]), NO_PAIRS)
     assert [len(v) for v in (found.image, found.image_apart, found.centroid, found.centroid_apart)] == [0, 0, 0, 0]

@@ -95,6 +95,24 @@ def test_normalised_features_forget_the_video():
     assert same.min() > 0.5 > other.max()
 
 
+def test_an_odd_image_without_a_better_home_stays():
+    rows, video, tracklet, _ = world()
+    rows[5] = unit(np.random.default_rng(1).standard_normal(32))
+    found = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True, True)
+    assert found.identity[5] == found.identity[4]
+    strangers = nodes(np.eye(2, dtype=np.float32), np.zeros(2, int), np.zeros(2, int))
+    assert robust.cluster(strangers, NO_PAIRS, NO_PAIRS, False, True).identity.tolist() == [0, 0]
+
+
+def test_what_varies_within_tracklets_counts_less():
+    # Two tracklets, two images each; they differ along the first axis, images of each along the second.
+    rows = unit(np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32))
+    found = normalise(rows, np.zeros(4, int), np.array([0, 0, 1, 1]))
+    # Spread within: 0 and all of it, 0 and 2 times the average; so axes are divided by sqrt(0 + 3) and sqrt(2 + 3).
+    ratio = np.sqrt((2 + 3) / (0 + 3))
+    np.testing.assert_allclose(np.abs(found[:, 0] / found[:, 1]), ratio, atol=1e-5)
+
+
 def test_normalising_by_hand():
     # Video mean (1, 0): left are (0, 1) and (0, -1); two tracklets of one image vary in nothing.
     rows = np.array([[0.6, 0.8], [0.6, -0.8]], np.float32)
