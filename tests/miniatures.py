@@ -3,7 +3,7 @@
 from functools import partial
 from unittest import mock
 
-from cion_jax.models import convnext, edgenext, ghostnet, registry
+from cion_jax.models import convnext, edgenext, fastvit, ghostnet, registry
 from cion_jax.models.fastvit import FastViT
 from cion_jax.models.ghostnet import GhostNet
 from cion_jax.models.repvit import RepViT
@@ -21,10 +21,18 @@ class _GhostNet(GhostNet):
             super().__init__(0.25, **kw)
 
 
+class _FastViT(FastViT):
+    """Two narrow stages, the second with attention."""
+
+    def __init__(self, **kw):
+        with mock.patch.multiple(fastvit, WIDTHS=(16, 32), FEATURES=64):
+            super().__init__((1, 1), True, **kw)
+
+
 MINIATURES = {
     "toy_convnext": partial(convnext.ConvNeXt, (1, 1), (8, 16), convnext._block, drop_path=0.1),
     "toy_edgenext": partial(convnext.ConvNeXt, (1, 2), (8, 16), partial(edgenext._block, heads=2)),
-    "toy_fastvit": partial(FastViT, (1, 1, 1, 1), True),
+    "toy_fastvit": partial(_FastViT),
     "toy_ghostnet": partial(_GhostNet),
     "toy_repvit": partial(RepViT, 16, (2, 2)),
     "toy_resnet": partial(ResNet, BasicBlock, (1, 1, 1, 1)),

@@ -1,0 +1,51 @@
+"""Three steps of the real trainer on small crops: every backbone; in the fast tier every family, in miniature."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from cion_jax import optimizer
+from cion_jax import state as states
+from cion_jax.train import train
+from tests import miniatures, toy
+from tests.test_train import final_state, rows
+
+miniatures.register()
+
+
+@pytest.fixture(autouse=True)
+def compile_quickly(monkeypatch):
+    """One device, and programs that XLA hardly optimises: three steps take less time than that would."""
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_settings_reach_the_backbone():
+    config = toy.config("anywhere", model__name="toy_convnext", model__drop_path=0.2, model__remat=True)
+    backbone = nnx.eval_shape(lambda: states.make_network(config)).backbone
+    assert (backbone.remat, backbone.stages[1][0].rate) == (True, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "local_views"),
+    [*((name, 0) for name in miniatures.MINIATURES), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in toy.ZOO)],
+)
+def test_three_steps(name, local_views, tmp_path):
+    """All losses are finite; all parameters and running statistics of both networks have moved, but for `weight_g`."""
+    toy.write_shards(tmp_path / "shards")
+    crops = {"data.canvas": (64, 32)} | toy.small_views(64, 32) | {"views.local.width": 32}
+    changes = {"model.name": name, "optimizer.freeze_epochs": 0.0, "optimizer.warmup_epochs": 0.0, "train.steps": 3}
+    config = toy.config(tmp_path / "shards", **changes, **crops, **{"views.local_views": local_views})
+    train(config, tmp_path / "run")
+    assert np.isfinite([[*row.values()] for row in rows(tmp_path / "run")]).all()
+    before = jax.device_get(jax.jit(lambda: states.init(config, optimizer.build()))())
+    after = final_state(config, tmp_path / "run")
+    for network in ("student", "teacher"):
+        pairs = jax.tree.map(np.array_equal, getattr(before, network), getattr(after, network))
+        still = {optimizer.path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
+        # Behind two layer scales of 1e-6, EdgeNeXt's norm has a gradient below AdamW's epsilon at first.
+        assert {path for path in still if not path.endswith("norm_xca/scale")} == {"params/head/last_layer/weight_g"}
