@@ -80,7 +80,7 @@ def test_entropies_of_a_uniform_and_a_decided_teacher():
 
 
 def test_sinkhorn_shares_the_prototypes_out_evenly():
-    """Matrix scaling by hand: columns to equal sums, rows to one, three times; a constant per prototype is no matter."""
+    """Matrix scaling by hand: columns to equal sums, rows to one, thrice; a constant per prototype does not matter."""
     rng = np.random.default_rng(2)
     z, t, offset = (jnp.asarray(rng.normal(size=s)) for s in ((4, 3, 8), (4, 2, 8), (8,)))
     p = np.exp(np.asarray(t, np.float64).reshape(8, 8))
