@@ -35,7 +35,8 @@ def data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone."""
+    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone in it."""
     for item in items:
-        backbone = item.callspec.params.get("measured", "") if hasattr(item, "callspec") else ""
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        backbone = params.get("measured", params.get("trained", ""))
         item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(ROOT)}{backbone}"))

@@ -31,14 +31,14 @@ def test_settings_reach_the_backbone():
 
 
 @pytest.mark.parametrize(
-    ("name", "local_views"),
+    ("trained", "local_views"),
     [*((name, 0) for name in miniatures.MINIATURES), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in toy.ZOO)],
 )
-def test_three_steps(name, local_views, tmp_path):
+def test_three_steps(trained, local_views, tmp_path):
     """All losses are finite; all parameters and running statistics of both networks have moved, but for `weight_g`."""
     toy.write_shards(tmp_path / "shards")
     crops = {"data.canvas": (64, 32)} | toy.small_views(64, 32) | {"views.local.width": 32}
-    changes = {"model.name": name, "optimizer.freeze_epochs": 0.0, "optimizer.warmup_epochs": 0.0, "train.steps": 3}
+    changes = {"model.name": trained, "optimizer.freeze_epochs": 0.0, "optimizer.warmup_epochs": 0.0, "train.steps": 3}
     config = toy.config(tmp_path / "shards", **changes, **crops, **{"views.local_views": local_views})
     train(config, tmp_path / "run")
     assert np.isfinite([[*row.values()] for row in rows(tmp_path / "run")]).all()
