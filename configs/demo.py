@@ -3,8 +3,8 @@
     python -m cion_jax.train --config=configs/demo.py --workdir=W --config.data.path=OUT
 
 A sixteenth of the published pixels, a twentieth of the batch, hundreds of steps, not hundreds of thousands: enough
-to see every part at work, too few for the method to show its strength. Dense convolutions, since XLA is slow in
-depthwise ones on a CPU. Results: README.
+to see features improve, too few for the method to show its strength. Dense convolutions, since XLA is slow in
+depthwise ones on a CPU. On the demo's street: mAP 4.2% untrained, 10.9% after 272 steps.
 """
 
 from cion_jax import typed

@@ -2,7 +2,7 @@
 
     python -m cion_jax.train --config=configs/market_small.py --workdir=W --config.data.path=OUT
 
-Results: README.
+Frozen-feature mAP on Market-1501's test: 0.71% untrained, 5.60% after 1,470 steps (README has the curve).
 """
 
 from configs import demo
