@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 
-def levels_table(levels: list[dict]) -> Table:
-    """Images, identities, noise and agreement with the truth, level by level."""
-    table = Table("level", "images", "identities", "noise n_S", "pairwise F1", "BCubed F1", title="denoising")
+def levels_table(levels: list[dict], people: int) -> Table:
+    """Images, identities, noise and agreement with the truth, level by level; `people` were filmed."""
+    title = f"denoising: identities found of {people} people"
+    table = Table("level", "images", "identities", "noise n_S", "pairwise F1", "BCubed F1", title=title)
     for level in levels:
         scores = [f"{level[name]:.3f}" for name in ("noise", "pairwise_f1", "bcubed_f1")]
         table.add_row(level["name"], f"{level['images']:,}", f"{level['identities']:,}", *scores)
@@ -27,9 +28,10 @@ def backbone_table(before: dict, after: dict) -> Table:
 
 def main(folder: Path) -> None:
     """Prints both tables and the path of the report."""
-    read = {p: json.loads((folder / p).read_text()) for p in ("dataset/metrics.json", "before.json", "after.json")}
+    files = "street/street.json", "dataset/metrics.json", "before.json", "after.json"
+    read = {p: json.loads((folder / p).read_text()) for p in files}
     console = Console()
-    console.print(levels_table(read["dataset/metrics.json"]["levels"]))
+    console.print(levels_table(read["dataset/metrics.json"]["levels"], read["street/street.json"]["people"]))
     console.print(backbone_table(read["before.json"], read["after.json"]))
     print(f"report with pictures: {(folder / 'dataset/report.html').resolve()}")
 
