@@ -122,7 +122,7 @@ def test_every_backbone_in_every_format(tmp_path, fixtures, name):
     assert header(tmp_path / "toy.safetensors") == entries
 
 
-@pytest.mark.parametrize("name", ["vit_tiny", "resnet18_ibn"])
+@pytest.mark.parametrize("name", [pytest.param("vit_tiny", marks=pytest.mark.slow), "resnet18_ibn"])
 def test_real_backbones(tmp_path, name):
     backbone = pretrained.load(f"random:{name}@64x32")
     for form in ("safetensors", "stablehlo", "onnx"):

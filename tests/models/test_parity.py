@@ -8,12 +8,8 @@ from cion_jax.models import weights
 from tests import toy
 from tests.models import parity
 
-# Fully compared in the fast tier: the backbones that the road is walked with, and one each of the families that compile
-# in under half a minute.
-FAST = {
-    *("vit_tiny", "resnet18", "resnet18_ibn", "resnet50_ibn"),
-    *("swin_tiny", "convnext_tiny", "volo_d1"),
-}
+# Fully compared in the fast tier: of the families that compile in under half a minute one each, and IBN.
+FAST = {"vit_tiny", "resnet18", "resnet18_ibn", "swin_tiny", "convnext_tiny"}
 
 pytestmark = pytest.mark.parity
 
