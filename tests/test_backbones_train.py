@@ -1,4 +1,4 @@
-"""Three steps of the real trainer on small crops: every backbone, and every family in miniature; a few of these fast."""
+"""Three steps of the real trainer on small crops: every backbone, every family in miniature, a few of them fast."""
 
 import jax
 import numpy as np
