@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks import common, denoise_rivals
 from cion_jax.progress import progress
 from data_prep import embedders, neighbors
-from data_prep.denoise import calibrate, cosine, meetings, parts, per_video, robust, score
+from data_prep.denoise import calibrate, cosine, linkage, meetings, parts, per_video, robust, score
+from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
 from data_prep.sources.market1501 import Market1501
 from data_prep.types import Reject
@@ -53,8 +54,7 @@ class Case:
 
     def take(self, order: np.ndarray) -> Case:
         """Rows in another order, tracklets numbered by it."""
-        _, first, number = np.unique(self.tracklet[order], return_index=True, return_inverse=True)
-        tracklet = np.argsort(np.argsort(first))[number]
+        tracklet = numbered(self.tracklet[order])
         return Case(self.rows[order], self.video[order], tracklet, self.frame[order], self.truth[order])
 
     def starts(self) -> np.ndarray:
@@ -163,10 +163,9 @@ class Ours:
 
     def identities(self, cannot_link=True, normalise=True, calibrated=True) -> np.ndarray:
         """[n] identities of the images."""
-        ends = np.sort(self.part[np.stack(self.met)], axis=0)
-        i, j = np.unique(ends[:, ends[0] < ends[1]], axis=1)
-        cannot = (i, j) if cannot_link else NO_PAIRS
-        return robust.cluster(self.nodes, cannot, (i, j), normalise, calibrated).identity[self.part]
+        met = linkage.between(self.part, self.met)
+        cannot = met if cannot_link else NO_PAIRS
+        return robust.cluster(self.nodes, cannot, met, normalise, calibrated).identity[self.part]
 
     def at(self, limits: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Identities at fixed limits."""
@@ -208,9 +207,8 @@ def chains(case: Case, sigma_cst: float, sigma_drm: float, cannot_link: bool = F
         identity[a:b] = np.where(own >= 0, own + count, -1)
         count += own.max(initial=-1) + 1
     means = cosine.centroids([(case.rows, identity)], count)
-    ends = np.sort(identity[np.stack(met)], axis=0)
-    i, j = ends[:, (ends[0] >= 0) & (ends[0] < ends[1])]
-    linked = neighbors.identities(means, sigma_drm, count, (i, j) if cannot_link else NO_PAIRS)
+    cannot = linkage.between(identity, met) if cannot_link else NO_PAIRS
+    linked = neighbors.identities(means, sigma_drm, count, cannot)
     return np.where(identity >= 0, linked[identity], -1)
 
 

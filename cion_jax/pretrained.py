@@ -27,7 +27,7 @@ from cion_jax.checkpoint import CheckpointError, Network, Trained, load_network
 from cion_jax.models import torch_file, weights
 from cion_jax.models.weights import WeightsError
 from cion_jax.state import TrainState
-from cion_jax.typed import ConfigError, unknown
+from cion_jax.typed import ConfigError
 
 # What a source of weights can be wrong about, for `cli.run`.
 MISTAKES = (CheckpointError, WeightsError, torch_file.TorchFileError, OSError)
@@ -77,7 +77,7 @@ class Backbone:
 
     def module(self) -> Any:
         """The `nnx.Module`."""
-        return models.merge(models.split(_abstract(self.name))[0], self.params, self.stats)
+        return models.merge(models.split(models.abstract(self.name))[0], self.params, self.stats)
 
 
 def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) -> Backbone:
@@ -194,7 +194,7 @@ def _split(named: dict[str, Any], path: Path) -> tuple[State, State]:
 
 
 def _fit(named: Named, name: str, size: tuple[int, int], ignore: Iterable[str], path: str) -> Backbone:
-    module = _untrained(name) if ignore else _abstract(name)
+    module = _untrained(name) if ignore else models.abstract(name)
     params, stats = _map(named.backbone, *models.split(module)[1:], ignore, path)
     return Backbone(name, size, params, stats, named.run.step if named.run else None, named.run)
 
@@ -206,13 +206,7 @@ def _map(named: State, params: dict, stats: dict, ignore: Iterable[str], path: s
         raise WeightsError(f"{path}: {error}") from error
 
 
-def _abstract(name: str) -> Any:
-    return nnx.eval_shape(lambda: _untrained(name))
-
-
 def _untrained(name: str) -> Any:
-    if name not in models.names():
-        raise ConfigError(unknown(f"backbone {name!r}", name, models.names()))
     return models.create(name, rngs=nnx.Rngs(0))
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from data_prep import stages
 from data_prep.denoise import cosine
-from data_prep.denoise.linkage import Pairs
+from data_prep.denoise.linkage import Pairs, between
 from data_prep.denoise.per_video import Levels
 from data_prep.work import Work
 
@@ -74,9 +74,8 @@ class Collection:
     def met(self, number: np.ndarray) -> Pairs:
         """Distinct pairs i < j of groups, where `number` [N] has an image's group or -1, that met."""
         pieces = [np.zeros((2, 0), np.int64)]
-        for (start, _, _), pairs in zip(self.spans(), self.meetings(), strict=True):
-            ends = np.sort(number[np.stack(pairs) + start], axis=0)
-            pieces.append(np.unique(ends[:, (ends[0] >= 0) & (ends[0] < ends[1])], axis=1))
+        for (start, end, _), pairs in zip(self.spans(), self.meetings(), strict=True):
+            pieces.append(np.stack(between(number[start:end], pairs)))
         i, j = np.concatenate(pieces, axis=1)
         return i, j
 

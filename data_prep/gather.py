@@ -14,6 +14,7 @@ from data_prep import company
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
 from data_prep.denoise import cosine, cross_video, noise, score
+from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS
 from data_prep.denoise.per_video import Levels
 from data_prep.denoise.robust import Outcome
@@ -73,7 +74,7 @@ def gather_identified(collection: Collection, config: Config, limits: Limits) ->
     truth, known = collection.truth()
     known &= truth >= 0
     identity = np.full(len(truth), -1)
-    identity[known] = _by_first_appearance(truth[known])
+    identity[known] = numbered(truth[known])
     means = cosine.centroids(collection.parts(identity), _count(identity))
     level: dict[str, Any] = {"name": "input", "images": int(known.sum()), "identities": len(means)}
     if means.shape[1]:
@@ -156,11 +157,6 @@ def _records(table: pa.Table, identity: np.ndarray, selected: np.ndarray) -> np.
     record = np.full(len(identity), -1)
     record[rows[sorted(range(len(rows)), key=keys.__getitem__)]] = np.arange(len(rows))
     return record
-
-
-def _by_first_appearance(values: np.ndarray) -> np.ndarray:
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
 
 
 def _count(labels: np.ndarray) -> int:

@@ -10,6 +10,7 @@ import scipy.sparse
 from scipy.sparse import csgraph
 
 from data_prep.denoise import cosine, linkage
+from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
@@ -157,8 +158,7 @@ def components(count: int, pairs: Links) -> np.ndarray:
 def _components(count: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     graph = scipy.sparse.coo_array((np.ones(len(i), np.int8), (i, j)), shape=(count, count))
     _, labels = csgraph.connected_components(graph.tocsr(), directed=False)
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    return numbered(labels)
 
 
 def _forest(i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

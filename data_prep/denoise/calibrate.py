@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep.config import Limits
 from data_prep.denoise import cosine
-from data_prep.denoise.linkage import Pairs
+from data_prep.denoise.linkage import Pairs, between
 
 FEWEST = 30  # pairs that a distribution must have before a limit is read off it
 FALSE = 1e-3  # of the pairs of different people may be within sigma_drm: chains multiply every mistake
@@ -72,7 +72,7 @@ def sample(features: np.ndarray, tracklet: np.ndarray, met: Pairs) -> Samples:
     halves = [cosine.unit(cosine.centroids([(x, np.where(e, tracklet, -1))], count)) for e in (early, ~early)]
     means = cosine.unit(totals)
     i, j = np.concatenate([np.stack(met), np.stack(met[::-1])], axis=1)
-    pairs = np.unique(np.sort(tracklet[np.stack(met)], axis=0), axis=1)
+    pairs = between(tracklet, met)
     return Samples(
         _apart(x[several[tracklet]], cosine.unit(rest)),
         _apart(x[i], means[tracklet[j]]),

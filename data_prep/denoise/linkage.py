@@ -49,6 +49,13 @@ def single(count: int, pairs: Pairs, similarity: np.ndarray, limit: float, canno
     return _agglomerate(pairs, similarity.astype(np.float64), limit, cannot, np.ones(count), np.maximum)
 
 
+def between(group: np.ndarray, pairs: Pairs) -> Pairs:
+    """Distinct pairs i < j of groups that pairs of their members lie in; `group` [n] has -1 for none."""
+    ends = np.sort(group[np.stack(pairs)], axis=0)
+    i, j = np.unique(ends[:, (ends[0] >= 0) & (ends[0] < ends[1])], axis=1)
+    return i, j
+
+
 def _agglomerate(
     pairs: Pairs, total: np.ndarray, limit: float, cannot: Pairs, weight: np.ndarray, combine: np.ufunc
 ) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
 from data_prep.denoise import cosine
+from data_prep.denoise.labels import numbered
 
 MOST = 8  # parts of one tracklet
 
@@ -39,5 +40,4 @@ def _divided(features: np.ndarray) -> np.ndarray:
     np.fill_diagonal(apart, 0)
     tree = hierarchy.linkage(distance.squareform(apart, checks=False), "average")
     labels = hierarchy.cut_tree(tree, MOST)[:, 0]
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    return numbered(labels)

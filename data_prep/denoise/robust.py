@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.denoise import cosine, linkage
+from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import Pairs
 from data_prep.denoise.normalise import normalise
 from data_prep.denoise.overlap import overlaps
@@ -168,7 +169,6 @@ def _to_others(x: np.ndarray, tracklet: np.ndarray, kept: np.ndarray, means: np.
 def _numbered(labels: np.ndarray) -> np.ndarray:
     """Labels 0, 1, ... by first appearance; -1 stays."""
     inside = labels >= 0
-    _, first, inverse = np.unique(labels[inside], return_index=True, return_inverse=True)
     result = np.full(len(labels), -1)
-    result[inside] = np.argsort(np.argsort(first))[inverse]
+    result[inside] = numbered(labels[inside])
     return result

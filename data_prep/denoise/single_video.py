@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep import neighbors
 from data_prep.denoise import cosine
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from data_prep.denoise.linkage import NO_PAIRS, Pairs, between
 
 _ROWS = 4096  # excluded images compared with all tracklets at a time
 
@@ -60,7 +60,5 @@ def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float, cannot: 
     """
     count = int(tracklet.max(initial=-1)) + 1
     means = cosine.centroids([(features, tracklet)], count)
-    i, j = tracklet[cannot[0]], tracklet[cannot[1]]
-    apart = (i >= 0) & (j >= 0) & (i != j)
-    identity = neighbors.identities(means, sigma_drm, count, (i[apart], j[apart]))
+    identity = neighbors.identities(means, sigma_drm, count, between(tracklet, cannot))
     return np.where(tracklet >= 0, np.append(identity, -1)[tracklet], -1)

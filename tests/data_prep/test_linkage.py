@@ -59,12 +59,16 @@ def arrays(pairs):
     return i, j
 
 
+def listed(similarity):
+    """Pairs and their similarities, as linkage takes them."""
+    return arrays(similarity), np.array([similarity[p] for p in sorted(similarity)])
+
+
 @settings(deadline=None, max_examples=150)
 @given(graphs(), st.sampled_from([0.1, 0.3, 0.5]))
 def test_average_equals_merging_one_by_one(graph, limit):
     count, similarity, weight, cannot = graph
-    values = np.array([similarity[p] for p in sorted(similarity)])
-    found = linkage.average(weight, arrays(similarity), values, limit, arrays(cannot))
+    found = linkage.average(weight, *listed(similarity), limit, arrays(cannot))
     assert found.tolist() == one_by_one(count, similarity, weight, limit, cannot, mean)
 
 
@@ -72,8 +76,7 @@ def test_average_equals_merging_one_by_one(graph, limit):
 @given(graphs(), st.sampled_from([0.1, 0.5, 0.8]))
 def test_single_equals_merging_one_by_one(graph, limit):
     count, similarity, _, cannot = graph
-    values = np.array([similarity[p] for p in sorted(similarity)])
-    found = linkage.single(count, arrays(similarity), values, limit, arrays(cannot))
+    found = linkage.single(count, *listed(similarity), limit, arrays(cannot))
     assert found.tolist() == one_by_one(count, similarity, [1] * count, limit, cannot, largest)
 
 

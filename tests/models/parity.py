@@ -22,7 +22,6 @@ from tests.conftest import FIXTURES  # before JAX: sets its flags
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from cion_jax import models
 from cion_jax.models import weights
@@ -148,7 +147,7 @@ def _nhwc(x_BCHW):
 
 
 def _abstract(name, dtype):
-    return models.split(nnx.eval_shape(lambda: models.create(name, dtype=dtype, rngs=nnx.Rngs(0))))
+    return models.split(models.abstract(name, dtype=dtype))
 
 
 def _cotangent(spec) -> np.ndarray:

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from cion_jax import models
 from cion_jax.models import weights
@@ -12,7 +11,7 @@ from cion_jax.models import weights
 @pytest.fixture(scope="module")
 def trees():
     """(params, stats) of shapes of resnet18_ibn."""
-    _, params, stats = models.split(nnx.eval_shape(lambda: models.create("resnet18_ibn", rngs=nnx.Rngs(0))))
+    _, params, stats = models.split(models.abstract("resnet18_ibn"))
     return params, stats
 
 
