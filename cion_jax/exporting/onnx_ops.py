@@ -54,11 +54,6 @@ def _power(graph: Graph, equation: Any, given: list[Operand]) -> list[Tensor]:
     return _by_element("Pow")(graph, equation, [*given, exponent])
 
 
-def _erfc(graph: Graph, equation: Any, given: list[Operand]) -> list[Tensor]:
-    one = np.ones((), equation.invars[0].aval.dtype)
-    return _by_element("Sub")(graph, equation, [one, *_by_element("Erf")(graph, equation, given)])
-
-
 def _select(graph: Graph, equation: Any, given: list[Operand]) -> list[Tensor]:
     condition, if_false, if_true = given
     return _by_element("Where")(graph, equation, [condition, if_true, if_false])
@@ -267,7 +262,7 @@ OPERATIONS: dict[str, Callable] = {
     **{"div": _by_element("Div"), "max": _by_element("Max"), "min": _by_element("Min"), "neg": _by_element("Neg")},
     **{"exp": _by_element("Exp"), "logistic": _by_element("Sigmoid"), "tanh": _by_element("Tanh")},
     **{"sqrt": _by_element("Sqrt"), "rsqrt": _by_element("Sqrt", "Reciprocal"), "erf": _by_element("Erf")},
-    **{"erfc": _erfc, "square": _square, "integer_pow": _power, "select_n": _select, "clamp": _clamp},
+    **{"square": _square, "integer_pow": _power, "select_n": _select, "clamp": _clamp},
     **{"convert_element_type": _cast, "broadcast_in_dim": _repeat, "reshape": _reshape, "squeeze": _reshape},
     **{"transpose": _transpose, "concatenate": _concatenate, "stack": _stack, "unstack": _unstack, "split": _split},
     **{"slice": _slice, "pad": _pad, "gather": _gather, "scatter-add": _scatter_add},

@@ -7,6 +7,7 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
@@ -49,13 +50,17 @@ class Conv(nnx.Conv):
             rngs=rngs,
         )
         self.keeps_size = stride == groups == 1 and 2 * padding == kernel - 1
+        self.takes_patches = stride == kernel > groups == 1 and padding == 0
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
         """[B, H, W, in] -> [B, H', W', out]."""
-        if not self.keeps_size or min(x_BHWC.shape[1:3]) >= len(self.kernel[...]):
-            return super().__call__(x_BHWC)
         x, kernel = x_BHWC.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        y = jax.lax.platform_dependent(x, kernel, cpu=_taps, default=_same)
+        if self.takes_patches and not any(size % len(kernel) for size in x.shape[1:3]):
+            y = _patches(x, kernel)
+        elif self.keeps_size and min(x.shape[1:3]) < len(kernel):
+            y = jax.lax.platform_dependent(x, kernel, cpu=_taps, default=_same)
+        else:
+            return super().__call__(x_BHWC)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
@@ -204,7 +209,7 @@ class Attention(nnx.Module):
         """[B, N, C] -> [B, N, C]."""
         B, N, C = x_BNC.shape
         q_BNHD, k_BNHD, v_BNHD = jnp.moveaxis(self.qkv(x_BNC).reshape(B, N, 3, self.heads, -1), 2, 0)
-        return self.proj(jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD).reshape(B, N, C))
+        return self.proj(_attend(q_BNHD, k_BNHD, v_BNHD).reshape(B, N, C))
 
 
 class Layers(nnx.Module):
@@ -241,9 +246,31 @@ class Layers(nnx.Module):
         return sorted(int(name) for name in vars(self) if name.isdigit())
 
 
+@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """GELU by the error function, not by its tanh approximation."""
-    return jax.nn.gelu(x, approximate=False)
+    """GELU by the error function, not by its tanh approximation; computed in float32 or wider.
+
+    The backward pass starts from `x` alone: left to itself XLA keeps three arrays of its size.
+    """
+    return (_wide(x) * _normal_cdf(_wide(x))).astype(x.dtype)
+
+
+def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    x, g = jax.lax.optimization_barrier((x, g))  # or the forward pass's error function would be kept after all
+    wide = _wide(x)
+    density = jnp.exp(-0.5 * wide * wide) * math.sqrt(0.5 / math.pi)
+    return ((_wide(g) * (_normal_cdf(wide) + wide * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+    return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
@@ -335,12 +362,26 @@ def _taps(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(p[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(size) for j in range(size))  # type: ignore
 
 
+def _patches(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution whose stride is its kernel's edge, as the one matrix product that it is. As a convolution its gradient
+    with respect to the input costs a GPU more than a hundred times the product."""
+    (B, H, W, C), (edge, _, _, outputs) = x_BHWC.shape, kernel.shape
+    x_BhwN = x_BHWC.reshape(B, H // edge, edge, W // edge, edge, C).transpose(0, 1, 3, 2, 4, 5)
+    return x_BhwN.reshape(B, H // edge, W // edge, edge * edge * C) @ kernel.reshape(-1, outputs)
+
+
+def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
+    """Scaled dot-product attention, in half precision on a GPU by cuDNN, which never writes the weights [B, H, N, N]."""
+    fused = jax.default_backend() == "gpu" and q_BNHD.dtype in (jnp.bfloat16, jnp.float16)
+    return jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD, implementation="cudnn" if fused else "xla")
+
+
 def _call(block, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
     return block(x, train=train, key=key)
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = _wide(x)
     mean = x.mean(axes, keepdims=True)
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 

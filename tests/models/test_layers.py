@@ -1,5 +1,7 @@
 """Shared layers: hand-computed values and invariants."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,17 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models.layers import IBN, BatchNorm, Layers, drop_path, drop_path_rates, max_pool, resize_positions
+from cion_jax.models.layers import (
+    IBN,
+    BatchNorm,
+    Conv,
+    Layers,
+    drop_path,
+    drop_path_rates,
+    gelu,
+    max_pool,
+    resize_positions,
+)
 
 KW = {"dtype": jnp.float32, "rngs": nnx.Rngs(0)}
 
@@ -72,6 +84,25 @@ def test_numbered_layers_keep_numeric_order_and_gaps():
     graphdef, params, stats = models.split(layers)
     assert set(params) == {"0", "1", "2", "10"}
     assert [layer.number for layer in models.merge(graphdef, params, stats)] == [0, 1, 2, 10]
+
+
+def test_gelu_and_its_gradient():
+    x = jnp.linspace(-6.0, 6.0, 101)
+    cdf = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
+    density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
+    np.testing.assert_allclose(gelu(x), x * cdf, atol=5e-7)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), cdf + x * density, atol=5e-7)
+
+
+@pytest.mark.parametrize(("height", "patches"), [(8, 2), (9, 2)])
+def test_a_convolution_over_patches_is_a_product(height, patches):
+    """At 9 pixels the last row belongs to no patch: PyTorch's convolution leaves it out."""
+    conv = Conv(3, 5, 4, 4, **KW)
+    x = np.random.default_rng(0).standard_normal((2, height, 4, 3)).astype(np.float32)
+    kernel = np.asarray(conv.kernel[...])
+    expected = [[(x[b, 4 * i : 4 * i + 4, :, :, None] * kernel).sum((0, 1, 2)) for i in range(2)] for b in range(2)]
+    np.testing.assert_allclose(conv(x)[:, :, 0], expected, atol=1e-5)
+    assert conv(x).shape == (2, patches, 1, 5)
 
 
 def test_max_pool_pads_with_minus_infinity():
