@@ -2,11 +2,14 @@
 
     python -m data_prep --source=S --input=DIR --embedder=E --output=OUT [--config.NAME=VALUE ...]
 
-The same command again continues a run that was stopped.
+The same command again continues a run that was stopped. Flags of Apache Beam, `--runner=...` and what else it knows,
+are handed on to it.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +34,11 @@ _EMBEDDER = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "New folder that becomes the data set.", required=True)
 
 
-def main(_: Sequence[str]) -> None:
-    """Runs what the flags ask for."""
+def main(beam: Sequence[str], _: Sequence[str]) -> None:
+    """Runs what the flags ask for, on what `beam`, the flags of Apache Beam, ask for."""
+    engine.options(beam)
     output = Path(_OUTPUT.value)
-    job = pipeline.Job(_SOURCE.value, _INPUT.value, _EMBEDDER.value, output, _settings())
+    job = pipeline.Job(_SOURCE.value, _INPUT.value, _EMBEDDER.value, output, _settings(), tuple(beam))
     metrics = pipeline.run(job)
     Console(width=110).print(_table(metrics["levels"]))
     selection, rejected = metrics["selection"], sum(metrics["rejected"].values())
@@ -53,4 +57,8 @@ def _table(levels: Sequence[Mapping[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    cli.run(main, (SourceError, embedders.EmbedderError, work.OutputError, engine.RunError, OSError))
+    sys.argv[1:], BEAM = engine.split_flags(sys.argv[1:], set(flags.FLAGS))
+    cli.run(
+        functools.partial(main, BEAM),
+        (SourceError, embedders.EmbedderError, work.OutputError, engine.RunError, OSError),
+    )

@@ -49,7 +49,7 @@ class Collection:
             numbers.append(local + len(names))
             names += own
         starts = np.cumsum([0, *(len(table) for table in tables)])
-        table = pa.concat_tables([stages.REFERENCES.empty_table(), *tables]).unify_dictionaries()
+        table = pa.concat_tables([stages.REFERENCES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
         return cls(work, timed, videos, table, starts, np.concatenate(numbers), names)
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ class Collection:
     def meetings(self) -> Iterator[Pairs]:
         """Per video, pairs of its images that cannot show one person, numbered within the video."""
         for start, end, _ in self.spans():
-            yield stages.seen_together(self.table.slice(start, end - start), self.timed)
+            yield stages.seen_together(self.table.slice(start, end - start), self.tracklet[start:end], self.timed)
 
     def met(self, number: np.ndarray) -> Pairs:
         """Distinct pairs i < j of groups, where `number` [N] has an image's group or -1, that met."""

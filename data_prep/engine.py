@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import logging
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from cion_jax.progress import progress
@@ -14,20 +17,78 @@ from data_prep.work import Work
 
 logging.disable(logging.WARNING)  # Beam remarks on Google Cloud libraries that are not there
 import apache_beam as beam  # noqa: E402
-from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 
 logging.disable(logging.NOTSET)
 
-_POLL = 0.2  # seconds between two looks at how many videos are done
+LOCAL = (None, "DirectRunner", "FnApiRunner")  # names under which everything runs on this machine
+_POLL = 0.2  # seconds between two looks at how many videos are done, at least
+_LOOKING = 0.05  # share of the time that may be spent looking
 
 
 class RunError(ValueError):
     """The run cannot go on; what is done is kept."""
 
 
+def split_flags(arguments: Sequence[str], known: Container[str]) -> tuple[list[str], list[str]]:
+    """Parts a command line into what is ours and what is Apache Beam's.
+
+    Args:
+      arguments: the command line, without the program's name.
+      known: names of our own flags, which come first where both know one.
+
+    Returns:
+      What is ours (and whatever nobody knows, so that it is complained about), and Beam's, in their order.
+    """
+    beams = [argument for argument in arguments if _name(argument) not in known and _is_beams(argument)]
+    return [argument for argument in arguments if argument not in beams], beams
+
+
+def options(flags: Sequence[str]) -> PipelineOptions:
+    """What these flags of Beam say; several workers are processes unless they are asked to be threads.
+
+    Raises:
+      RunError: a value that Beam does not take.
+    """
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            found = PipelineOptions(list(flags))
+            found.get_all_options()
+    except SystemExit as error:  # argparse's answer to a value of the wrong kind
+        raise RunError(f"Apache Beam: {_last_line(words.getvalue())}") from error
+    direct = found.view_as(DirectOptions)
+    if direct.direct_num_workers != 1 and direct.direct_running_mode == "in_memory":
+        direct.direct_running_mode = "multi_processing"
+    return found
+
+
+def _name(argument: str) -> str:
+    return argument.removeprefix("--").split("=")[0]
+
+
+def _is_beams(argument: str) -> bool:
+    """Whether this is a whole flag of Beam, `--name=value` or a bare `--name`."""
+    if not argument.startswith("--") or not _name(argument):
+        return False
+    logging.disable(logging.WARNING)  # it remarks on what it does not know
+    try:
+        found = options([argument]).get_all_options(drop_default=True)
+    except RunError:
+        return True
+    finally:
+        logging.disable(logging.NOTSET)
+    return bool(found) or _name(argument) in options([]).get_all_options()
+
+
 def each_video(
-    what: str, work: Work, videos: Sequence[str], kind: str, prepare: Callable[[], Callable[[str], None]]
+    what: str,
+    work: Work,
+    videos: Sequence[str],
+    kind: str,
+    prepare: Callable[[], Callable[[str], None]],
+    flags: Sequence[str] = (),
 ) -> None:
     """Runs a stage over the videos that have no `kind` file yet.
 
@@ -37,6 +98,7 @@ def each_video(
       videos: their keys, all that crosses the border of the stage.
       kind: of the file that a finished video has.
       prepare: called once per worker, gives the function that does one video. Must pickle.
+      flags: of Beam, such as `--runner=...`; none: one worker within this process.
 
     Raises:
       RunError: videos failed; the message has the first reason, the work folder all of them.
@@ -46,11 +108,12 @@ def each_video(
         return
     for video in todo:
         work.file(video, "failed").unlink(missing_ok=True)
-    beside = _Background(functools.partial(_beam, todo, functools.partial(_Task, prepare, work)))
+    beside = _Background(functools.partial(_beam, todo, functools.partial(_Task, prepare, work), flags))
     for _ in progress(_appearing([work.file(video, kind) for video in todo], beside), what, len(todo)):
         pass
     if beside.error is not None:
-        raise RunError(f"{what} stopped: {_last_line(str(beside.error))}; what is done is kept") from beside.error
+        why = _last_line("".join(traceback.format_exception_only(beside.error)))
+        raise RunError(f"{what} stopped: {why}; what is done is kept") from beside.error
     failed = [video for video in todo if not work.file(video, kind).exists()]
     if failed:
         why = _last_line(work.file(failed[0], "failed").read_text())
@@ -77,9 +140,11 @@ class _Task:
             self._work.file(video, "failed").write_text(traceback.format_exc())
 
 
-def _beam(videos: Sequence[str], make_task: Callable[[], Callable[[str], None]]) -> None:
-    """Runs a task over videos. The runner is named: DirectRunner would first try to download another one."""
-    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+def _beam(videos: Sequence[str], make_task: Callable[[], Callable[[str], None]], flags: Sequence[str]) -> None:
+    """Runs a task over videos. The local runner is named: DirectRunner would first try to download another one."""
+    wanted = options(flags)
+    runner = FnApiRunner() if wanted.view_as(StandardOptions).runner in LOCAL else None
+    with beam.Pipeline(runner=runner, options=wanted) as pipeline:
         _ = pipeline | beam.Create(videos) | beam.Reshuffle() | beam.ParDo(_EachVideo(make_task))
 
 
@@ -114,9 +179,10 @@ def _appearing(files: Sequence[Path], beside: threading.Thread) -> Iterator[Path
     """Yields files as they appear, until all are there or the thread has ended."""
     missing, alive = list(files), True
     while missing and alive:
-        alive = beside.is_alive()
-        found = [path for path in missing if path.exists()]
+        alive, start = beside.is_alive(), time.monotonic()
+        found = {path for path in missing if path.exists()}
+        missing = [path for path in missing if path not in found]
+        pause = max(_POLL, (time.monotonic() - start) / _LOOKING)
         yield from found
-        missing = [path for path in missing if path not in set(found)]
-        beside.join(_POLL)
+        beside.join(pause)
     beside.join()

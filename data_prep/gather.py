@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cion_jax.progress import progress
 from data_prep import company
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
-from data_prep.denoise import cosine, cross_video, noise, score
+from data_prep.denoise import cosine, cross_video, mates, noise, score
 from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS
 from data_prep.denoise.per_video import Levels
@@ -38,25 +39,29 @@ def gather(collection: Collection, config: Config, limits: Limits) -> Gathered:
     if config.method.linkage == OVERLAP:
         done, final, clustering = company.identities(collection, config.method)
     else:
-        done = collection.levels(_saved_levels(collection))
+        done = collection.levels(saved_levels(collection))
     labels = {
         "input": collection.tracklet,
         "single_tracklet": np.where(done.round == 0, collection.tracklet, -1),
         "single_video": done.identity,
     }
     levels: list[dict[str, Any]] = []
+    columns = _level_columns(collection, done)
     means = np.zeros((0, 0))
     for name in progress(LEVELS, "level 3, noise and scores"):
         if name == "cross_video":
             labels[name] = _chained(collection, config, done, means, limits) if final is None else final
+            columns["level3_joined"] = _optional(_joined(done.identity, labels[name], means))
         means = cosine.centroids(collection.parts(labels[name]), _count(labels[name]))
-        levels.append(_measured(name, collection, labels[name], means, limits))
-    columns = _level_columns(collection, done)
+        found = noise.measure(collection.parts(labels[name]), means, limits.sigma_cst, limits.sigma_drm)
+        levels.append(_measured(name, collection, labels[name], found))
+        columns["distance"] = _optional(found.distance)
     provenance, selection = _selected(collection, labels["cross_video"], columns, config)
     return Gathered(provenance, levels, selection, clustering)
 
 
-def _saved_levels(collection: Collection) -> Iterator[Levels]:
+def saved_levels(collection: Collection) -> Iterator[Levels]:
+    """What levels 1 and 2 left in the work folder, video by video."""
     for video in collection.videos:
         with np.load(collection.work.file(video, "levels")) as arrays:
             yield Levels(**arrays)
@@ -77,33 +82,43 @@ def gather_identified(collection: Collection, config: Config, limits: Limits) ->
     identity[known] = numbered(truth[known])
     means = cosine.centroids(collection.parts(identity), _count(identity))
     level: dict[str, Any] = {"name": "input", "images": int(known.sum()), "identities": len(means)}
+    columns: dict[str, Any] = {}
     if means.shape[1]:
-        level |= _noise(collection, identity, means, limits)
-    provenance, selection = _selected(collection, identity, {}, config)
+        found = noise.measure(collection.parts(identity), means, limits.sigma_cst, limits.sigma_drm)
+        level |= _noise(found)
+        columns["distance"] = _optional(found.distance)
+    provenance, selection = _selected(collection, identity, columns, config)
     return Gathered(provenance, [level], selection, None)
 
 
-def _measured(
-    name: str, collection: Collection, labels: np.ndarray, means: np.ndarray, limits: Limits
-) -> dict[str, Any]:
+def _joined(before: np.ndarray, after: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """[N] distance of every image's identity of level 2 to the nearest other that level 3 joined it with."""
+    group = np.full(len(means), -1)
+    group[before[before >= 0]] = after[before >= 0]
+    return np.append(mates.nearest(means, group), np.nan)[before]
+
+
+def _measured(name: str, collection: Collection, labels: np.ndarray, found: noise.Noise) -> dict[str, Any]:
     truth, known = collection.truth()
     return {
         "name": name,
         "images": int((labels >= 0).sum()),
-        "identities": len(means),
-        **_noise(collection, labels, means, limits),
+        "identities": found.identities,
+        **_noise(found),
         **score.score(labels[known], truth[known]),
     }
 
 
-def _noise(collection: Collection, labels: np.ndarray, means: np.ndarray, limits: Limits) -> dict[str, float]:
-    found = noise.measure(collection.parts(labels), means, limits.sigma_cst, limits.sigma_drm)
+def _noise(found: noise.Noise) -> dict[str, float]:
     each = max(found.identities, 1)
-    return {
+    kinds = {
         "noise": found.total,
         "consistency_noise": found.consistency / each,
         "discrimination_noise": found.discrimination / each,
     }
+    if found.compared == found.identities:
+        return kinds
+    return {**kinds, "discrimination_compared": found.compared, "discrimination_error": found.error / each}
 
 
 def _level_columns(collection: Collection, done: Levels) -> dict[str, Any]:
@@ -115,11 +130,12 @@ def _level_columns(collection: Collection, done: Levels) -> dict[str, Any]:
     moved_to = pa.array(done.tracklet, mask=done.tracklet < 0)
     return {
         "level1_round": pa.array(done.round),
-        "level1_distance": _nullable(done.distance, np.isnan(done.distance)),
+        "level1_distance": _optional(done.distance),
         "level2_action": pa.DictionaryArray.from_arrays(pa.array(action, pa.int32()), list(ACTIONS)),
         "level2_tracklet": names.take(moved_to).dictionary_encode(),
-        "level2_distance": _nullable(done.nearest, np.isnan(done.nearest)),
+        "level2_distance": _optional(done.nearest),
         "level2_identity": _nullable(done.identity, done.identity < 0),
+        "level2_joined": _optional(done.joined),
     }
 
 
@@ -152,15 +168,21 @@ def _renumbered(identity: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray,
 def _records(table: pa.Table, identity: np.ndarray, selected: np.ndarray) -> np.ndarray:
     """[N] number of the record of every selected image; shards are sorted by identity, video, tracklet, frame, key."""
     rows = np.flatnonzero(selected)
-    names = [table[name].take(rows).to_pylist() for name in ("video", "tracklet", "frame", "key")]
-    keys = list(zip(identity[rows].tolist(), *names, strict=True))
+    columns = {name: table[name].take(rows) for name in ("video", "tracklet", "frame", "key")}
+    keys = {name: c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for name, c in columns.items()}
+    keys = {"identity": identity[rows], **keys}
+    order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
     record = np.full(len(identity), -1)
-    record[rows[sorted(range(len(rows)), key=keys.__getitem__)]] = np.arange(len(rows))
+    record[rows[order.to_numpy()]] = np.arange(len(rows))
     return record
 
 
 def _count(labels: np.ndarray) -> int:
     return int(labels.max(initial=-1)) + 1
+
+
+def _optional(distances: np.ndarray) -> pa.Array:
+    return _nullable(distances, np.isnan(distances))
 
 
 def _nullable(values: np.ndarray, missing: np.ndarray) -> pa.Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +15,8 @@ from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
+_PIECE_BLOCKS = 64
+_PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
 LINKED = 64  # nearest neighbours of which links without a range are taken above `EXACT` rows
 EXACT = 50_000  # rows up to which nearest neighbours are found by comparing all pairs
 
@@ -36,7 +39,7 @@ def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = 
       [N] int64, numbered by their first row.
     """
     everywhere = half_width >= len(rows) > EXACT
-    found = _near_links(rows, limit) if everywhere else links(rows, limit, half_width)
+    found = near_links(rows, limit) if everywhere else links(rows, limit, half_width)
     if not len(cannot[0]):
         return components(len(rows), found)
     i, j = np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(pairs) for pairs in found)], axis=1)
@@ -53,16 +56,34 @@ def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = 
     return linkage.single(len(rows), (i, j), similarity, -1, cannot)
 
 
-def _near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Links among the `LINKED` nearest of every row, whose distance is decided in float64."""
-    found = nearest(cosine.unit(rows).astype(np.float32), LINKED)
+def near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Links among the `LINKED` nearest of every row, decided as in `links`."""
+    unit = np.concatenate([cosine.unit(rows[a : a + _BLOCK]).astype(np.float32) for a in range(0, len(rows), _BLOCK)])
+    found = nearest(unit, LINKED)
+    for piece in range(0, len(rows), _PIECE):
+        pairs = [_near_of(rows, unit, found, first, limit) for first in range(piece, len(rows), _BLOCK)[:_PIECE_BLOCKS]]
+        i, j = np.concatenate(pairs, axis=1)
+        if len(i):
+            yield i, j
+
+
+def _near_of(rows: np.ndarray, unit: np.ndarray, found: np.ndarray, first: int, limit: float) -> np.ndarray:
+    """[2, n] pairs i < j of one block of rows and those of the found neighbours [n, k] that are near enough."""
+    near = found[first : first + _BLOCK]
+    similarity = np.einsum("nd,nkd->nk", unit[first : first + len(near)], unit[near])
+    at, column = np.nonzero(similarity >= 1 - limit - _margin(rows))
+    i, j = at + first, near[at, column]
+    keep = _decided(similarity[at, column], limit, _margin(rows), lambda part: (rows[i[part]], rows[j[part]]))
+    return np.sort(np.stack([i, j])[:, keep], axis=0)
+
+
+def around(rows: np.ndarray, some: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All ordered pairs (i, j), i != j, with i among `some` rows [n] and a cosine distance <= limit, as in `links`."""
+    left = cosine.unit(rows[some])
     for first in range(0, len(rows), _BLOCK):
-        near = found[first : first + _BLOCK]
-        i, j = np.repeat(np.arange(first, first + len(near)), LINKED), near.ravel()
-        similarity = np.einsum("nd,nd->n", cosine.unit(rows[i]), cosine.unit(rows[j]))
-        close = cosine.distance(similarity) <= limit
-        if close.any():
-            yield np.minimum(i, j)[close], np.maximum(i, j)[close]
+        i, j = _near(left, cosine.unit(rows[first : first + _BLOCK]), limit)
+        other = some[i] != j + first
+        yield some[i[other]], j[other] + first
 
 
 def links(rows: np.ndarray, limit: float, half_width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -116,12 +137,14 @@ def _largest(similarity: np.ndarray, k: int) -> np.ndarray:
 
 
 def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
-    """Leaves of about 250 rows, a twentieth of them searched; the best 4k are compared exactly."""
+    """Leaves of about 250 rows, of which as many are searched as their square root says; the best 4k exactly."""
     leaves = max(len(rows) // 250, 1)
+    searched = max(round(1.5 * math.sqrt(leaves)), 20)
     builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
-    builder = builder.tree(leaves, max(leaves // 20, 20), training_sample_size=min(len(rows), 100_000))
+    builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
     searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
-    return searcher.search_batched(rows)[0].astype(np.int64)
+    pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
+    return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
 
 
 def _without_self(found: np.ndarray, k: int) -> np.ndarray:
@@ -134,14 +157,25 @@ def _without_self(found: np.ndarray, k: int) -> np.ndarray:
 def _near(left: np.ndarray, right: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """Index pairs of unit rows with distance <= limit."""
     similarity = left.astype(np.float32) @ right.astype(np.float32).T
-    margin = (left.shape[1] + 8) * 2.0**-24  # worst rounding error of a float32 dot product of unit vectors
+    margin = _margin(left)
     i, j = np.nonzero(similarity >= 1 - limit - margin)
-    unsure = np.flatnonzero(similarity[i, j] <= 1 - limit + margin)
-    keep = np.ones(len(i), bool)
-    for part in np.array_split(unsure, len(unsure) // _BLOCK + 1):
-        exact = np.einsum("nd,nd->n", left[i[part]], right[j[part]])
-        keep[part] = cosine.distance(exact) <= limit
+    keep = _decided(similarity[i, j], limit, margin, lambda part: (left[i[part]], right[j[part]]))
     return i[keep], j[keep]
+
+
+def _margin(rows: np.ndarray) -> float:
+    """Worst rounding error of a float32 dot product of unit vectors."""
+    return (rows.shape[1] + 8) * 2.0**-24
+
+
+def _decided(similarity: np.ndarray, limit: float, margin: float, pairs: Callable) -> np.ndarray:
+    """[n] bool: distance <= limit, from float32 similarities [n]; `pairs` gives the rows where float64 must decide."""
+    keep = np.ones(len(similarity), bool)
+    unsure = np.flatnonzero(similarity <= 1 - limit + margin)
+    for part in np.array_split(unsure, len(unsure) // _BLOCK + 1):
+        left, right = (cosine.unit(rows) for rows in pairs(part))
+        keep[part] = cosine.distance(np.einsum("nd,nd->n", left, right)) <= limit
+    return keep
 
 
 def components(count: int, pairs: Links) -> np.ndarray:

@@ -28,7 +28,7 @@ from data_prep.settle import as_set, settle
 from data_prep.types import Image, Reject, Source
 from data_prep.work import Work, finished
 
-WORK_FORMAT = 2  # of the files in the work folder; to be raised when what they hold changes
+WORK_FORMAT = 3  # of the files in the work folder; to be raised when what they hold changes
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Job:
       embedder: as `embedders.open` takes it; None only where the source knows the identities.
       output: the folder that becomes the data set.
       config: everything else.
+      beam: flags of Apache Beam; they say where a run takes place and have no part in its result.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Job:
     embedder: str | None
     output: Path
     config: Config
+    beam: tuple[str, ...] = ()
 
     def open_source(self) -> Source:
         """Opens the input; raises SourceError."""
@@ -77,7 +79,7 @@ def run(job: Job) -> dict[str, Any]:
     if work.claim(_settings(job, digest)):
         return json.loads((job.output / records.METRICS_FILE).read_text())
     videos = source.videos()
-    engine.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job))
+    engine.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
     usable, rejects = _same_width(work, videos)
     rejected = _rejected(work, videos, [*source.rejected, *rejects])
     collection = Collection.load(work, source.timed, usable)
@@ -114,9 +116,9 @@ class Crops:
 
 
 def _settings(job: Job, digest: str) -> dict[str, Any]:
-    """What makes two runs the same; where the output lies does not matter."""
+    """What makes two runs the same; where the output lies and who computes it does not matter."""
     settings = asdict(job)
-    del settings["output"]
+    del settings["output"], settings["beam"]
     return {**settings, "embedder_digest": digest, "work_format": WORK_FORMAT}
 
 
@@ -128,16 +130,18 @@ def _embedding(job: Job) -> Callable[[str], None]:
 def _each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
     """What of the denoising looks at one video alone."""
     if job.config.method.linkage == OVERLAP:
-        engine.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job))
+        engine.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job), job.beam)
     else:
-        engine.each_video("levels 1 and 2", work, videos, "levels", functools.partial(_denoising, job, limits))
+        prepare = functools.partial(denoising, job, limits)
+        engine.each_video("levels 1 and 2", work, videos, "levels", prepare, job.beam)
 
 
 def _dividing(job: Job) -> Callable[[str], None]:
     return functools.partial(stages.divide, Work(job.output))
 
 
-def _denoising(job: Job, limits: Limits) -> Callable[[str], None]:
+def denoising(job: Job, limits: Limits) -> Callable[[str], None]:
+    """Prepares levels 1 and 2 on one worker: what does them for one video."""
     work, timed, cannot_link = Work(job.output), job.open_source().timed, job.config.method.cannot_link
     return lambda video: stages.denoise(work, video, limits, cannot_link, timed)
 

@@ -42,9 +42,15 @@ PROVENANCE = pa.schema(
         pa.field("level2_distance", pa.float64()),
         # Level 2 (b): identity within the video, numbered over the whole data set; null: none.
         pa.field("level2_identity", pa.int64()),
+        # Distance of its tracklet to the nearest other tracklet of that identity; null: there is no other.
+        pa.field("level2_joined", pa.float64()),
         # Level 3: identity; 0 .. identities-1 are those of the shards, higher ones were dropped by the
         # selection, null: none.
         pa.field("identity", pa.int64()),
+        # Distance of its identity of level 2 to the nearest other that level 3 joined it with; null: no other.
+        pa.field("level3_joined", pa.float64()),
+        # Distance of the image to the centroid of its identity; null: none.
+        pa.field("distance", pa.float64()),
         pa.field("selected", pa.bool_()),
         pa.field("record", pa.int64()),  # number of the record in the shards; null: not selected
     ]

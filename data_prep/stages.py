@@ -70,7 +70,7 @@ def denoise(work: Work, video: str, limits: Limits, cannot_link: bool, timed: bo
     features = np.load(work.file(video, "npy"), mmap_mode="r")
     table = read_table(work.file(video, "arrow"))
     _, tracklet = tracklets(table)
-    apart = seen_together(table, timed) if cannot_link else NO_PAIRS
+    apart = seen_together(table, tracklet, timed) if cannot_link else NO_PAIRS
     levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm, apart)
     with finished(work.file(video, "levels")) as part, part.open("wb") as file:
         np.savez(file, **asdict(levels))
@@ -88,14 +88,14 @@ def divide(work: Work, video: str) -> None:
         np.savez(file, part=part_of, rows=means.astype(np.float32))
 
 
-def seen_together(table: pa.Table, timed: bool) -> Pairs:
-    """Pairs of images of one video, by row of its references, that cannot show one person; see `meetings`."""
+def seen_together(table: pa.Table, tracklet: np.ndarray, timed: bool) -> Pairs:
+    """Pairs of images of one video that cannot show one person, from its references and tracklets; see `meetings`."""
     if not timed:
         return NO_PAIRS
     column = table["box"].combine_chunks()
     box = np.full((len(column), 4), np.nan)
     box[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 4)
-    return meetings(table["frame"].to_numpy(), tracklets(table)[1], box)
+    return meetings(table["frame"].to_numpy(), tracklet, box)
 
 
 def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.denoise import single_tracklet, single_video
+from data_prep.denoise import mates, single_tracklet, single_video
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 
@@ -20,6 +20,7 @@ class Levels:
       tracklet: [m] int64 tracklet after level 2 (a), -1: discarded.
       nearest: [m] float64 distance of excluded images to the nearest other tracklet, else nan.
       identity: [m] int64 identity within the video after level 2 (b), -1: none.
+      joined: [m] float64 distance of its tracklet to the nearest other of that identity, nan: there is no other.
     """
 
     round: np.ndarray
@@ -27,6 +28,7 @@ class Levels:
     tracklet: np.ndarray
     nearest: np.ndarray
     identity: np.ndarray
+    joined: np.ndarray
 
 
 def denoise(
@@ -46,4 +48,5 @@ def denoise(
     rounds = np.concatenate([c.round for c in cleaned])
     moved, nearest = single_video.reassign(features, tracklet, rounds == 0, sigma_cst)
     identity = single_video.merge(features, moved, sigma_drm, cannot)
-    return Levels(rounds, np.concatenate([c.distance for c in cleaned]), moved, nearest, identity)
+    joined = mates.within_video(features, moved, identity)
+    return Levels(rounds, np.concatenate([c.distance for c in cleaned]), moved, nearest, identity, joined)

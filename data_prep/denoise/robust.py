@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.denoise import cosine, linkage
+from data_prep.denoise import cosine, linkage, mates
 from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import Pairs
 from data_prep.denoise.normalise import normalise
@@ -122,7 +122,9 @@ def levels(features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray) -> 
         nearest[row] = apart[moved[row]] if len(homes) else apart.min(initial=np.inf, where=np.isfinite(apart))
     nearest[np.isinf(nearest)] = np.nan
     apart = _to_others(x, tracklet, kept, totals)
-    return Levels((~kept).astype(np.int32), apart, moved, nearest, _numbered(np.where(moved >= 0, identity, -1)))
+    own = _numbered(np.where(moved >= 0, identity, -1))
+    joined = mates.within_video(features, moved, own)
+    return Levels((~kept).astype(np.int32), apart, moved, nearest, own, joined)
 
 
 def _mates(tracklet: np.ndarray) -> Pairs:

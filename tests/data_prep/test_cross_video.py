@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,3 +62,35 @@ def test_no_tracklets():
 def test_everything_linked_in_bounded_pieces():
     rows = np.ones((3000, 4))
     assert (link(rows, 0.18, 3000) == 0).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.3]))
+def test_links_of_some_rows_and_of_the_nearest_are_those_of_the_definition(seed, limit):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((70, 3))[rng.integers(0, 70, 70)]
+    expected = set(naive.linked(rows, limit, 70))
+    some = rng.choice(70, 9, replace=False)
+    found = [pair for i, j in neighbors.around(rows, some, limit) for pair in zip(i, j, strict=True)]
+    assert len(found) == len(set(found))
+    assert set(found) == {p for i, j in expected for p in ((i, j), (j, i)) if p[0] in some}
+    # Everybody is among the 64 nearest of 70 rows where at most 64 are that near.
+    assert {p for i, j in neighbors.near_links(rows, limit) for p in zip(i, j, strict=True)} == expected
+
+
+@pytest.mark.slow
+def test_scann_finds_the_links_of_many_rows():
+    rng = np.random.default_rng(0)
+    person = rng.integers(0, 800, 4000)
+    rows = rng.standard_normal((800, 64))[person] + 0.3 * rng.standard_normal((4000, 64))
+    exact = {p for i, j in neighbors.links(rows, 0.2, 4000) for p in zip(i, j, strict=True)}
+    before, neighbors.EXACT = neighbors.EXACT, 1000
+    try:
+        found = {p for i, j in neighbors.near_links(rows, 0.2) for p in zip(i, j, strict=True)}
+        labels = link(rows, 0.2, 0)
+    finally:
+        neighbors.EXACT = before
+    assert found <= exact
+    assert len(found) >= 0.99 * len(exact) > 5000
+    people = len(np.unique(person))
+    assert (len(np.unique(person * 4000 + labels)), labels.max() + 1) == (people, people)

@@ -69,3 +69,25 @@ def test_images_without_identity_have_no_distance(labels):
 
 def test_what_is_shorter_than_rounding_has_no_direction():
     np.testing.assert_array_equal(cosine.unit(np.array([[3, 4], [1e-7, 0], [0, 0]])), [[0.6, 0.8], [0, 0], [0, 0]])
+
+
+def test_of_many_identities_a_sample_is_compared_and_says_so(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 3))
+    exact = noises.discrimination(rows, 0.1)
+    assert exact > 1000
+    monkeypatch.setattr(noises.neighbors, "EXACT", 200)
+    monkeypatch.setattr(noises, "SAMPLED", 100)
+    found = noises.measure([(rows, np.arange(300))], rows, 0.2, 0.1)
+    assert (found.compared, found.identities) == (100, 300)
+    assert 0 < found.error < 0.2 * exact
+    assert abs(found.discrimination - exact) < 3 * found.error
+    monkeypatch.setattr(noises, "SAMPLED", 300)  # a sample of all is exact
+    assert noises.sampled_discrimination(rows, 0.1)[0] == exact
+
+
+def test_distances_to_the_own_centroid_are_kept():
+    x = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    labels = np.array([0, 0, -1])
+    noise = measure([(x[:1], labels[:1]), (x[1:], labels[1:])], 1, 0.2, 0.18)
+    np.testing.assert_allclose(noise.distance, [1 - 0.5**0.5, 1 - 0.5**0.5, np.nan])

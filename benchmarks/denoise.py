@@ -1,0 +1,250 @@
+"""Time and memory of denoising at the size of SYNTH-PEDES: 4.8 million images, 312,000 tracklets, 20,000 videos.
+
+    python -m benchmarks.denoise --folder=DIR [--share=0.05] [--flags=--direct_num_workers=2]
+
+Made-up features, 512 wide, in half precision, are put into the work folder of a run, one memory-mapped file per video,
+as the first stage leaves it. From there on it is the program itself that runs, published method and limits: levels 1
+and 2 on the engine, level 3 with a range of 1,000 tracklets and without any, noise and scores of all levels, selection
+and provenance. The folder needs 6 GB for the whole and is emptied afterwards.
+
+Every fifth tracklet shows a person seen before, half of them less than 1,000 tracklets ago; 5% of the images lie in
+another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included; of the engine's
+workers the largest is added. The floor of a level is the time that reading its features once, and its multiply-adds,
+would take one core of this machine; both speeds are measured first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from benchmarks import common
+from cion_jax.progress import progress
+from data_prep import engine, neighbors, pipeline, stages
+from data_prep.collection import Collection
+from data_prep.config import Config
+from data_prep.denoise import cosine, cross_video
+from data_prep.gather import gather, saved_levels
+from data_prep.types import Image
+from data_prep.work import Work
+
+IMAGES, TRACKLETS, VIDEOS, WIDTH = 4_800_000, 312_000, 20_000, 512
+SEEN_BEFORE, RECENT, STRAY, JUNK = 0.2, 1000, 0.05, 0.02
+COMMON, TRACKLET, IMAGE = 0.7, (0.2, 0.7), 0.5  # lengths of what makes up a feature, beside the person's 1
+SAMPLE = 4096  # centroids whose links are found by comparing them with all others
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one stage took: seconds, peak GiB resident, and the floors of reading and computing in seconds."""
+
+    name: str
+    seconds: float
+    peak: float
+    read: float = 0.0
+    multiply: float = 0.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One core of this machine: bytes read per second and float32 multiply-adds per second."""
+
+    read: float
+    multiply: float
+
+    @classmethod
+    def measure(cls) -> Speed:
+        """Sums a gigabyte; multiplies tiles as level 3 does."""
+        memory, tile = np.ones(2**27), np.ones((1024, WIDTH), np.float32)
+        read = common.median_seconds(memory.sum, 3)
+        multiply = common.median_seconds(lambda: tile @ tile.T, 20)
+        return cls(memory.nbytes / read, 1024 * 1024 * WIDTH / multiply)
+
+
+def people(tracklets: int, rng: np.random.Generator) -> np.ndarray:
+    """[tracklets] int64: whom every tracklet shows."""
+    person = np.arange(tracklets)
+    again = np.flatnonzero(rng.random(tracklets) < SEEN_BEFORE)
+    again = again[again > 0]
+    reach = np.where(rng.random(len(again)) < 0.5, np.minimum(again, RECENT), again)
+    for late, back in zip(again.tolist(), rng.integers(1, reach + 1).tolist(), strict=True):
+        person[late] = person[late - back]
+    return person
+
+
+def generate(work: Work, share: float) -> list[str]:
+    """Writes references, features and rejects of all videos; returns their keys."""
+    rng = np.random.default_rng(0)
+    videos, tracklets = round(VIDEOS * share), round(TRACKLETS * share)
+    person = people(tracklets, rng)
+    shared = COMMON * _directions(1, rng)
+    bounds = np.linspace(0, tracklets, videos + 1).round().astype(int)
+    names = [f"{video:05d}" for video in range(videos)]
+    for name, first, end in zip(progress(names, "making features"), bounds, bounds[1:], strict=False):
+        _write(work, name, *_video(person[first:end], shared, np.random.default_rng([1, int(name)])))
+    return names
+
+
+def _video(person: np.ndarray, shared: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """[m, WIDTH] unit features, [m] tracklets and [m] true people of a video whose tracklets show `person` [t]."""
+    count = len(person)
+    tracklet = np.repeat(np.arange(count), rng.poisson(IMAGES / TRACKLETS - 1, count) + 1)
+    shown = np.where(rng.random(len(tracklet)) < STRAY, rng.integers(0, count, len(tracklet)), tracklet)
+    looks = _looks(person) + rng.uniform(*TRACKLET, (count, 1)) * _directions(count, rng)
+    rows = looks[shown] + shared + IMAGE * _directions(len(tracklet), rng)
+    nobody = rng.random(len(tracklet)) < JUNK
+    rows[nobody] = shared + _directions(nobody.sum(), rng)
+    return _unit(rows).astype(np.float16), tracklet, np.where(nobody, -1, person[shown])
+
+
+def _looks(person: np.ndarray) -> np.ndarray:
+    """[n, WIDTH] of length 1, a function of each person's number."""
+    return _unit(np.stack([np.random.default_rng([2, p]).standard_normal(WIDTH) for p in person]))
+
+
+def _write(work: Work, video: str, rows: np.ndarray, tracklet: np.ndarray, truth: np.ndarray) -> None:
+    images = [
+        Image(f"{video}/{t:05d}/{i:06d}.jpg", video, f"{t:05d}", i, f"{video}/{t:05d}/{i:06d}.jpg", None, who)
+        for i, (t, who) in enumerate(zip(tracklet.tolist(), truth.tolist(), strict=True))
+    ]
+    np.save(work.file(video, "npy"), rows)
+    stages.write_table(work.file(video, "arrow"), stages.references(images, [-1] * len(images)))
+
+
+def _directions(count: int, rng: np.random.Generator) -> np.ndarray:
+    return _unit(rng.standard_normal((count, WIDTH)))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def measured(name: str, call: Callable[[], T], read: float = 0, multiply: float = 0) -> tuple[T, Measured]:
+    """Runs a stage; see `Measured`."""
+    _forget_peak()
+    start = time.perf_counter()
+    result = call()
+    seconds = time.perf_counter() - start
+    done = Measured(name, seconds, _peak_gib(), read, multiply)
+    print(f"  {name}: {seconds:.1f} s, {done.peak:.1f} GiB", flush=True)
+    return result, done
+
+
+def _forget_peak() -> None:
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+
+
+def _peak_gib() -> float:
+    """Of this process since `_forget_peak`, and the largest of its children."""
+    status = Path("/proc/self/status").read_text().split()
+    own = int(status[status.index("VmHWM:") + 1])
+    return (own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 2**20
+
+
+def run(folder: Path, share: float, flags: list[str], speed: Speed) -> Iterator[Measured]:
+    """Denoises `share` of the whole, stage by stage."""
+    config = Config(preset="paper")
+    job = pipeline.Job("tracklets", str(folder), None, folder / f"run{share}", config, tuple(flags))
+    work, limits, r_s = Work(job.output), config.limits(), config.method.r_s
+    work.folder.mkdir(parents=True)
+    videos = generate(work, share)
+    collection, done = measured("references read", lambda: Collection.load(work, False, videos))
+    yield done
+    images = len(collection.table)
+    once = images * WIDTH * 2 / speed.read
+    prepare = functools.partial(pipeline.denoising, job, limits)
+    _, done = measured(
+        "levels 1 and 2",
+        lambda: engine.each_video("levels 1 and 2", work, videos, "levels", prepare, flags),
+        once,
+        images * WIDTH / speed.multiply,  # one product of every image with a mean
+    )
+    yield done
+    identity, done = measured("levels read", lambda: collection.levels(saved_levels(collection)).identity)
+    yield done
+    count = int(identity.max()) + 1
+    means, done = measured("centroids", lambda: cosine.centroids(collection.parts(identity), count), once)
+    yield done
+    read, multiply = count * WIDTH * 4 / speed.read, count * r_s * WIDTH / speed.multiply
+    linked, done = measured(
+        f"level 3, r_s = {r_s}", lambda: cross_video.link(means, limits.sigma_drm, r_s), read, multiply
+    )
+    print(f"  {images:,} images, {count:,} identities of level 2, {linked.max() + 1:,} of level 3", flush=True)
+    yield done
+    _, done = measured("level 3, noise, scores, selection", lambda: gather(collection, config, limits))
+    yield done
+    yield unlimited("level 3, no range", means, limits.sigma_drm)
+    shutil.rmtree(job.output)
+
+
+def unlimited(name: str, means: np.ndarray, limit: float) -> Measured:
+    """Links centroids without a range by their nearest neighbours, and says how many exact links that found."""
+
+    def linked() -> tuple[np.ndarray, np.ndarray]:
+        i, j = np.concatenate([np.stack(pairs) for pairs in neighbors.near_links(means, limit)], axis=1)
+        return i * len(means) + j, neighbors.components(len(means), [(i, j)])
+
+    (links, group), done = measured(name, linked)
+    some = np.random.default_rng(3).choice(len(means), min(SAMPLE, len(means)), replace=False)
+    i, j = np.concatenate([np.stack(pairs) for pairs in neighbors.around(means, some, limit)], axis=1)
+    found = np.isin(np.minimum(i, j) * len(means) + np.maximum(i, j), links)
+    print(f"  {group.max() + 1:,} identities; recall of {len(found):,} exact links: {found.mean():.4f}", flush=True)
+    return done
+
+
+def million(count: int) -> Iterator[Measured]:
+    """Links made-up centroids without a range: what the limit of memory is about."""
+    rng = np.random.default_rng(0)
+    person, means = people(count, rng), np.empty((count, WIDTH))
+    for first in range(0, count, 10_000):
+        looks = _looks(person[first : first + 10_000])
+        means[first : first + len(looks)] = looks + 0.4 * _directions(len(looks), rng)
+    yield unlimited(f"{count:,} centroids, no range", means, Config(preset="paper").limits().sigma_drm)
+
+
+def main() -> None:
+    """Prints one table for every share."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="new folder for the features")
+    parser.add_argument("--share", default="0.25,0.5,1", help="of 4.8 million images; several are run one by one")
+    parser.add_argument("--centroids", type=int, default=0, help="link so many centroids instead")
+    parser.add_argument("--flags", default="", help="of Apache Beam, such as --flags=--direct_num_workers=2")
+    args = parser.parse_args()
+    common.header("denoising at the size of SYNTH-PEDES")
+    speed = Speed.measure()
+    print(f"one core reads {speed.read / 1e9:.1f} GB/s and does {speed.multiply / 1e9:.0f} G multiply-adds/s\n")
+    if args.centroids:
+        _print(million(args.centroids))
+        return
+    for share in map(float, args.share.split(",")):
+        print(f"share {share}: {round(IMAGES * share):,} images", flush=True)
+        _print(run(args.folder, share, args.flags.split(), speed))
+
+
+def _print(stages: Iterable[Measured]) -> None:
+    rows = [
+        (
+            s.name,
+            f"{s.seconds:.1f}",
+            f"{s.peak:.1f}",
+            *(f"{floor:.2f}" if floor else "" for floor in (s.read, s.multiply)),
+        )
+        for s in stages
+    ]
+    common.table(["stage", "seconds", "peak GiB", "floor: reading, s", "floor: multiply-adds, s"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Explanations of a run whose every number is known by hand (`test_pipeline.STREET`)."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from data_prep import contact, embedders, explain, pipeline, report
+from tests.data_prep.test_main import ROOT
+from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColour, by_key, job, paint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    at = tmp_path_factory.mktemp("explained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedders, "open", lambda spec: MeanColour())
+        patch.setattr(report, "write", lambda folder, run: None)
+        pipeline.run(job(paint(at / "in"), at / "out"))
+    return at / "out"
+
+
+def told(folder, key):
+    dataset = explain.Dataset(folder)
+    return list(explain.of_image(dataset.image(key), dataset.limits))
+
+
+def test_an_image_that_moved(folder):
+    _, source, level1, level2, level3, written = told(folder, f"{A}/t0/002.jpg")
+    assert source.strip() == f"from: {A}/t0/002.jpg, video {A}, tracklet t0, frame 2"
+    # Red and green are at right angles; JPEG changes the colours a little.
+    assert level1.strip().startswith("level 1: left tracklet t0 in round 1, 1.0")
+    assert level1.endswith("from the mean of the others (sigma_cst 0.200)")
+    assert level2.strip() == "level 2: moved to tracklet t1, 0.000 away; joined no other tracklet of the video"
+    assert level3.strip().endswith("0.000 from its centroid; joined no other video")
+    assert written.strip().startswith("written: record ")
+
+
+def test_images_that_stayed_joined_and_were_lost(folder):
+    kept = told(folder, f"{B}/u0/000.jpg")
+    assert kept[2].strip().startswith("level 1: stayed, 0.000 from")
+    joined = "level 2: kept in tracklet u0; joined another tracklet of the video 0.000 away (sigma_drm 0.180)"
+    assert kept[3].strip() == joined
+    assert "joined what is 0.0" in kept[4]  # the red tracklet of the other video
+    lost = told(folder, f"{A}/t1/002.jpg")
+    assert lost[3].strip().startswith("level 2: discarded, the nearest other tracklet is 1.0")
+    assert [line.strip() for line in lost[4:]] == ["level 3: no identity", "not written: no identity"]
+    assert told(folder, f"{B}/u2/000.jpg")[2].strip() == "level 1: the only image of its tracklet"
+
+
+def test_distances_are_of_what_was_joined(folder):
+    rows = by_key(folder)
+    assert rows[f"{B}/u0/000.jpg"]["level2_joined"] == pytest.approx(0, abs=1e-3)
+    assert rows[f"{B}/u0/000.jpg"]["level3_joined"] == pytest.approx(0, abs=1e-3)
+    assert rows[f"{B}/u1/000.jpg"]["level3_joined"] is None
+    assert rows[f"{A}/t1/002.jpg"]["distance"] is None
+
+
+def test_an_identity_lists_its_tracklets(folder):
+    red = by_key(folder)[f"{A}/t0/000.jpg"]["identity"]
+    first, *lines = explain.of_identity(red, explain.Dataset(folder).identity(red))
+    assert first == f"identity {red}: 6 images of 2 videos, 6 written"
+    assert [line.split(":")[0].strip() for line in lines] == [f"[1] {A} / t0", f"[2] {B} / u0", f"[3] {B} / u2"]
+    green = by_key(folder)[f"{A}/t1/000.jpg"]["identity"]
+    assert "4 images, 1 image from other" in list(explain.of_identity(green, explain.Dataset(folder).identity(green)))[
+        1
+    ].replace("1 from other", "1 image from other")
+
+
+def test_the_picture_has_tracklets_side_by_side_and_marks_the_image(folder):
+    dataset = explain.Dataset(folder)
+    row = dataset.image(f"{B}/u2/000.jpg")
+    sheet = dataset.picture(dataset.identity(row["identity"]), row["record"])
+    assert sheet.shape[1] == 3 * (contact.WIDTH + 4) + 4
+    top = sheet[16 + 40, 4 + 20 :: contact.WIDTH + 4]
+    assert (np.abs(top[:3].astype(int) - RED) < 6).all()
+    assert (sheet[14, 2 * (contact.WIDTH + 4) + 2] == (220, 30, 30)).all()
+    assert not (sheet[14, contact.WIDTH + 6] == (220, 30, 30)).all()
+    lost = dataset.image(f"{A}/t1/002.jpg")
+    assert dataset.picture([lost], None) is None
+
+
+def test_long_tracklets_are_thinned_and_damage_is_grey():
+    asked = []
+
+    def jpegs(numbers):
+        asked.append(numbers)
+        return [None] * len(numbers)
+
+    crops = [[(n, n == 3) for n in range(100)], *([[(500, False)]] * 40)]
+    sheet = contact.sheet(crops, jpegs)
+    assert sheet.shape[1] == contact.ACROSS * (contact.WIDTH + 4) + 4
+    assert asked[0][0] == 0
+    assert 3 in asked[0]
+    assert len(asked[0]) == contact.DOWN
+    assert (sheet[20, 20] == 200).all()
+
+
+def test_unknown_names_are_answered_with_the_nearest(folder, tmp_path):
+    dataset = explain.Dataset(folder)
+    with pytest.raises(
+        explain.ExplainError, match=r"no image 'hof 1/t0/0x2.jpg'.*nearest keys are 'hof 1/t0/002.jpg', "
+    ):
+        dataset.image("hof 1/t0/0x2.jpg")
+    with pytest.raises(explain.ExplainError, match="nearest keys are '"):
+        dataset.image("something else entirely")
+    with pytest.raises(explain.ExplainError, match=r"no identity 77 .* 0 \.\. 2"):
+        dataset.identity(77)
+    with pytest.raises(explain.ExplainError, match=r"has no provenance.parquet; expected a folder that data_prep"):
+        explain.Dataset(tmp_path)
+
+
+def test_a_mistake_is_one_message(folder, tmp_path):
+    done = command(folder, [], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: give one of --image=KEY and --identity=ID\n"
+
+
+def test_the_command_writes_a_png(folder, tmp_path):
+    done = command(folder, [f"--image={A}/t1/000.jpg", "--picture=x.png"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "picture: x.png" in done.stdout
+    picture = cv2.imread(str(tmp_path / "x.png"))[16 + 40, 4 + 20]
+    assert (np.abs(picture[::-1].astype(int) - GREEN) < 6).all()
+    assert command(tmp_path, ["--identity=0"], tmp_path).stderr.startswith(
+        f"error: {tmp_path} has no provenance.parquet"
+    )
+
+
+def command(dataset, flags, cwd):
+    call = [sys.executable, "-m", "data_prep.explain", f"--dataset={dataset}", *flags]
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(cwd)}
+    return subprocess.run(call, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
