@@ -7,8 +7,11 @@ named after the paths in the training state.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,11 +28,18 @@ FOLDER = "checkpoints"
 Network = Literal["teacher", "student"]
 
 # What may differ when a run is resumed: it touches neither the order of the data nor the numbers.
-FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "mesh", "data.threads", "data.path")
+FREE = (
+    *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.grace", "mesh", "profile"),
+    *("data.threads", "data.path", "data.max_skipped", "data.accept_changed"),
+)
 
 
 class CheckpointError(ValueError):
     """There is no usable checkpoint, or it belongs to another run."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; those before it are in order."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,10 @@ class Trained:
 
 
 class Checkpointer:
-    """Asynchronous checkpoints of one run; use as a context manager so that the last one is finished."""
+    """Asynchronous checkpoints of one run; use as a context manager so that the last one is finished.
+
+    A checkpoint gets its name when it is complete; what a killed run leaves half-written is swept away by the next.
+    """
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only, create=not read_only)
@@ -62,37 +75,63 @@ class Checkpointer:
             "training": ocp.StandardCheckpointHandler(),
             "run": ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(
-            (Path(workdir) / FOLDER).resolve(), options=options, item_handlers=handlers
-        )
+        self._folder = (Path(workdir) / FOLDER).resolve()
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind, *_):
+        try:
+            with self._writing():
+                self._manager.wait_until_finished()
+        except SaveError:
+            if kind is None:  # or it would hide what ended the run
+                raise
+        finally:
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Orbax reports what went wrong in its threads at its next call, as whatever it was."""
+        try:
+            yield
+        except Exception as error:
+            free = shutil.disk_usage(self._folder).free / 2**20
+            raise SaveError(
+                f"a checkpoint could not be written to {self._folder}, where {free:,.0f} MiB are free; the newest "
+                f"complete one is of step {self.latest()}. Make room and give the same command again. "
+                f"({_short(error)})"
+            ) from error
+
+    def check(self) -> None:
+        """Raises SaveError where a checkpoint that is being written has failed."""
+        with self._writing():
+            self._manager.check_for_errors()
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, None where there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, config: Config, position: dict[str, Any]) -> None:
-        """Starts writing a checkpoint; returns as soon as the arrays are copied off the devices."""
+        """Starts writing a checkpoint; returns as soon as the arrays are copied off the devices.
+
+        Raises:
+          SaveError: this one or the one before it could not be written.
+        """
         teacher, training = _trees(state)
-        run = {"config": dataclasses.asdict(config), "position": position}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                teacher=ocp.args.StandardSave(teacher),
-                training=ocp.args.StandardSave(training),
-                run=ocp.args.JsonSave(run),
-            ),
+        args = ocp.args.Composite(
+            teacher=ocp.args.StandardSave(teacher),
+            training=ocp.args.StandardSave(training),
+            run=ocp.args.JsonSave({"config": dataclasses.asdict(config), "position": position}),
         )
+        with self._writing(), jax.transfer_guard("allow"):  # Orbax copies as it likes
+            self._manager.save(step, args=args)
 
     def run(self, step: int) -> dict[str, Any]:
         """The `run` item: {"config": ..., "position": ...}."""
-        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        with self._reading(step):
+            return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state at `step`.
@@ -101,26 +140,38 @@ class Checkpointer:
           like: abstract state (jax.ShapeDtypeStruct leaves, with the shardings to restore onto).
 
         Raises:
-          CheckpointError: names, shapes or dtypes differ from `like`; nothing is loaded.
+          CheckpointError: names, shapes or dtypes differ from `like`, or files are damaged; nothing is loaded.
         """
         teacher, training = _trees(like)
-        found = self._manager.item_metadata(step)
-        for expected, item in ((teacher, "teacher"), (training, "training")):
-            _compare(expected, found[item].tree, f"checkpoint {step} ({item})")
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                teacher=ocp.args.StandardRestore(teacher), training=ocp.args.StandardRestore(training)
-            ),
-        )
+        restored = self._items(step, {"teacher": teacher, "training": training})
         flat = _flatten(restored["training"]) | {f"teacher/{n}": v for n, v in _flatten(restored["teacher"]).items()}
         paths, treedef = jax.tree_util.tree_flatten_with_path(like)
         return jax.tree_util.tree_unflatten(treedef, [flat[_name(path)] for path, _ in paths])
 
     def restore_teacher(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         """The teacher at `step`: {"params": ..., "stats": ...}; raises like `restore`."""
-        _compare(like, self._manager.item_metadata(step)["teacher"].tree, f"checkpoint {step} (teacher)")
-        return self._manager.restore(step, args=ocp.args.Composite(teacher=ocp.args.StandardRestore(like)))["teacher"]
+        return self._items(step, {"teacher": like})["teacher"]
+
+    def _items(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        with self._reading(step):
+            found = self._manager.item_metadata(step)
+            for item, expected in like.items():
+                _compare(expected, found[item].tree, f"checkpoint {step} ({item})")
+            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(tree) for item, tree in like.items()})
+            return dict(self._manager.restore(step, args=args))
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:
+            older = [s for s in self._manager.all_steps() if s < step]
+            raise CheckpointError(
+                f"checkpoint {self._folder / str(step)} is damaged; delete that folder to go on from "
+                f"{f'step {max(older)}' if older else 'the beginning'}. ({_short(error)})"
+            ) from error
 
 
 def load_network(path: str | Path, network: Network = "teacher") -> Trained:
@@ -175,11 +226,15 @@ def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
             f"the workdir holds checkpoints of another config ({', '.join(changes)}); give the same settings to "
             "resume it, or another --workdir to start anew"
         )
-    if run["position"]["index"] != index:
+    if run["position"]["index"] != index and not config.data.accept_changed:
         raise CheckpointError(
             "the data changed since the checkpoint (its index has another digest); give the data it was trained on, "
-            "or another --workdir"
+            "another --workdir, or --config.data.accept_changed=true to go on with this data all the same"
         )
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 def _on_one_device(tree: Any) -> Any:

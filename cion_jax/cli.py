@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -38,13 +39,18 @@ def define_config(schema: type, default: str | None = None) -> Callable[[], Any]
     return settings
 
 
-def run(main: Callable[[Sequence[str]], int | None], mistakes: tuple[type[Exception], ...] = ()) -> None:
+def run(
+    main: Callable[[Sequence[str]], int | None],
+    mistakes: tuple[type[Exception], ...] = (),
+    leave: Callable[[int], NoReturn] = sys.exit,
+) -> None:
     """Parses the flags and runs `main`; never returns.
 
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
       mistakes: exceptions that are the user's to mend besides ConfigError; each ends with its message on stderr and
         exit status 2, without a traceback.
+      leave: exits with a status.
     """
     logging.set_verbosity(logging.WARNING)
     caught: tuple[type[Exception], ...] = (typed.ConfigError, flags.Error, *mistakes)
@@ -56,7 +62,13 @@ def run(main: Callable[[Sequence[str]], int | None], mistakes: tuple[type[Except
             print(f"error: {error}", file=sys.stderr)
             sys.exit(MISTAKE)
 
-    app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
+    try:
+        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else 0)
+    except BaseException:
+        traceback.print_exc()
+        leave(1)
 
 
 _schemas: dict[str, type] = {}

@@ -44,6 +44,8 @@ class DataConfig:
       canvas: (height, width) in pixels that decoded images are laid on; larger images are scaled down to fit.
       threads: threads that read and decode.
       max_skipped: share of records, 0 .. 1, that may fail to decode before the run stops.
+      accept_changed: resume although the data is not what the checkpoint was trained on; the order of what is still
+        to come is then another.
     """
 
     path: str = ""
@@ -52,6 +54,7 @@ class DataConfig:
     canvas: tuple[int, int] = (256, 128)
     threads: int = 16
     max_skipped: float = 0.001
+    accept_changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ class RunConfig:
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints; the last step always has one.
       keep: how many checkpoints to keep.
+      accumulate: parts of a batch whose gradients are added up one after another: less memory. BatchNorm then
+        normalises by the statistics of a part.
+      grace: seconds from SIGTERM or SIGINT to the end of the process, whether its checkpoint is complete or not.
     """
 
     epochs: int = 100
@@ -92,6 +98,19 @@ class RunConfig:
     log_every: int = 20
     checkpoint_every: int = 1000
     keep: int = 3
+    accumulate: int = 1
+    grace: float = 25.0
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """What to look at closely.
+
+    Attributes:
+      steps: first and last step, as `metrics.jsonl` counts them, of a trace in WORKDIR/profile; empty: none.
+    """
+
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +146,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: RunConfig = field(default_factory=RunConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
 
     @property
     def curriculum(self) -> tuple[tuple[int, int], ...]:
@@ -139,6 +159,9 @@ class Config:
             raise ConfigError(
                 "config.data.path is empty; give the folder that `python -m data_prep --output=...` wrote"
             )
-        for name in ("epochs", "log_every", "checkpoint_every", "keep"):
+        for name in ("epochs", "log_every", "checkpoint_every", "keep", "accumulate"):
             if getattr(self.train, name) < 1:
                 raise ConfigError(f"config.train.{name} must be at least 1, got {getattr(self.train, name)}")
+        traced = self.profile.steps
+        if traced and (len(traced) != 2 or not 1 <= traced[0] <= traced[1]):
+            raise ConfigError(f"config.profile.steps takes a first and a last step, e.g. 10,20, got {traced}")

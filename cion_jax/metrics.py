@@ -1,4 +1,7 @@
-"""Where measurements go: metrics.jsonl, TensorBoard, one line with the time left. The only file that knows CLU."""
+"""Where measurements go: metrics.jsonl, TensorBoard, one line with the time left. The only file that knows CLU.
+
+Of several processes all look at every step, so that all stop at the same one; process 0 alone writes.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
-from clu import metric_writers
 
 from cion_jax.config import Config
 from cion_jax.progress import duration
@@ -27,6 +30,9 @@ class Metrics:
     """Looks at every step's measurements, one step late, and writes a row every `train.log_every` steps.
 
     Late, so that the device already works on the next step while the host waits for the numbers of the last.
+
+    Attributes:
+      seen: the measurements looked at last.
     """
 
     def __init__(self, workdir: Path, config: Config, start: int, end: int):
@@ -36,8 +42,13 @@ class Metrics:
         done again.
         """
         self._rows = workdir / ROWS
-        _keep_rows(self._rows, start)
-        self._board = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+        self._board = None
+        if jax.process_index() == 0:
+            from clu import metric_writers  # imports TensorFlow, which takes seconds
+
+            _keep_rows(self._rows, start)
+            self._board = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+        self.seen: dict[str, float] = {}
         self._config, self._start, self._end = config, start, end
         self._held: tuple[int, dict] | None = None
         self._row_step, self._row_time, self._waited = start, time.monotonic(), 0.0
@@ -51,7 +62,7 @@ class Metrics:
         self._waited += time.monotonic() - began
 
     def add(self, step: int, measured: dict) -> None:
-        """Takes the measurements (device scalars) of step number `step`, which was just dispatched."""
+        """Takes the measurements (scalars) of step number `step`, which was just dispatched."""
         self.flush()
         self._held = step, measured
 
@@ -64,23 +75,26 @@ class Metrics:
         if self._held is None:
             return
         (step, measured), self._held = self._held, None
-        row = {name: float(value) for name, value in jax.device_get(measured).items()}
+        self.seen = {name: float(value) for name, value in jax.device_get(measured).items()}
+        row = {name: value for name, value in self.seen.items() if name != "asked_to_leave"}
         finite = math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
         if finite and step % self._config.train.log_every and step != self._end:
             return
-        self._write(step, row)
+        if self._board:
+            self._write(step, row, self._board)
         if not finite:
             raise TrainingStopped(_not_finite(step, row))
         warning = collapse_warning(row["teacher_entropy"], self._config.model.prototypes)
-        if warning:
+        if warning and self._board:
             print(f"warning: step {step}: {warning}", file=sys.stderr)
 
     def close(self) -> None:
         """Writes what is held back."""
         self.flush()
-        self._board.close()
+        if self._board:
+            self._board.close()
 
-    def _write(self, step: int, row: dict[str, float]) -> None:
+    def _write(self, step: int, row: dict[str, float], board: Any) -> None:
         now = time.monotonic()
         seconds = now - self._row_time
         images = (step - self._row_step) * self._config.data.batch_size
@@ -88,14 +102,45 @@ class Metrics:
         self._row_step, self._row_time, self._waited = step, now, 0.0
         with open(self._rows, "a") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
-        self._board.write_scalars(step, row)
+        board.write_scalars(step, row)
         left = (now - self._began) / max(step - self._start, 1) * (self._end - step)
         print(
             f"step {step}/{self._end}  loss {row['loss']:.4f}  teacher entropy {row['teacher_entropy']:.2f}  "
-            f"{row['images_per_second']:.0f} images/s  waiting {row['data_wait']:.0%}  {duration(left)} left",
+            f"{row['images_per_second']:.0f} images/s  waiting {row['data_wait']:.0%}  {duration(left)} left"
+            + (f"  {row['skipped']:.0f} images skipped" if row["skipped"] else ""),
             file=sys.stderr,
             flush=True,
         )
+
+
+class Trace:
+    """Profiles some steps into a folder, for TensorBoard or Perfetto; use as a context manager."""
+
+    def __init__(self, folder: Path, steps: tuple[int, ...]):
+        """`steps` are the numbers of the first and the last step, or nothing; process 0 alone traces."""
+        self._folder = folder
+        self._steps = range(steps[0], steps[1] + 1) if steps and jax.process_index() == 0 else range(0)
+        self._on = False
+
+    def reach(self, step: int, settle: Callable[[], None]) -> None:
+        """Step number `step` comes next; `settle` waits for those before it."""
+        if (step in self._steps) != self._on:
+            settle()
+            self._turn()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._on:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._on = not self._on
+        if self._on:
+            jax.profiler.start_trace(self._folder)
+        else:
+            jax.profiler.stop_trace()
 
 
 def collapse_warning(entropy: float, prototypes: int) -> str | None:

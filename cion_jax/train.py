@@ -1,7 +1,11 @@
 """Pre-trains a backbone: `python -m cion_jax.train --config=configs/vit_b.py --workdir=W --config.data.path=OUT`.
 
 A workdir that already holds checkpoints of the same config is resumed, exactly. Written there: `config.json`,
-`metrics.jsonl`, `tensorboard/`, `checkpoints/`.
+`metrics.jsonl`, `tensorboard/`, `checkpoints/`, and `profile/` where it is asked for. On several hosts every process
+runs the same command (`cion_jax.hosts`), and all see the same workdir.
+
+Exit status: 0 done; 1 training had to stop; 2 it could not start; 75 asked to leave by SIGTERM or SIGINT, and saved;
+76 another process is gone. After 75 and 76 the same command goes on.
 """
 
 from __future__ import annotations
@@ -9,33 +13,49 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 from absl import flags
 
-from cion_jax import cli, optimizer, pretrained, sharding
+from cion_jax import cli, hosts, optimizer, pretrained, sharding
 from cion_jax import state as states
-from cion_jax.checkpoint import Checkpointer, check_resumable
+from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
 from cion_jax.config import Config
 from cion_jax.data.groups import PlanError, Timeline, Units
 from cion_jax.data.pipeline import batches
-from cion_jax.data.shards import ShardError, ShardReader, Unreadable
-from cion_jax.metrics import Metrics, TrainingStopped
+from cion_jax.data.shards import ShardError, ShardReader, Unreadable, UnreadableError
+from cion_jax.metrics import Metrics, Trace, TrainingStopped
 from cion_jax.schedules import Schedules
+from cion_jax.signals import LEFT, AskedToLeave, Signals
 from cion_jax.step import compile_step
+from cion_jax.typed import ConfigError
+
+MISTAKES = (ConfigError, ShardError, PlanError, *pretrained.MISTAKES)
+STOPS = (TrainingStopped, SaveError, UnreadableError)
 
 
-def train(config: Config, workdir: Path) -> None:
+def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = lambda: False) -> None:
     """Runs or resumes a pre-training run.
+
+    Args:
+      config: of the run.
+      workdir: where it is written to.
+      asked_to_leave: whether the run is to end after the step at hand; one process's wish is enough.
 
     Raises:
       TrainingStopped: the loss is not finite.
+      SaveError: a checkpoint could not be written.
+      UnreadableError: too many images cannot be decoded.
+      AskedToLeave: it was, and the last finished step is saved.
       CheckpointError, ShardError, PlanError, ConfigError, FileNotFoundError: config, data and workdir do not fit
         together.
       WeightsError, TorchFileError: nothing in `init_from` to start from.
     """
     reader = ShardReader(config.data.path)
+    digest = reader.index.digest()
+    hosts.agree(config=json.dumps(dataclasses.asdict(config)), data=digest)
     units = Units.of(reader.index, config.identity)
     timeline = Timeline(units, config.train.epochs, config.data.batch_size, config.curriculum)
     end = min(config.train.steps or timeline.total_steps, timeline.total_steps)
@@ -51,11 +71,13 @@ def train(config: Config, workdir: Path) -> None:
         schedules=Schedules.of(config.optimizer, config.data.batch_size, timeline.steps_per_epoch),
         mesh=mesh,
     )
-    digest = reader.index.digest()
 
-    workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpointer(workdir, config.train.keep) as checkpointer:
-        start = checkpointer.latest() or 0
+    hosts.share_folder(workdir)
+    with (
+        Checkpointer(workdir, config.train.keep) as checkpointer,
+        Trace(workdir / "profile", config.profile.steps) as trace,
+    ):
+        start = hosts.of_first(checkpointer.latest() or 0)
         if start:
             check_resumable(config, checkpointer.run(start), digest)
             state = checkpointer.restore(start, sharding.abstract(like, shardings))
@@ -63,48 +85,72 @@ def train(config: Config, workdir: Path) -> None:
             state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
             if config.init_from:
                 state = pretrained.start(state, config.init_from, config.init_ignore, shardings)
-        (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-        print(
+        if jax.process_index() == 0:
+            (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        hosts.say(
             f"{config.model.name}: {len(reader):,} images of {len(units):,} units ({config.identity}), steps {start:,} "
-            f"to {end:,} of {timeline.total_steps:,} on mesh {dict(mesh.shape)}",
-            file=sys.stderr,
+            f"to {end:,} of {timeline.total_steps:,} on mesh {dict(mesh.shape)}"
         )
+        unreadable = Unreadable(config.data.max_skipped)
         data = batches(
             reader,
             units,
             timeline,
             seed=config.seed,
-            unreadable=Unreadable(config.data.max_skipped),
+            unreadable=unreadable,
             start_step=start,
             canvas=config.data.canvas,
-            process=(jax.process_index(), jax.process_count()),
+            rows=hosts.rows(sharding.BATCH, mesh, config.data.batch_size),
             threads=config.data.threads,
         )
         metrics = Metrics(workdir, config, start, end)
-        for step in range(start, end):
-            # Wait for data, dispatch the step, look at the step before. Only a checkpoint waits for its own step, so
-            # that nothing is saved whose loss is not finite.
-            with metrics.waiting():
-                batch = next(data)
-            state, measured = step_fn(state, sharding.put_batch(batch, mesh), timeline.at(step).k)
-            metrics.add(step + 1, measured)
-            if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == end:
-                metrics.flush()
-                checkpointer.save(step + 1, state, config, {"step": step + 1, "index": digest})
+        leaving = False
+        with jax.transfer_guard("disallow"):
+            for step in range(start, end):
+                # Wait for data, dispatch the step, look at the step before. Only a checkpoint waits for its own step,
+                # so that nothing is saved whose loss is not finite.
+                trace.reach(step + 1, metrics.flush)
+                with metrics.waiting():
+                    batch = next(data)
+                with jax.transfer_guard("allow"):  # all that a step needs of the host
+                    images = sharding.put_batch(batch, mesh)
+                    said = hosts.totals({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()}, mesh)
+                state, measured = step_fn(state, images, timeline.at(step).k)
+                metrics.add(step + 1, measured | said)
+                leaving = metrics.seen.get("asked_to_leave", 0) > 0
+                checkpointer.check()
+                if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == end or leaving:
+                    metrics.flush()
+                    checkpointer.save(step + 1, state, config, {"step": step + 1, "index": digest})
+                if leaving:
+                    break
+        trace.reach(0, metrics.flush)
         metrics.close()
+    if leaving and step + 1 < end:
+        raise AskedToLeave(f"step {step + 1:,} of {end:,} is saved; the same command goes on")
+    hosts.say(f"done: {end:,} steps, {metrics.seen.get('skipped', 0):,.0f} images skipped")
 
 
 def main(_) -> int:
-    """Entry point: exit status 1 where training had to stop, 2 where it could not start."""
+    """Entry point; the exit status is explained above."""
     try:
-        train(SETTINGS(), Path(WORKDIR.value))
-    except TrainingStopped as stop:
+        config = SETTINGS()
+        with (
+            hosts.joined(PLACE(), own=(ConfigError, *MISTAKES, *STOPS, AskedToLeave)),
+            Signals(config.train.grace) as s,
+        ):
+            train(config, Path(WORKDIR.value), lambda: s.asked)
+    except STOPS as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return 1
+    except AskedToLeave as request:
+        hosts.say(f"left: {request}")
+        return LEFT
     return 0
 
 
 if __name__ == "__main__":
     SETTINGS = cli.define_config(Config)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
-    cli.run(main, mistakes=(ShardError, PlanError, *pretrained.MISTAKES))
+    PLACE = hosts.define_flags()
+    cli.run(main, mistakes=MISTAKES, leave=hosts.leave)

@@ -67,7 +67,7 @@ def test_every_step_is_logged(whole):
     timeline = Timeline(Units.of(Index.load(config.data.path), "identity"), 3, 8, config.curriculum)
     assert [row["step"] for row in log] == list(range(1, timeline.total_steps + 1))
     names = "loss teacher_entropy student_entropy gradient_norm parameter_norm update_norm learning_rate weight_decay"
-    assert {*names.split(), "momentum", "images_per_second", "data_wait", "step"} == set(log[0])
+    assert {*names.split(), "momentum", "images_per_second", "data_wait", "skipped", "step"} == set(log[0])
     assert list((workdir / "tensorboard").iterdir())
 
 
@@ -91,14 +91,16 @@ def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, stops):
 def test_eight_devices_equal_one(shards, tmp_path, mesh, centring, monkeypatch):
     one, many = tmp_path / "one", tmp_path / "many"
     names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
-    train(toy.config(shards, train__steps=5, loss__centring=centring, **names), many)
+    # Four images for each of eight devices; an epoch is one step.
+    changes = {"data__batch_size": 32, "train__epochs": 5, "loss__centring": centring}
+    train(toy.config(shards, **changes, **names), many)
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: devices[:1])
-    train(toy.config(shards, train__steps=5, loss__centring=centring), one)
+    train(toy.config(shards, **changes, mesh__model=1), one)
     for a, b in zip(numbers(one), numbers(many), strict=True):
         np.testing.assert_allclose([*b.values()], [*a.values()], rtol=1e-5)
     monkeypatch.undo()
-    config = toy.config(shards)
+    config = toy.config(shards, **changes)
     assert_equal(final_state(config, one), final_state(config, many), atol=1e-5)
 
 

@@ -25,14 +25,13 @@ def batches(
     unreadable: Unreadable,
     start_step: int = 0,
     canvas: tuple[int, int] = (256, 128),
-    process: tuple[int, int] = (0, 1),
+    rows: Sequence[tuple[int, int]] | None = None,
     threads: int = 16,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
     """This process's part of every batch from `start_step` to the end of the run.
 
-    What step s holds is a function of (data, seed, timeline, s). Every process takes a contiguous part, so the
-    parts put one after another in the order of the processes are the batch that a single process would see.
+    What step s holds is a function of (data, seed, timeline, s), whoever reads which part of it.
 
     Args:
       reader: of the dataset.
@@ -42,21 +41,22 @@ def batches(
       unreadable: counts images that cannot be decoded.
       start_step: first step.
       canvas: height and width in pixels of the canvas that images are decoded onto.
-      process: (index, count) of this process.
+      rows: ranges [start, stop) of the global batch's images that this process takes; None: all.
       threads: that read and decode; 0 does it in the calling thread.
       prefetch: batches made ahead, about `canvas` x 3 bytes per image.
 
     Returns:
-      Batches of B = batch_size / process count images, ordered as whole identity groups: `image` [B, H, W, 3]
+      Batches of the B images in `rows`, ordered as whole identity groups: `image` [B, H, W, 3]
       uint8, `size` [B, 2] int32 (height, width of the image on its canvas), `identity` [B] int64, `record` [B]
       int64.
 
     Raises:
-      PlanError: the identity groups of a batch cannot be divided by the number of processes.
+      PlanError: a range of rows cuts an identity group in two.
       ShardError: while iterating, too many images are unreadable.
     """
+    rows = [(0, timeline.batch_size)] if rows is None else rows
     for steps in timeline.phases(start_step):
-        groups = _Groups(reader, units, timeline, seed, steps, canvas, process, unreadable)
+        groups = _Groups(reader, units, timeline, seed, steps, canvas, rows, unreadable)
         options = grain.ReadOptions(
             num_threads=threads, prefetch_buffer_size=max(threads, groups.per_step) if threads else 0
         )
@@ -106,19 +106,19 @@ class _Groups:
         seed: int,
         steps: range,
         canvas: tuple[int, int],
-        process: tuple[int, int],
+        rows: Sequence[tuple[int, int]],
         unreadable: Unreadable,
     ):
-        index, count = process
-        self._in_batch = timeline.batch_size // timeline.at(steps[0]).k
-        if self._in_batch % count:
+        k = timeline.at(steps[0]).k
+        if any(start % k or stop % k for start, stop in rows):
             raise PlanError(
-                f"{count} processes cannot share the {self._in_batch} identity groups of a batch of "
-                f"{timeline.batch_size} images evenly; choose a batch size that is a multiple of "
-                f"{count * timeline.at(steps[0]).k}"
+                f"a process takes the images {', '.join(f'{a} to {b - 1}' for a, b in rows)} of a batch of "
+                f"{timeline.batch_size}, which cuts identity groups of K = {k} in two; choose a batch size whose share "
+                f"of every process is a multiple of {k}"
             )
-        self.per_step = self._in_batch // count
-        self._offset = index * self.per_step
+        self._in_batch = timeline.batch_size // k
+        self._places = np.concatenate([np.arange(start // k, stop // k) for start, stop in rows])
+        self.per_step = len(self._places)
         self._reader, self._timeline, self._steps = reader, timeline, steps
         self._canvas, self._unreadable = canvas, unreadable
         self._plan = functools.lru_cache(maxsize=2)(lambda epoch, k: EpochPlan(units, seed, epoch, k))
@@ -131,7 +131,7 @@ class _Groups:
         position = self._timeline.at(self._steps[i // self.per_step])
         with self._lock:  # or every thread would build the plan of a new epoch
             plan = self._plan(position.epoch, position.k)
-        g = position.step_in_epoch * self._in_batch + self._offset + i % self.per_step
+        g = position.step_in_epoch * self._in_batch + int(self._places[i % self.per_step])
         for other in range(len(plan)):
             group = load_group(self._reader, plan.group((g + other) % len(plan)), self._canvas, self._unreadable)
             if group is not None:

@@ -30,6 +30,10 @@ class ShardError(ValueError):
     """Shards that are missing, cut short or do not fit their index."""
 
 
+class UnreadableError(ShardError):
+    """Too many records cannot be decoded."""
+
+
 class ShardReader:
     """All records of one dataset by number, in the order of its index.
 
@@ -159,15 +163,15 @@ class Unreadable:
             self.images += count
 
     def add_skipped(self, where: str, reason: str) -> None:
-        """Counts and logs one that could not be decoded; raises ShardError when they have become too many."""
+        """Counts and logs one that could not be decoded; raises UnreadableError when they have become too many."""
         logging.warning("skipped %s: %s", where, reason)
         with self._lock:
             self.skipped += 1
             if self.skipped > self.max_share * max(self.images, _GRACE):
-                raise ShardError(
+                raise UnreadableError(
                     f"{self.skipped} of {self.images} images could not be decoded, expected a share of at most "
                     f"{self.max_share}; the last one is {where}: {reason}. Write the dataset again with data_prep, "
-                    "or allow a larger share"
+                    "or allow a larger share as config.data.max_skipped"
                 )
 
 

@@ -12,11 +12,11 @@ from tests.data.conftest import picture, write
 CURRICULUM = ((0, 1), (2, 2), (3, 4))
 
 
-def _run(folder, start=0, process=(0, 1), kind="identity", curriculum=CURRICULUM, share=0.0, threads=2):
+def _run(folder, start=0, rows=None, kind="identity", curriculum=CURRICULUM, share=0.0, threads=2):
     reader = ShardReader(folder)
     units = Units.of(reader.index, kind)
     timeline = Timeline(units, 5, 8, curriculum)
-    options = {"canvas": (48, 24), "threads": threads, "unreadable": Unreadable(share), "process": process}
+    options = {"canvas": (48, 24), "threads": threads, "unreadable": Unreadable(share), "rows": rows}
     return timeline, batches(reader, units, timeline, seed=3, start_step=start, **options)
 
 
@@ -68,15 +68,22 @@ def test_the_number_of_threads_changes_nothing(dataset, threads):
 
 
 def test_parts_of_two_processes_make_the_batch_of_one(dataset):
-    parts = [_run(dataset, process=(i, 2))[1] for i in range(2)]
+    parts = [_run(dataset, rows=rows)[1] for rows in ([(0, 4)], [(4, 8)])]
     for whole, first, second in zip(_run(dataset)[1], *parts, strict=True):
         joined = {name: np.concatenate([first[name], second[name]]) for name in whole}
         assert _same(joined, whole)
 
 
+def test_a_process_may_take_rows_that_are_apart(dataset):
+    curriculum = ((0, 1), (2, 2))
+    ends = _run(dataset, rows=[(0, 2), (6, 8)], curriculum=curriculum)[1]
+    for whole, part in zip(_run(dataset, curriculum=curriculum)[1], ends, strict=True):
+        assert _same({name: np.concatenate([x[:2], x[6:]]) for name, x in whole.items()}, part)
+
+
 def test_groups_that_processes_cannot_share(dataset):
-    with pytest.raises(PlanError, match=r"4 processes .* 2 identity groups .* multiple of 16"):
-        list(_run(dataset, process=(0, 4))[1])
+    with pytest.raises(PlanError, match=r"images 2 to 3 of a batch of 8, which cuts .* K = 4 .* multiple of 4"):
+        list(_run(dataset, rows=[(2, 4)])[1])
 
 
 def test_images_of_a_group_are_of_one_identity_or_one_tracklet(dataset):
