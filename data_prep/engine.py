@@ -103,7 +103,7 @@ def each_video(
     Raises:
       RunError: videos failed; the message has the first reason, the work folder all of them.
     """
-    todo = [video for video in videos if not work.file(video, kind).exists()]
+    todo = [video for video in videos if not work.holds(video, kind)]
     if not todo:
         return
     for video in todo:
@@ -116,7 +116,8 @@ def each_video(
         raise RunError(f"{what} stopped: {why}; what is done is kept") from beside.error
     failed = [video for video in todo if not work.file(video, kind).exists()]
     if failed:
-        why = _last_line(work.file(failed[0], "failed").read_text())
+        reason = work.file(failed[0], "failed")
+        why = _last_line(reason.read_text() if reason.exists() else "")
         raise RunError(
             f"{what} failed for {len(failed)} of {len(todo)} videos, first {failed[0]!r}: {why}; the rest is kept. "
             f"Tracebacks are in {work.folder}/*.failed; the same command tries again"
@@ -124,7 +125,7 @@ def each_video(
 
 
 def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
+    return (text.strip().splitlines() or ["no reason is known"])[-1]
 
 
 class _Task:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from data_prep.denoise.calibrate import Settled
 from data_prep.gather import Gathered, gather, gather_identified
 from data_prep.result import REJECTED_FILE, RunResult, images_at
 from data_prep.settle import as_set, settle
-from data_prep.types import Image, Reject, Source
+from data_prep.types import Image, Reject, Source, is_text
 from data_prep.work import Work, finished
 
 WORK_FORMAT = 3  # of the files in the work folder; to be raised when what they hold changes
@@ -78,10 +79,11 @@ def run(job: Job) -> dict[str, Any]:
     work, digest = Work(job.output), embedder.digest if embedder else ""
     if work.claim(_settings(job, digest)):
         return json.loads((job.output / records.METRICS_FILE).read_text())
-    videos = source.videos()
+    videos = [video for video in source.videos() if is_text(video)]
+    nameless = [_nameless(video) for video in source.videos() if not is_text(video)]
     engine.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
     usable, rejects = _same_width(work, videos)
-    rejected = _rejected(work, videos, [*source.rejected, *rejects])
+    rejected = _rejected(work, videos, [*source.rejected, *nameless, *rejects])
     collection = Collection.load(work, source.timed, usable)
     if not len(collection.table):
         raise engine.RunError(
@@ -146,6 +148,10 @@ def denoising(job: Job, limits: Limits) -> Callable[[str], None]:
     return lambda video: stages.denoise(work, video, limits, cannot_link, timed)
 
 
+def _nameless(video: str) -> Reject:
+    return Reject("name is no text", video, "a whole video; expected a name in UTF-8; rename it")
+
+
 def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reject]]:
     """Videos with features of the most common width; the images of the others are rejected."""
     widths = {}
@@ -168,15 +174,11 @@ def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reje
 def _rejected(work: Work, videos: Sequence[str], others: Sequence[Reject]) -> dict[str, int]:
     """Lists everything that was set aside in one file; returns how often by reason."""
     counts: collections.Counter[str] = collections.Counter()
-    with finished(work.output / REJECTED_FILE) as part, part.open("w") as file:
-        lines = [json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in others]
-        for line in lines:
+    with finished(work.output / REJECTED_FILE) as part, part.open("w", encoding="utf-8") as file:
+        written = (work.file(video, "rejected").open(encoding="utf-8") for video in videos)
+        for line in itertools.chain((reject.line() for reject in others), itertools.chain.from_iterable(written)):
             counts[json.loads(line)["reason"]] += 1
             file.write(line)
-        for video in videos:
-            for line in work.file(video, "rejected").read_text().splitlines(keepends=True):
-                counts[json.loads(line)["reason"]] += 1
-                file.write(line)
     return dict(sorted(counts.items()))
 
 

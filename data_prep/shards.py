@@ -28,7 +28,6 @@ RECORDS_PER_SHARD = 10_000
 FORMAT_VERSION = "1.0.0"
 INFO_FILE = "dataset_info.json"
 _FILES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_RECORD_OPTIONS = "group_size:1"  # one record per chunk: random access decodes nothing but what it asks for
 
 
 def write(
@@ -72,6 +71,20 @@ def write(
     with finished(folder / INFO_FILE) as part:
         part.write_text(_dataset_info([len(chunk) for chunk in chunks], sum(sizes)))
     return index
+
+
+@contextlib.contextmanager
+def array_records(path: Path) -> Iterator[ArrayRecordWriter]:
+    """Yields a writer of one record per chunk: random access decodes nothing but what it asks for.
+
+    Raises:
+      OSError: the file cannot be written, as on a full disk (the library itself raises RuntimeError).
+    """
+    try:
+        with contextlib.closing(ArrayRecordWriter(str(path), "group_size:1")) as writer:
+            yield writer
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def encode_example(image: Image, identity: int, jpeg: bytes) -> bytes:
@@ -160,7 +173,7 @@ def _shards(folder: Path, chunks: Sequence[Sequence[Row]]) -> Iterator[tuple[Pat
 def _write_shard(path: Path, rows: Sequence[Row], jpeg_of: Callable[[Image], bytes]) -> int:
     """Writes one file and returns the bytes of its records."""
     size = 0
-    with finished(path) as part, contextlib.closing(ArrayRecordWriter(str(part), _RECORD_OPTIONS)) as writer:
+    with finished(path) as part, array_records(part) as writer:
         for image, identity in rows:
             record = encode_example(image, identity, jpeg_of(image))
             writer.write(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,8 @@ from data_prep.denoise.linkage import NO_PAIRS, Pairs
 from data_prep.denoise.meetings import meetings
 from data_prep.embedders import EmbedderError
 from data_prep.result import PROVENANCE
-from data_prep.types import Embedder, Image, Reject, Source
+from data_prep.shards import array_records
+from data_prep.types import Embedder, Image, Reject, Source, is_text
 from data_prep.work import Work, finished
 
 # Columns of a video's references: those of the provenance that the source fills, and the number of the
@@ -43,7 +44,8 @@ def embed(source: Source, embedder: Embedder | None, work: Work, video: str, con
       EmbedderError: the embedder gave something that is not one row of features per crop.
     """
     images, rejects = source.read(video)
-    images = _thinned(_unique(images, rejects), config.max_tracklet_images, rejects)
+    images = _unique(_named(images, rejects), rejects)
+    images = _thinned(images, config.max_tracklet_images, rejects)
     taken: dict[Image, int] = {}
     with contextlib.ExitStack() as stack:
         store = _CropStore(work.file(video, "crops"), stack)
@@ -56,9 +58,11 @@ def embed(source: Source, embedder: Embedder | None, work: Work, video: str, con
     row = {image: i for i, image in enumerate(taken)}
     kept = [image for image in images if image in row and keep[row[image]]]
     with finished(work.file(video, "rejected")) as part:
-        part.write_text("".join(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in rejects))
-    with finished(work.file(video, "npy")) as part, part.open("wb") as file:
-        np.save(file, features[[row[image] for image in kept]])
+        part.write_text("".join(reject.line() for reject in rejects), "utf-8")
+    array = io.BytesIO()
+    np.save(array, features[[row[image] for image in kept]])  # straight to the file it would not say why it fails
+    with finished(work.file(video, "npy")) as part:
+        part.write_bytes(array.getbuffer())
     write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
 
 
@@ -122,6 +126,13 @@ def read_table(path: Path) -> pa.Table:
         return pa.ipc.open_file(file).read_all()
 
 
+def _named(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+    kept = [image for image in images if is_text(image.key + image.path)]
+    nameless = [image.key for image in images if not is_text(image.key + image.path)]
+    rejects += [Reject("name is no text", key, "expected a name in UTF-8; rename the file") for key in nameless]
+    return kept
+
+
 def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
     first: dict[str, Image] = {}
     for image in images:
@@ -156,7 +167,7 @@ class _CropStore:
     @functools.cached_property
     def _writer(self) -> ArrayRecordWriter:
         part = self._stack.enter_context(finished(self._path))
-        return self._stack.enter_context(contextlib.closing(ArrayRecordWriter(str(part), "group_size:1")))
+        return self._stack.enter_context(array_records(part))
 
     def add(self, crop: np.ndarray) -> int:
         self._writer.write(encode_jpeg(crop))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +46,20 @@ class Reject:
     reason: str
     where: str
     detail: str
+
+    def line(self) -> str:
+        """One line of JSON; what is no text in a file's name is spelled as bytes."""
+        text = json.dumps(asdict(self), ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written down: on some file systems any bytes can be one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class SourceError(ValueError):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import urllib.parse
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cion_jax.data import records
 
+_ARROW_END = b"ARROW1"
 _LONGEST = 150  # characters of a file name before it is cut; file systems allow 255 bytes
 
 
@@ -32,10 +37,20 @@ class Work:
 
     def file(self, video: str, kind: str) -> Path:
         """Where the `kind` file of a video lies; any video key gives a name of its own that is safe."""
-        name = urllib.parse.quote(video, safe=" ")
+        name = urllib.parse.quote(video, safe=" ", errors="surrogateescape")
         if len(name) > _LONGEST:
-            name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode()).hexdigest()[:16]}"
+            name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
         return self.folder / f"{name}.{kind}"
+
+    def holds(self, video: str, kind: str) -> bool:
+        """Whether a stage has left its `kind` file; one that is cut short, as by a loss of power, is removed."""
+        path, rows = self.file(video, kind), self.file(video, "npy")
+        if not path.exists():
+            return False
+        whole = _whole(path) and (kind != "arrow" or _whole(rows))
+        if not whole:
+            path.unlink()
+        return whole
 
     def claim(self, settings: Mapping[str, Any]) -> bool:
         """Takes the output folder for a run with these settings (JSON types).
@@ -48,8 +63,10 @@ class Work:
         """
         record = self.folder / "run.json"
         if record.is_file():
+            if not _whole(record):
+                raise OutputError(f"{record} is damaged: what it was made with is not known; delete {self.output}")
             _compare(self.output, json.loads(record.read_text()), settings)
-            return (self.output / records.METRICS_FILE).is_file()
+            return _whole(self.output / records.METRICS_FILE)
         if self.output.exists() and (not self.output.is_dir() or any(_others(self.output))):
             raise OutputError(
                 f"{self.output} is not empty and holds no unfinished run of data_prep; "
@@ -70,6 +87,24 @@ def finished(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file is there and not cut short, judged by its ends alone."""
+    try:
+        if path.suffix == ".npy":
+            np.load(path, mmap_mode="r")
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".arrow":
+            with path.open("rb") as file:
+                file.seek(-len(_ARROW_END), os.SEEK_END)
+                return file.read() == _ARROW_END
+        else:
+            return zipfile.is_zipfile(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _others(output: Path) -> Iterator[Path]:

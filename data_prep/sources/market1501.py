@@ -36,15 +36,18 @@ class Market1501(Pictures):
         super().__init__(root)
         folder = root / TRAIN_FOLDER if (root / TRAIN_FOLDER).is_dir() else root
         self._videos: dict[str, list[_Crop]] = {}
-        for path in filter(is_picture, listing(folder)):
+        for path in listing(folder):
             self._add(path)
         if not self._videos:
             raise SourceError(
-                f"no crop named like 0002_c1s1_000451_03.jpg in {folder} ({len(self.rejected)} pictures with "
+                f"no crop named like 0002_c1s1_000451_03.jpg in {folder} ({len(self.rejected)} files with "
                 f"other names); expected a folder of such crops or one that holds {TRAIN_FOLDER}/"
             )
 
     def _add(self, path: Path) -> None:
+        if not is_picture(path):
+            self.rejected.append(Reject("file out of place", str(path), f"got {path.name!r}, expected pictures only"))
+            return
         match = _NAME.fullmatch(path.name.split(".")[0])  # Market has a few .jpg.jpg
         if not match:
             detail = f"got {path.name!r}, expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX like 0002_c1s1_000451_03.jpg"

@@ -35,7 +35,9 @@ class Mot:
         self.root = root
         self.rejected: list[Reject] = []
         self._texts = (tracks,) if tracks else TRACKS
-        found = [root] if self._is_sequence(root) else [f for f in folders(root) if self._is_sequence(f)]
+        inside = [] if self._is_sequence(root) else folders(root)
+        found = [f for f in inside if self._is_sequence(f)] if inside else [root] * self._is_sequence(root)
+        self.rejected += [self._no_sequence(folder) for folder in inside if folder not in found]
         self._folders = {root.resolve().name if folder == root else folder.name: folder for folder in found}
         if not found:
             raise SourceError(
@@ -59,8 +61,7 @@ class Mot:
         boxes, rejects = mottext.read(text)
         truth, malformed = _truth(folder / TRUTH)
         tracked = [box for box in boxes if box.track >= 0]
-        if len(tracked) < len(boxes):
-            rejects.append(_detections(text, len(boxes) - len(tracked), len(boxes)))
+        rejects += [_detection(text, box, bool(tracked)) for box in boxes if box.track < 0]
         located = [(box, path) for box in tracked if (path := pixels(box.frame))]
         rejects += [_no_picture(folder, box) for box in tracked if not pixels(box.frame)]
         images, duplicates = drop_duplicates(self._image(video, box, path, truth) for box, path in located)
@@ -84,6 +85,10 @@ class Mot:
         if (folder / PICTURES).is_dir():
             return True
         return self._text(folder) is not None or any(is_video(path) for path in listing(folder))
+
+    def _no_sequence(self, folder: Path) -> Reject:
+        detail = f"expected {PICTURES}/ or a video file, and a track text ({', '.join(self._texts)})"
+        return Reject("no sequence", str(folder), detail)
 
     def _text(self, folder: Path) -> Path | None:
         return next((folder / name for name in self._texts if (folder / name).is_file()), None)
@@ -113,9 +118,9 @@ def _truth(path: Path) -> tuple[dict[tuple[int, mottext.Rectangle], int], list[R
     return {(box.frame, box.box): max(box.track, -1) for box in boxes}, rejects
 
 
-def _detections(text: Path, without: int, boxes: int) -> Reject:
-    what = "these are detections, run a tracker first" if without == boxes else "they were left out"
-    return Reject("boxes without a track", str(text), f"{without} of {boxes} boxes have a negative id; {what}")
+def _detection(text: Path, box: mottext.Box, others: bool) -> Reject:
+    what = "the others have one" if others else "these are detections, run a tracker first"
+    return Reject("box without a track", str(text), f"frame {box.frame}, box {box.box}: a negative id; {what}")
 
 
 def _no_picture(folder: Path, box: mottext.Box) -> Reject:

@@ -29,8 +29,7 @@ class Box(NamedTuple):
 def read(path: Path) -> tuple[list[Box], list[Reject]]:
     """All usable boxes of a text, in its order.
 
-    Lines that ground truth itself marks as to be ignored disappear silently, all other losses become Rejects
-    with file and line number.
+    All others become Rejects with file and line number, those too that ground truth itself marks as to be ignored.
     """
     boxes, rejects = [], []
     for i, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
@@ -39,7 +38,7 @@ def read(path: Path) -> tuple[list[Box], list[Reject]]:
         result = _line(line, f"{path}:{i}", path.name == GROUND_TRUTH)
         if isinstance(result, Reject):
             rejects.append(result)
-        elif result:
+        else:
             boxes.append(result)
     return boxes, rejects
 
@@ -50,7 +49,7 @@ def write(path: Path, boxes: list[Box]) -> None:
     path.write_text("".join(lines), "utf-8")
 
 
-def _line(line: str, where: str, ground_truth: bool) -> Box | Reject | None:
+def _line(line: str, where: str, ground_truth: bool) -> Box | Reject:
     try:
         numbers = [float(field) for field in line.split(",")]
     except ValueError:
@@ -59,7 +58,7 @@ def _line(line: str, where: str, ground_truth: bool) -> Box | Reject | None:
         detail = f"got {line[:80]!r}, expected frame,id,left,top,width,height,... in numbers, frames from 1"
         return Reject("malformed line", where, detail)
     if ground_truth and _ignored(numbers):
-        return None
+        return Reject("ignored by the ground truth", where, f"got {line[:80]!r}, which says that it does not count")
     left, top, width, height = numbers[2:6]
     if width <= 0 or height <= 0:
         detail = f"got width {width:g}, height {height:g}, expected both above 0"

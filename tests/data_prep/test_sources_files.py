@@ -86,8 +86,8 @@ def test_market1501_groups_by_person_sequence_and_gap(tmp_path):
         [(10, -1)], [(10, -1)], [(20, -1)], [(50, 5)], [(90, 6)],
         [(100, 2), (400, 2)], [(701, 2)], [(702, 2)], [(703, 2)],
     ]  # fmt: skip
-    assert [r.reason for r in rejects] == ["malformed name", "malformed name"]
-    assert "got 'holiday.jpg', expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX" in rejects[1].detail
+    assert [r.reason for r in rejects] == ["malformed name", "file out of place", "malformed name"]
+    assert "got 'holiday.jpg', expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX" in rejects[2].detail
     assert not source.identified
     assert source.jpeg(images[0]) == (tmp_path / images[0].path).read_bytes()
 

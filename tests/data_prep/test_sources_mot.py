@@ -38,7 +38,7 @@ def reasons(rejects):
     return [(r.reason, r.where.split("/")[-1]) for r in rejects]
 
 
-def test_ground_truth_lines_that_do_not_count_disappear(tmp_path):
+def test_ground_truth_lines_that_do_not_count_are_set_aside(tmp_path):
     text = "1,1,0,0,9,9,1,1,1\n1,2,0,0,9,9,0,1,1\n1,3,0,0,9,9,1,7,1\n2,1,0,0,9,9,1,1,0.5\n"
     sequence(tmp_path / "a", text)
     sequence(tmp_path / "b", "1,1,0,0,9,9,1,7.5,-2,0\n1,2,0,0,9,9,0,7.5,-2,0\n1,3,0,0,9,9\n")
@@ -49,7 +49,10 @@ def test_ground_truth_lines_that_do_not_count_disappear(tmp_path):
     assert [i.key for i in read["a"][0]] == ["a/1/000001", "a/1/000002"]
     assert [i.tracklet for i in read["b"][0]] == ["1", "3"]
     assert [i.tracklet for i in read["c"][0]] == ["1", "1", "2", "3"]
-    assert all(rejects == [] for _, rejects in read.values())
+    ignored = "ignored by the ground truth"
+    assert reasons(read["a"][1]) == [(ignored, f"gt.txt:{n}") for n in (2, 3)]
+    assert reasons(read["b"][1]) == [(ignored, "gt.txt:2")]
+    assert read["c"][1] == []
     assert all(i.truth is None for images, _ in read.values() for i in images)
 
 
@@ -62,7 +65,7 @@ def test_bad_lines_are_rejected_with_file_and_line(tmp_path):
     assert reasons(rejects) == [
         *[("malformed line", f"gt.txt:{n}") for n in range(3, 8)],
         ("box of zero size", "gt.txt:8"), ("box of zero size", "gt.txt:9"),
-        ("boxes without a track", "gt.txt"), ("missing frame", "a"), ("duplicate key", "000001"),
+        ("box without a track", "gt.txt"), ("missing frame", "a"), ("duplicate key", "000001"),
     ]  # fmt: skip
     assert "got '1,2,0,0,9', expected frame,id,left,top,width,height" in rejects[0].detail
 
@@ -133,6 +136,7 @@ def test_a_sequence_that_lacks_something_says_so(tmp_path):
     (tmp_path / "unrelated").mkdir()
     source = sources.open("mot", tmp_path)
     assert source.videos() == ["no_text", "no_video"]
+    assert [(r.reason, r.where) for r in source.rejected] == [("no sequence", str(tmp_path / "unrelated"))]
     assert "got none; expected img1/ or exactly one video" in source.read("no_video")[1][0].detail
     assert "got one.avi, two.mp4" in source.read("no_text")[1][0].detail
     (tmp_path / "no_text" / "one.avi").unlink()
@@ -151,7 +155,8 @@ def test_detections_are_no_tracks(data):
     source = sources.open("mot", data / "videos", tracks="det/det.txt")
     images, rejects = source.read("TUD-Campus")
     assert not images
-    assert "322 of 322 boxes have a negative id; these are detections, run a tracker first" in rejects[0].detail
+    assert [reject.reason for reject in rejects] == ["box without a track"] * 322
+    assert "a negative id; these are detections, run a tracker first" in rejects[0].detail
     with pytest.raises(SourceError, match="no sequence in"):
         sources.open("mot", data / "weights")
 
@@ -163,13 +168,14 @@ def test_written_text_reads_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "images", "tracklets", "last"), [("TUD-Campus", 359, 8, 71), ("pets09_s2l1", 4476, 19, 795)]
+    ("name", "images", "tracklets", "ignored", "last"),
+    [("TUD-Campus", 359, 8, 0, 71), ("pets09_s2l1", 4476, 19, 174, 795)],
 )
-def test_real_sequences(data, name, images, tracklets, last):
+def test_real_sequences(data, name, images, tracklets, ignored, last):
     """Counts as MOTChallenge states them: https://motchallenge.net/data/MOT15 (ignored lines not counted)."""
     source = sources.open("mot", data / "videos")
     read, rejects = source.read(name)
-    assert (len(read), len({i.tracklet for i in read}), len(rejects)) == (images, tracklets, 0)
+    assert (len(read), len({i.tracklet for i in read}), len(rejects)) == (images, tracklets, ignored)
     some = [i for i in read if i.frame > last - 20]
     crops = list(source.crops(some))
     assert len(crops) == len(some)
