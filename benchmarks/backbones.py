@@ -1,12 +1,13 @@
 """Images per second of every backbone, forward and forward with backward: `python -m benchmarks.backbones`.
 
-    python -m benchmarks.backbones [--models=vit_base,swin_tiny]
+    python -m benchmarks.backbones [--models=vit_base,swin_tiny] [--batch=256]
     taskset -c 1 python -m benchmarks.backbones --busy    # beside other work: per core, of processor time
 
-8 images of 256x128; float32 on a CPU, bfloat16 elsewhere. Beside each rate the time that its multiply-adds alone would
-take at the measured peak of a matrix product, the rate once fused, and, where PyTorch and timm are installed, how many
-times as fast as their forward pass ours is. timm's ViT has another stem, its Swin windows of 7x7 and its ResNet dilates
-its last stage: work of nearly the same size, not the same function.
+Images of 256x128, eight at once if not told otherwise (too few for a GPU); float32 on a CPU, bfloat16 elsewhere. Beside
+each rate the one that its multiply-adds alone would allow at the measured peak of a matrix product, the rate once
+fused, and, where PyTorch and timm are installed, how many times as fast as their forward pass ours is. timm's ViT has
+another stem, its Swin windows of 7x7 and its ResNet dilates its last stage: work of nearly the same size, not the same
+function.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ from cion_jax.models import count
 from cion_jax.models.fuse import fuse
 
 MODELS = flags.DEFINE_list("models", None, "Backbones to measure; all of them by default.")
+BATCH = flags.DEFINE_integer("batch", 8, "Images at once.", lower_bound=1)
 BUSY = flags.DEFINE_boolean("busy", False, "Count processor time: for one core of a machine that others use as well.")
 
-BATCH, HEIGHT, WIDTH = 8, 256, 128
+HEIGHT, WIDTH = 256, 128
 BACKWARD = 3  # forward and backward pass together have three times the products of the forward pass
-PRODUCT = 2048  # edge of the matrices of the peak
+PRODUCT = 2048, 8192  # edge of the matrices of the peak: on a CPU, elsewhere
 REPEATS = 3
 TIMM = {"ghostnet_0_5": "ghostnet_050", "ghostnet_1_0": "ghostnet_100", "ghostnet_1_3": "ghostnet_130"}
 TIMM_SUFFIX = {"swin": "_patch4_window7_224", "vit": "_patch16_224", "volo": "_224"}
 
 
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
 def _dtype() -> type:
-    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.float32 if _on_cpu() else jnp.bfloat16
 
 
 def _seconds(function, *arguments) -> float:
@@ -51,8 +57,9 @@ def _median(run) -> float:
 
 def _peak() -> float:
     """Multiply-adds per second of a matrix product."""
-    matrix = jnp.ones((PRODUCT, PRODUCT), _dtype())
-    return PRODUCT**3 / _seconds(jnp.matmul, matrix, matrix)
+    size = PRODUCT[0 if _on_cpu() else 1]
+    matrix = jnp.ones((size, size), _dtype())
+    return size**3 / _seconds(jnp.matmul, matrix, matrix)
 
 
 def _forward(module) -> tuple:
@@ -72,11 +79,11 @@ def _training(module) -> tuple:
 
 def _row(name: str, peak: float) -> tuple:
     module = models.create(name, dtype=_dtype(), rngs=nnx.Rngs(0))
-    images = jnp.asarray(np.random.default_rng(0).standard_normal((BATCH, HEIGHT, WIDTH, 3)), _dtype())
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((BATCH.value, HEIGHT, WIDTH, 3)), _dtype())
     forward, training = _seconds(*_forward(module), images), _seconds(*_training(module), images)
     fused = _seconds(*_forward(fuse(module)), images)
-    floor = BATCH * count.multiply_adds(module) / peak
-    cells = [f"{BATCH / s:.1f}" for s in (floor, forward, fused, floor * BACKWARD, training)]
+    floor = BATCH.value * count.multiply_adds(module) / peak
+    cells = [f"{BATCH.value / s:.1f}" for s in (floor, forward, fused, floor * BACKWARD, training)]
     theirs = _timm_seconds(name)
     return name, *cells, f"{forward / fused:.2f}", f"{theirs / forward:.2f}" if theirs else ""
 
@@ -93,13 +100,13 @@ def _timm_seconds(name: str) -> float | None:
     if family.startswith("resnet"):
         kw["output_stride"] = 16  # the last stage of stride 1, as ours
     model = timm.create_model(TIMM.get(name, name) + TIMM_SUFFIX.get(family, ""), num_classes=0, **kw).eval()
-    images = torch.randn(BATCH, 3, HEIGHT, WIDTH)
+    images = torch.randn(BATCH.value, 3, HEIGHT, WIDTH)
     with torch.inference_mode():
         return _median(lambda: model(images))
 
 
 def main(_) -> None:
-    header(f"backbones: {BATCH} images of {HEIGHT}x{WIDTH}, {jnp.dtype(_dtype()).name}")
+    header(f"backbones: {BATCH.value} images of {HEIGHT}x{WIDTH}, {jnp.dtype(_dtype()).name}")
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {peak / 1e9:.0f} G multiply-adds/s")
     columns = ["backbone", "floor", "forward", "fused", "floor fwd+bwd", "fwd+bwd", "fused/forward", "PyTorch"]
