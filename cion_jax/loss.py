@@ -1,18 +1,23 @@
 """Identity-guided self-distillation (arXiv 2409.18569, equations 8 and 9; released variant: spec section 4).
 
 Shape suffixes: B images (whole identity groups of K), G = B / K groups, U = 2 teacher views, V student views, P
-prototypes. The cross entropy H(t, s) = -sum_p t_p log s_p is linear in t, so the sum over all pairs of images of one
-identity is the product of two sums, and the sum over all pairs of views is one more: no pair is ever formed, and the
-cost does not depend on K.
+prototypes, C prototypes of one part, F features of an embedding.
+
+The cross entropy H(t, s) = -sum_p t_p log s_p is linear in t, so the sum over all pairs of images of one identity is
+the product of two sums, and the sum over all pairs of views is one more: no pair is ever formed, and the cost does not
+depend on K. It is linear in log s = z - log sum exp z, too. So the prototypes can pass by in parts: all that has to
+be kept of a part is its share of the sum over p and of the normalisers. Its logits are made again for the gradient.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 SINKHORN_ROUNDS = 3
 
@@ -29,6 +34,7 @@ class LossConfig:
         2304.07193): for runs too short or batches too small for the average to tell people apart.
       student_temperature, teacher_temperature: softmax temperatures, > 0.
       centre_momentum: EMA momentum of the centre, 0 .. 1; `sinkhorn` has no use for it.
+      chunk: prototypes of one device whose logits exist at the same time, > 0.
     """
 
     weighting: Literal["paper", "released"] = "paper"
@@ -36,47 +42,158 @@ class LossConfig:
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     centre_momentum: float = 0.9
+    chunk: int = 8192
+
+    def __post_init__(self):
+        """Raises ValueError where a setting is out of its range."""
+        if self.chunk < 1:
+            raise ValueError(f"chunk is a number of prototypes, at least 1, got {self.chunk}")
 
 
-def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, centre_P: jax.Array, k: int, config: LossConfig):
+class Axes(NamedTuple):
+    """Mesh axes that the images and the prototypes are split over, where the loss runs on each device for itself."""
+
+    images: tuple[str, ...] = ()
+    prototypes: tuple[str, ...] = ()
+
+
+ONE_DEVICE = Axes()
+
+
+class Logits(NamedTuple):
+    """Logits [B, V, P] in N parts of C prototypes: part i is `of(parts[i])`, [B, V, C]."""
+
+    of: Callable[[jax.Array], jax.Array]
+    parts: jax.Array
+
+    @classmethod
+    def whole(cls, z_BVP: jax.Array) -> Logits:
+        """Logits that exist already, as one part."""
+        return cls(lambda z_BVC: z_BVC, z_BVP[None])
+
+    @classmethod
+    def against(cls, x_BVF: jax.Array, kernel_FP: jax.Array, product: Callable, chunk: int) -> Logits:
+        """Logits `product(x_BVF, kernel)` of embeddings, in the fewest equal parts of at most `chunk` prototypes."""
+        P = kernel_FP.shape[1]
+        n = next(n for n in range(-(-P // chunk), P + 1) if P % n == 0)
+        parts_NFC = jnp.moveaxis(kernel_FP.reshape(len(kernel_FP), n, P // n), 1, 0)
+        return cls(lambda kernel_FC: product(x_BVF, kernel_FC), parts_NFC)
+
+
+class Targets(NamedTuple):
+    """What the student is to say: log p = t / temperature - shift - norm, for teacher logits t [B, U, P].
+
+    Attributes:
+      shift_P: by prototype; what keeps the teacher from one answer to everything.
+      norm_BU: by view; makes p a distribution.
+    """
+
+    shift_P: jax.Array
+    norm_BU: jax.Array
+
+
+def make_targets(teacher: Logits, centre_P: jax.Array, config: LossConfig, axes: Axes = ONE_DEVICE):
+    """Targets of a batch, and the centre after it.
+
+    Args:
+      teacher: logits; no gradient flows into them.
+      centre_P: centre of the teacher's logits, from before this batch, fp32.
+      config: centring and temperature.
+      axes: of the mesh.
+
+    Returns:
+      (Targets, centre after the batch: EMA of the mean of all its raw teacher logits).
+    """
+    n = len(teacher.parts)
+
+    def balance(norm_BU):
+        def part(operands):
+            parameters, centre_C = operands
+            t_BUC = teacher.of(parameters).astype(jnp.float32)
+            scaled_BUC = t_BUC / config.teacher_temperature
+            if config.centring == "mean":
+                shift_C = centre_C / config.teacher_temperature
+            else:
+                shift_C = _log_sum_exp(scaled_BUC - norm_BU[..., None], (0, 1), axes.images)
+            return shift_C, jax.nn.logsumexp(scaled_BUC - shift_C, -1), t_BUC.mean((0, 1))
+
+        shift_NC, norm_NBU, mean_NC = _each(part, (teacher.parts, centre_P.reshape(n, -1)))
+        return shift_NC.reshape(-1), _log_sum_exp(norm_NBU, 0, axes.prototypes), mean_NC.reshape(-1)
+
+    norm_BU = jnp.float32(0)[None, None]
+    # Sinkhorn and Knopp: every prototype gets the same share of the batch, then every view is a distribution again.
+    for _ in range(1 if config.centring == "mean" else SINKHORN_ROUNDS):
+        shift_P, norm_BU, mean_P = balance(norm_BU)
+    mean_P = lax.pmean(mean_P, axes.images)
+    after_P = config.centre_momentum * centre_P + (1 - config.centre_momentum) * mean_P
+    return lax.stop_gradient((Targets(shift_P, norm_BU), after_P))
+
+
+def student_loss(
+    student: Logits, teacher: Logits, targets: Targets, k: int, config: LossConfig, axes: Axes = ONE_DEVICE
+):
     """Cross entropy of the student's views against the teacher's, over all images of one identity.
 
     Args:
-      z_BVP: student logits; the first U views are the teacher's views.
-      t_BUP: teacher logits; no gradient flows into them.
-      centre_P: centre of the teacher's logits, from before this batch.
+      student: logits; the first U views are the teacher's views.
+      teacher: the logits that `targets` were made of, in as many parts.
+      targets: of the same batch.
       k: images of one identity, adjacent in the batch; B is a multiple of it.
-      config: weighting, centring and temperatures.
+      config: weighting and temperatures.
+      axes: of the mesh; a device holds whole identity groups.
 
     Returns:
       (loss, measurements): scalar fp32; `teacher_entropy` and `student_entropy` in nats, averaged over the U global
       views (0 .. log P).
     """
-    targets = {"mean": _centred, "sinkhorn": _balanced}[config.centring]
-    log_t_BUP = targets(jax.lax.stop_gradient(t_BUP.astype(jnp.float32)), centre_P, config.teacher_temperature)
-    log_s_BVP = jax.nn.log_softmax(z_BVP.astype(jnp.float32) / config.student_temperature)
-    p_BUP = jnp.exp(log_t_BUP)
-    loss = {"paper": _paper, "released": _released}[config.weighting](p_BUP, log_s_BVP, k)
-    log_g_BUP = jax.lax.stop_gradient(log_s_BVP[:, : t_BUP.shape[1]])
-    return loss, {
-        "teacher_entropy": -jnp.mean(jnp.sum(p_BUP * log_t_BUP, -1)),
-        "student_entropy": -jnp.mean(jnp.sum(jnp.exp(log_g_BUP) * log_g_BUP, -1)),
-    }
+    cross_entropy = {"paper": _paper, "released": _released}[config.weighting]
+    u = targets.norm_BU.shape[1]
+
+    @jax.checkpoint
+    def part(operands):
+        student_part, teacher_part, shift_C = operands
+        t_BUC = lax.stop_gradient(teacher.of(teacher_part).astype(jnp.float32))
+        log_p_BUC = t_BUC / config.teacher_temperature - shift_C - targets.norm_BU[..., None]
+        p_BUC = jnp.exp(log_p_BUC)
+        z_BVC = student.of(student_part).astype(jnp.float32) / config.student_temperature
+        norm_BV = jax.nn.logsumexp(z_BVC, -1)
+        g_BUC, norm_BU = lax.stop_gradient((z_BVC[:, :u], norm_BV[:, :u]))
+        g_BU = (jnp.exp(g_BUC - norm_BU[..., None]) * g_BUC).sum(-1)  # mean logit of this part's own softmax
+        return cross_entropy(p_BUC, z_BVC, k), norm_BV, -(p_BUC * log_p_BUC).sum(-1), g_BU
+
+    shift_NC = targets.shift_P.reshape(len(student.parts), -1)
+    term_N, norm_NBV, entropy_NBU, g_NBU = _each(part, (student.parts, teacher.parts, shift_NC))
+    norm_BV = _log_sum_exp(norm_NBV, 0, axes.prototypes)
+    ones_BU = jnp.ones_like(targets.norm_BU)
+    loss = lax.psum(term_N.sum(), axes.prototypes) - cross_entropy(ones_BU[..., None], norm_BV[..., None], k)
+    norm_BU, own_NBU = lax.stop_gradient((norm_BV[:, :u], norm_NBV[:, :, :u]))
+    student_BU = norm_BU - lax.psum((jnp.exp(own_NBU - norm_BU) * g_NBU).sum(0), axes.prototypes)
+    teacher_BU = lax.psum(entropy_NBU.sum(0), axes.prototypes)
+    measured = {"teacher_entropy": teacher_BU.mean(), "student_entropy": student_BU.mean()}
+    return lax.pmean((loss, measured), axes.images)
 
 
-def _centred(t_BUP, centre_P, temperature):
-    """Log probabilities of the logits less the centre."""
-    return jax.nn.log_softmax((t_BUP - centre_P) / temperature)
+def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, centre_P: jax.Array, k: int, config: LossConfig):
+    """The loss of logits that exist already; arguments and result as in `make_targets` and `student_loss`."""
+    student, teacher = Logits.whole(z_BVP), Logits.whole(t_BUP)
+    targets, _ = make_targets(teacher, centre_P, config)
+    return student_loss(student, teacher, targets, k, config)
 
 
-def _balanced(t_BUP, centre_P, temperature):
-    """Log probabilities after rounds of Sinkhorn and Knopp: every prototype has the same share of the batch, then every
-    view is a distribution again. The last word is the views'."""
-    log_t_BUP = t_BUP / temperature
-    for _ in range(SINKHORN_ROUNDS):
-        log_t_BUP -= jax.nn.logsumexp(log_t_BUP, axis=(0, 1), keepdims=True)
-        log_t_BUP = jax.nn.log_softmax(log_t_BUP)
-    return log_t_BUP
+def _each(function: Callable, operands):
+    """The results of all parts, stacked; a single part needs no loop."""
+    if len(jax.tree.leaves(operands)[0]) > 1:
+        return lax.map(function, operands)
+    return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], operands)))
+
+
+def _log_sum_exp(x: jax.Array, axis, mesh_axes: tuple[str, ...]) -> jax.Array:
+    """Over array axes and over mesh axes."""
+    local = jax.nn.logsumexp(x, axis)
+    if not mesh_axes:
+        return local
+    highest = lax.pmax(lax.stop_gradient(local), mesh_axes)
+    return highest + jnp.log(lax.psum(jnp.exp(local - highest), mesh_axes))
 
 
 def _paper(p_BUP, log_s_BVP, k):
@@ -112,9 +229,3 @@ def _groups(x_BVP, k):
 
 def _dot(a, b):
     return jnp.sum(a * b)
-
-
-def update_centre(centre_P: jax.Array, t_BUP: jax.Array, config: LossConfig) -> jax.Array:
-    """Centre after a batch: EMA of the mean of all its raw teacher logits, fp32."""
-    mean_P = t_BUP.astype(jnp.float32).mean((0, 1))
-    return config.centre_momentum * centre_P + (1 - config.centre_momentum) * mean_P

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -18,7 +20,6 @@ from cion_jax.config import MeshConfig
 from cion_jax.typed import ConfigError
 
 BATCH = P(("data", "fsdp"))
-LOGITS = P(("data", "fsdp"), None, "model")
 
 # Ordered: the first rule whose pattern ends the parameter's path decides. Specs are aligned to the last axes.
 RULES: tuple[tuple[str, tuple], ...] = (
@@ -85,6 +86,44 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, spec(name, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(one, state)
+
+
+def check_batch(batch_size: int, ks: Iterable[int], accumulate: int, mesh: Mesh) -> None:
+    """Raises ConfigError where an identity group would straddle devices or parts of a batch."""
+    shares = mesh.shape["data"] * mesh.shape["fsdp"] * accumulate
+    for k in sorted(set(ks)):
+        if batch_size % (shares * k):
+            raise ConfigError(
+                f"{batch_size} images cannot be dealt out as whole groups of K = {k} to {shares} shares (data "
+                f"{mesh.shape['data']} x fsdp {mesh.shape['fsdp']} x accumulate {accumulate}); choose a "
+                f"config.data.batch_size that is a multiple of {shares * math.lcm(*ks)}, or fewer shares"
+            )
+
+
+def gather(params: Any, mesh: Mesh) -> Any:
+    """Parameters as a forward pass needs them: whole on every device, but for what `model` splits. Said explicitly, or
+    the compiler might as well move the images."""
+
+    def whole(path, leaf):
+        axes = spec(jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape, mesh)
+        kept = P(*(axis if axis == "model" else None for axis in axes))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
+
+    return jax.tree_util.tree_map_with_path(whole, params)
+
+
+def split_batch(batch: Any, count: int, mesh: Mesh) -> Any:
+    """[B, ...] -> [count, B / count, ...]: every device deals out the images that it has, in their order."""
+    if count == 1:
+        return jax.tree.map(lambda x: x[None], batch)
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def split(x):
+        parts = jnp.moveaxis(x.reshape(devices, count, -1, *x.shape[1:]), 1, 0)
+        where = NamedSharding(mesh, P(None, *BATCH))
+        return jax.lax.with_sharding_constraint(parts.reshape(count, -1, *x.shape[1:]), where)
+
+    return jax.tree.map(split, batch)
 
 
 def put_batch(batch: dict, mesh: Mesh) -> dict:

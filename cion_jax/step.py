@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec as P
 
-from cion_jax import models
+from cion_jax import models, sharding
 from cion_jax import optimizer as adamw
 from cion_jax.config import Config
 from cion_jax.data.views import make_views
-from cion_jax.loss import identity_guided_loss, update_centre
+from cion_jax.loss import Axes, Logits, Targets, make_targets, student_loss
+from cion_jax.models.head import product
 from cion_jax.schedules import Schedules
-from cion_jax.sharding import LOGITS
+from cion_jax.sharding import BATCH
 from cion_jax.state import TrainState
+
+AXES = Axes(images=("data", "fsdp"), prototypes=("model",))
+KERNEL, SHIFT = P(None, "model"), P("model")
 
 
 def _apply(graphdef, network: dict, views, key, mesh):
-    """Train-mode forward pass -> (logits, statistics after). The teacher, too, normalises with its own batch
-    statistics and keeps running ones of its own, as in the released code."""
-    module = models.merge(graphdef, network["params"], network["stats"])
-    logits = module(views, train=True, key=key)
-    logits = jax.lax.with_sharding_constraint(logits, jax.sharding.NamedSharding(mesh, LOGITS))
-    return logits, models.split(module)[2]
+    """Train-mode forward pass -> ((embeddings, prototypes), statistics after). The teacher, too, normalises with its
+    own batch statistics and keeps running ones of its own, as in the released code."""
+    params = sharding.gather(network["params"], mesh)
+    module = models.merge(graphdef, params, network["stats"])
+    return module(views, train=True, key=key), models.split(module)[2]
+
+
+def _targets(config: Config, x_BUF, kernel_FP, centre_P):
+    teacher = _logits(config, x_BUF, kernel_FP)
+    return make_targets(teacher, centre_P, config.loss, AXES)
+
+
+def _loss(config: Config, k: int, student, teacher, targets: Targets):
+    return student_loss(_logits(config, *student), _logits(config, *teacher), targets, k, config.loss, AXES)
+
+
+def _logits(config: Config, x_BVF, kernel_FP) -> Logits:
+    return Logits.against(x_BVF, kernel_FP, partial(product, dtype=config.model.dtype), config.loss.chunk)
 
 
 def train_step(
@@ -49,39 +68,78 @@ def train_step(
     at = schedules.at(state.step)
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     key_views, key_student, key_teacher = jax.random.split(key, 3)
-    x_BUHWC, x_BLHWC = make_views(key_views, batch["image"], batch["size"], config.views)
-    views = (x_BUHWC, x_BLHWC) if config.views.local_views else (x_BUHWC,)
-    t_BUP, teacher_stats = _apply(graphdef, state.teacher, (x_BUHWC,), key_teacher, mesh)
+    views = make_views(key_views, batch["image"], batch["size"], config.views)
+    views = views if config.views.local_views else views[:1]
+    teacher, teacher_stats = _apply(graphdef, state.teacher, views[:1], key_teacher, mesh)
+    # The logits [B, V, P] are split over images and prototypes; every device sees its own part of them only.
+    on_devices = partial(jax.shard_map, mesh=mesh)
+    targets, centre = on_devices(
+        partial(_targets, config), in_specs=(BATCH, KERNEL, SHIFT), out_specs=(Targets(SHIFT, BATCH), SHIFT)
+    )(*teacher, state.centre)
+    loss_of = on_devices(
+        partial(_loss, config, k),
+        in_specs=((BATCH, KERNEL), (BATCH, KERNEL), Targets(SHIFT, BATCH)),
+        out_specs=(P(), P()),
+    )
 
-    def objective(params):
-        student = {"params": params, "stats": state.student["stats"]}
-        z_BVP, stats = _apply(graphdef, student, views, key_student, mesh)
-        loss, measured = identity_guided_loss(z_BVP, t_BUP, state.centre, k, config.loss)
-        return loss, (stats, measured)
+    def objective(params, stats, part, number):
+        views, x_BUF, norm_BU = part
+        network = {"params": params, "stats": stats}
+        key = jax.random.fold_in(key_student, number) if config.train.accumulate > 1 else key_student
+        student, stats = _apply(graphdef, network, views, key, mesh)
+        loss, measured = loss_of(student, (x_BUF, teacher[1]), Targets(targets.shift_P, norm_BU))
+        return loss, (stats, measured | {"loss": loss})
 
     before = state.student["params"]
-    (loss, (stats, measured)), gradients = jax.value_and_grad(objective, has_aux=True)(before)
+    gradients, stats, measured = _accumulate(
+        jax.grad(objective, has_aux=True),
+        before,
+        state.student["stats"],
+        sharding.split_batch((views, teacher[0], targets.norm_BU), config.train.accumulate, mesh),
+    )
     params, opt_state, updates = adamw.update(optimizer, gradients, state.opt_state, before, at)
     measured |= {
-        "loss": loss,
         "gradient_norm": optax.global_norm(gradients),
         "parameter_norm": optax.global_norm(before),
         "update_norm": optax.global_norm(updates),
     }
-    teacher = adamw.ema(state.teacher["params"], params, at["momentum"])
     after = TrainState(
         step=state.step + 1,
         student={"params": params, "stats": stats},
-        teacher={"params": teacher, "stats": teacher_stats},
+        teacher={"params": adamw.ema(state.teacher["params"], params, at["momentum"]), "stats": teacher_stats},
         opt_state=opt_state,
-        centre=update_centre(state.centre, t_BUP, config.loss),
+        centre=centre,
     )
     return after, measured | {n: at[n] for n in ("learning_rate", "weight_decay", "momentum")}
 
 
+def _accumulate(gradient, params, stats, parts):
+    """Means of the gradients and measurements over the parts [A, ...] of a batch, and the statistics after all."""
+    count = len(jax.tree.leaves(parts)[0])
+
+    def add(carry, part):
+        total, stats, number = carry
+        found, (stats, measured) = gradient(params, stats, part, number)
+        return (jax.tree.map(jnp.add, total, found), stats, number + 1), measured
+
+    start = jax.tree.map(jnp.zeros_like, params), stats, 0
+    if count == 1:
+        (total, stats, _), measured = add(start, jax.tree.map(lambda x: x[0], parts))
+        return total, stats, measured
+    (total, stats, _), measured = jax.lax.scan(add, start, parts)
+    return jax.tree.map(lambda x: x / count, total), stats, jax.tree.map(jnp.mean, measured)
+
+
 def compile_step(shardings: Any, **static: Any):
-    """`train_step` under jit, the state donated: f(state, batch, k) -> (state, measurements)."""
-    replicated = jax.sharding.NamedSharding(static["mesh"], jax.sharding.PartitionSpec())
+    """`train_step` under jit, the state donated: f(state, batch, k) -> (state, measurements).
+
+    Raises:
+      ConfigError: the devices' shares of a batch are not whole identity groups.
+    """
+    config: Config = static["config"]
+    ks = [k for _, k in config.curriculum]
+    sharding.check_batch(config.data.batch_size, ks, config.train.accumulate, static["mesh"])
+    replicated = jax.sharding.NamedSharding(static["mesh"], P())
     return jax.jit(
         lambda state, batch, k: train_step(state, batch, k=k, **static),
         static_argnums=2,

@@ -42,10 +42,10 @@ class Head(nnx.Module):
 
     def __call__(self, x_BF: jax.Array) -> jax.Array:
         """[B, in_features] -> [B, prototypes] logits, float32 or wider whatever `dtype` is."""
-        return self.last_layer(l2_normalise(self.embed(x_BF)))
+        return product(l2_normalise(self.embed(x_BF)), self.last_layer.kernel(), self.last_layer.dtype)
 
     def embed(self, x_BF: jax.Array) -> jax.Array:
-        """[B, in_features] -> [B, bottleneck], before the L2 norm."""
+        """[..., in_features] -> [..., bottleneck], before the L2 norm."""
         first, second, third = self.mlp
         return third(gelu(second(gelu(first(x_BF)))))
 
@@ -63,12 +63,16 @@ class Prototypes(nnx.Module):
         self.weight_g = nnx.Param(jnp.ones((1, prototypes), jnp.float32))
         self.dtype = dtype
 
-    def __call__(self, x_BF: jax.Array) -> jax.Array:
-        """[B, bottleneck] -> [B, prototypes]; products in `dtype`, sums in float32 or wider."""
+    def kernel(self) -> jax.Array:
+        """[bottleneck, prototypes], float32 or wider."""
         v_FP = self.weight_v[...]
-        kernel_FP = v_FP * (self.weight_g[...] / jnp.linalg.norm(v_FP, axis=0, keepdims=True))
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        return jnp.matmul(x_BF.astype(self.dtype), kernel_FP.astype(self.dtype), preferred_element_type=wide)
+        return v_FP * (self.weight_g[...] / jnp.linalg.norm(v_FP, axis=0, keepdims=True))
+
+
+def product(x_BF: jax.Array, kernel_FP: jax.Array, dtype) -> jax.Array:
+    """Logits [..., P] of embeddings [..., F]: products in `dtype`, sums in float32 or wider."""
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return jnp.matmul(x_BF.astype(dtype), kernel_FP.astype(dtype), preferred_element_type=wide)
 
 
 def l2_normalise(x: jax.Array) -> jax.Array:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax.models import registry
-from cion_jax.models.head import Head
+from cion_jax.models.head import Head, l2_normalise
 
 
 class Network(nnx.Module):
-    """Views -> logits over the prototypes. Student and teacher are two sets of parameters of one such network."""
+    """Views -> embeddings and prototypes. Student and teacher are two sets of parameters of one such network."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Network(nnx.Module):
         self.head = Head(backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
 
     def __call__(self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None):
-        """Logits of all views.
+        """What the logits of all views are products of (`head.product`); they themselves need not exist at once.
 
         Args:
           views: per size one array [B, V_i, H_i, W_i, 3]. Each size passes through the backbone on its own, so
@@ -42,11 +42,11 @@ class Network(nnx.Module):
           key: randomness of stochastic depth.
 
         Returns:
-          [B, sum V_i, P] fp32.
+          Embeddings [B, sum V_i, F] of length 1 and prototypes [F, P], fp32.
         """
         features = []
         for i, x_BVHWC in enumerate(views):
             x = x_BVHWC.reshape(-1, *x_BVHWC.shape[2:])
             f = self.backbone(x, train=train, key=None if key is None else jax.random.fold_in(key, i))
             features.append(f.reshape(*x_BVHWC.shape[:2], -1))
-        return self.head(jnp.concatenate(features, 1))
+        return l2_normalise(self.head.embed(jnp.concatenate(features, 1))), self.head.last_layer.kernel()
