@@ -20,7 +20,7 @@ from rich.table import Table
 
 from cion_jax import cli
 from cion_jax.data import records
-from data_prep import embedders, engine, pipeline, sources, work
+from data_prep import embedders, engine, faces, pipeline, sources, work
 from data_prep.config import Config
 from data_prep.types import SourceError
 
@@ -60,5 +60,5 @@ if __name__ == "__main__":
     sys.argv[1:], BEAM = engine.split_flags(sys.argv[1:], set(flags.FLAGS))
     cli.run(
         functools.partial(main, BEAM),
-        (SourceError, embedders.EmbedderError, work.OutputError, engine.RunError, OSError),
+        (SourceError, embedders.EmbedderError, faces.FacesError, work.OutputError, engine.RunError, OSError),
     )

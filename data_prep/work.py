@@ -37,7 +37,7 @@ class Work:
 
     def file(self, video: str, kind: str) -> Path:
         """Where the `kind` file of a video lies; any video key gives a name of its own that is safe."""
-        name = urllib.parse.quote(video, safe=" ", errors="surrogateescape")
+        name = urllib.parse.quote(video, safe=" ")
         if len(name) > _LONGEST:
             name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
         return self.folder / f"{name}.{kind}"

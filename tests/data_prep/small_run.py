@@ -67,7 +67,7 @@ def run(**changes) -> RunResult:
         embedder_digest="ab" * 32,
         source="tracklets",
         input="/data/<people> | more",
-        settings={"seed": 3, "sigma_cst": None},
+        settings={"seed": 3, "sigma_cst": None, "blur_faces": False},
         jpeg_of=jpeg_of,
     )
     return RunResult(**{**fields, **changes})
