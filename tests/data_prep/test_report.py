@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from data_prep import report, report_cases
@@ -153,3 +154,24 @@ def test_many_rows_are_no_burden():
     kinds = (report_cases.excluded, report_cases.moved, report_cases.merged, report_cases.linked, report_cases.final)
     assert [find(columns, np.random.default_rng(0), 12).total for find in kinds] == [40_000, 20_000, 1, 1, 2]
     assert time.process_time() - start < 5  # three million rows: 5 s
+
+
+@pytest.mark.slow
+def test_a_million_images_make_a_small_report_in_bounded_time(tmp_path):
+    copies = 1_000_000 // 9 + 1
+    table = pa.concat_tables([small_run.table()] * copies).unify_dictionaries().combine_chunks()
+    for name in ("identity", "level2_identity"):  # every copy has people of its own
+        number = table[name].combine_chunks()
+        own = pa.array(np.repeat(np.arange(copies) * 3, 9), mask=number.is_null().to_numpy(zero_copy_only=False))
+        table = table.set_column(table.schema.get_field_index(name), PROVENANCE.field(name), pc.add(number, own))
+    long = np.random.default_rng(0).random(500_000)  # distances of the clustering, one for every node
+    clustering = small_run.Outcome(np.zeros(0, np.int64), 0.375, long, long)
+    rejects = [json.dumps({"reason": f"{i % 7}", "where": f"{i}.jpg", "detail": "x" * 50}) for i in range(100_000)]
+    (tmp_path / "rejected.jsonl").write_text("\n".join(rejects))
+    rejected = {f"{i}": 100_000 // 7 for i in range(7)}
+    start = time.process_time()
+    page = _page(tmp_path, images=table, clustering=clustering, rejected=rejected)
+    assert time.process_time() - start < 60  # 6 s on a quiet core
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
+    assert all(source.startswith(("data:", "#")) for source in page.sources)
+    assert "1,000,008" in " ".join(page.words)
