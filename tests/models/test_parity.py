@@ -8,8 +8,8 @@ from cion_jax.models import weights
 from tests import toy
 from tests.models import parity
 
-# Fully compared in the fast tier: of the families that compile in under half a minute one each, and IBN.
-FAST = {"vit_tiny", "resnet18", "resnet18_ibn", "swin_tiny", "convnext_tiny"}
+# Fully compared in the fast tier: of the families that compile in under half a minute one each.
+FAST = {"vit_tiny", "resnet18_ibn", "swin_tiny", "convnext_tiny"}
 
 pytestmark = pytest.mark.parity
 
@@ -55,4 +55,4 @@ def test_order_of_images_does_not_matter(measured):
 
 
 def test_one_trace_per_shape(measured):
-    assert measured.traces == [(4, 128, 64, 3), (4, 256, 128, 3)]
+    assert measured.traces == [(4, 128, 64, 3), (6, 256, 128, 3)]
