@@ -72,41 +72,56 @@ class Case:
 
 
 class Market:
-    """The train folder, embedded once (kept beside `cache`), and junk made of it."""
+    """The train folder, and junk made of it. Rows of `clean` are empty."""
 
-    def __init__(self, data: Path, onnx: str, cache: Path):
-        self.source, self.embedder, self.cache = Market1501(data), embedders.open(f"onnx:{onnx}"), cache
-        cache.mkdir(parents=True, exist_ok=True)
+    def __init__(self, data: Path):
+        self.source = Market1501(data)
         read = [self.source.read(video)[0] for video in self.source.videos()]
         self.images = [image for images in read for image in images]
         numbers = {name: i for i, name in enumerate(dict.fromkeys((i.video, i.tracklet) for i in self.images))}
-        crops = (self._crop(row) for row in range(len(self.images)))
         self.clean = Case(
-            self._embedded("clean", crops),
+            np.zeros((len(self.images), 0), np.float32),
             np.repeat(np.arange(len(read)), [len(images) for images in read]),
             np.array([numbers[i.video, i.tracklet] for i in self.images]),
             np.array([i.frame for i in self.images]),
             np.array([i.truth for i in self.images]),
         )
 
-    def junk(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the most junk that is ever needed, and the image in whose place each was seen."""
+    def junk_crops(self, seed: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
+        """The most junk that is ever needed, and the image in whose place each was seen."""
         rng = np.random.default_rng([seed, 1])
         host = rng.integers(0, len(self.images), round(JUNK * max(RATES) * len(self.images)))
-        return self._embedded(f"junk{seed}", (self._blend(row, rng) for row in host)), host
+        return (self._blend(row, rng) for row in host), host
 
     def _blend(self, row: int, rng: np.random.Generator) -> np.ndarray:
         other = rng.choice(np.flatnonzero(self.clean.video == self.clean.video[row]))
-        first, second = self._crop(row), self._crop(other)
+        first, second = self.crop(row), self.crop(other)
         second = cv2.resize(second, first.shape[1::-1])
         share = rng.uniform(0.3, 0.7)
         return (share * _shifted(first, rng) + (1 - share) * _shifted(second, rng)).astype(np.uint8)
 
-    def _crop(self, row: int) -> np.ndarray:
+    def crop(self, row: int) -> np.ndarray:
+        """[h, w, 3] uint8 RGB of one image."""
         ((_, crop),) = self.source.crops([self.images[row]])
         if isinstance(crop, Reject):
             raise OSError(f"{crop.where}: {crop.detail}")
         return crop
+
+
+class Embedded(Market):
+    """The same with features, which are kept in the folder `cache`."""
+
+    def __init__(self, data: Path, onnx: str, cache: Path):
+        super().__init__(data)
+        self.embedder, self.cache = embedders.open(f"onnx:{onnx}"), cache
+        cache.mkdir(parents=True, exist_ok=True)
+        crops = (self.crop(row) for row in range(len(self.images)))
+        self.clean = replace(self.clean, rows=self._embedded("clean", crops))
+
+    def junk(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the junk, and the image in whose place each was seen."""
+        crops, host = self.junk_crops(seed)
+        return self._embedded(f"junk{seed}", crops), host
 
     def _embedded(self, name: str, crops: Iterator[np.ndarray]) -> np.ndarray:
         path = self.cache / f"{name}-{self.embedder.digest[:12]}.npy"
@@ -263,7 +278,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     args = parser.parse_args()
     common.header("quality of identities, Market-1501 train with made-up noise")
-    market = Market(args.data, args.onnx, args.cache)
+    market = Embedded(args.data, args.onnx, args.cache)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     for rate in map(float, args.rates.split(",")):
         rows: dict[str, list[dict[str, float]]] = defaultdict(list)
