@@ -372,8 +372,13 @@ def _patches(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
     """Dot-product attention; in half precision on a GPU by cuDNN, which never writes the [B, H, N, N] weights."""
-    fused = jax.default_backend() == "gpu" and q_BNHD.dtype in (jnp.bfloat16, jnp.float16)
-    return jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD, implementation="cudnn" if fused else "xla")
+    if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
+        return jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD)
+    B, N, _, _ = q_BNHD.shape
+    even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
+    length_B = jnp.full(B, N, jnp.int32)
+    lengths = {"query_seq_lengths": length_B, "key_value_seq_lengths": length_B} if N % 2 else {}
+    return jax.nn.dot_product_attention(*even, **lengths, implementation="cudnn")[:, :N]
 
 
 def _call(block, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:

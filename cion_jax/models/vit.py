@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from cion_jax.models.layers import (
     IBN,
@@ -111,13 +112,23 @@ class ViT(nnx.Module):
         B, h, w, C = x_BhwC.shape
         cls_B1C = jnp.broadcast_to(self.cls_token[...], (B, 1, C))
         x_BNC = jnp.concatenate([cls_B1C, x_BhwC.reshape(B, h * w, C)], axis=1) + self._positions(h, w)
-        x_BNC = run(self.blocks, x_BNC.astype(x_BhwC.dtype), train=train, key=key, remat=self.remat)
+        x_BNC = run(
+            self.blocks, _channels_innermost(x_BNC.astype(x_BhwC.dtype)), train=train, key=key, remat=self.remat
+        )
         return self.norm(x_BNC[:, 0])
 
     def _positions(self, h: int, w: int) -> jax.Array:
         pos_1NC = self.pos_embed[...]
         grid = resize_positions(pos_1NC[:, 1:].reshape(1, *GRID, -1), h, w)
         return jnp.concatenate([pos_1NC[:, :1], grid.reshape(1, h * w, -1)], axis=1)
+
+
+def _channels_innermost(x_BNC: jax.Array) -> jax.Array:
+    """The same, laid out so in a GPU's memory. XLA would put the images there, as suits the product before, and then
+    transpose in every LayerNorm (ViT-B: 7% of a step)."""
+    if jax.default_backend() != "gpu":
+        return x_BNC
+    return with_layout_constraint(x_BNC, Layout(major_to_minor=(0, 1, 2)))
 
 
 MODELS = {
