@@ -4,8 +4,8 @@
     python -m data_prep --source=mot --input=FOLDER --embedder=onnx:FILE --output=OUT
 
 A sequence is one (camera, sequence) of Market-1501. The crops of a frame stand side by side in its picture, losslessly;
-`tracks.txt` has the spoilt tracklets, `truth.txt` the people. Frames count tenfold, so that what came into a tracklet on
-a frame that it had already stands on the next.
+`tracks.txt` has the spoilt tracklets, `truth.txt` the people. Frames count tenfold, so that what came into a tracklet
+on a frame that it had already stands on the next.
 """
 
 from __future__ import annotations

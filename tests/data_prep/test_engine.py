@@ -5,6 +5,7 @@ import pytest
 from data_prep import engine, pipeline
 from data_prep.config import Config
 from data_prep.work import Work
+from tests.data_prep.test_main import ROOT
 from tests.data_prep.test_pipeline import content, paint
 
 OURS = {"source", "input", "output", "config"}
@@ -78,3 +79,16 @@ def test_two_workers_write_what_one_does(tmp_path):
         pipeline.run(pipeline.Job("tracklets", str(root), "colour", tmp_path / name, Config(), flags))
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert len(content(tmp_path / "one")) >= 8
+
+
+def test_every_flag_of_the_documents_is_one():
+    text = (ROOT / "docs" / "denoising.md").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("python -m data_prep ") and "runner" in line]
+    assert {flag for line in lines for flag in line.split() if flag.startswith("--runner")} == {
+        "--runner=DataflowRunner",
+        "--runner=FlinkRunner",
+        "--runner=SparkRunner",
+    }
+    for line in lines:
+        ours, _ = engine.split_flags(line.split()[3:], OURS)
+        assert [flag.split("=")[0] for flag in ours] == ["--source", "--input", "--embedder", "--output"]
