@@ -1,0 +1,161 @@
+"""Images per second of the whole training step: `python -m benchmarks.step [--models=vit_small,vit_base]`.
+
+    python -m benchmarks.step --batch=16 --precision=float32 --models=resnet50_ibn,vit_small     # two CPU cores
+    python -m benchmarks.step --batch=256 --models=vit_small,vit_base,resnet50_ibn               # one large GPU
+    python -m benchmarks.step --batch=256 --models=vit_small --data=OUT                          # fed from real shards
+
+Views, teacher, student, loss, update and teacher average; 2 global views of 256x128 and 8 local ones of 128x64 an
+image, K = 8. Without --data one batch lies on the device already; with it the host reads and decodes every batch, and
+the share of the time that the device waited for it is shown. Products are the multiply-adds that the networks
+themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
+matrix product, measured in the same call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from benchmarks.common import accelerator, header, median_seconds, table
+from cion_jax import models, optimizer, sharding, typed
+from cion_jax import state as states
+from cion_jax.config import Config
+from cion_jax.models import count
+from cion_jax.schedules import Schedules
+from cion_jax.step import compile_step
+
+MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
+BATCH = flags.DEFINE_integer("batch", 16, "Images in a batch, a multiple of 8.")
+PROTOTYPES = flags.DEFINE_integer("prototypes", 65536, "Width of the head's output.")
+PRECISION = flags.DEFINE_enum("precision", "bfloat16", ["bfloat16", "float32"], "Compute type.")
+STEPS = flags.DEFINE_integer("steps", 10, "Steps whose median counts, after two that do not.")
+DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
+
+K = 8
+PRODUCT = {"cpu": 2048}.get(jax.default_backend(), 8192)  # edge of the matrices of the peak
+
+
+def _config(name: str) -> Config:
+    settings = typed.thaw(Config())
+    settings.update_from_flattened_dict(
+        {
+            "model.name": name,
+            "model.prototypes": PROTOTYPES.value,
+            "model.dtype": PRECISION.value,
+            "data.path": DATA.value or "none",
+            "data.batch_size": BATCH.value,
+            "data.curriculum": ((0, K),),
+        }
+    )
+    return typed.freeze(Config, settings)
+
+
+def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of real shards, without end."""
+    from cion_jax.data.groups import Timeline, Units
+    from cion_jax.data.pipeline import batches
+    from cion_jax.data.shards import ShardReader, Unreadable
+
+    reader = ShardReader(config.data.path)
+    units = Units.of(reader.index, config.identity)
+    timeline = Timeline(units, 1000, config.data.batch_size, config.curriculum)
+    return batches(
+        reader,
+        units,
+        timeline,
+        seed=0,
+        unreadable=Unreadable(0),
+        canvas=config.data.canvas,
+        threads=config.data.threads,
+    )
+
+
+def _repeated(config: Config, mesh) -> Iterator[dict[str, Any]]:
+    shape = (config.data.batch_size, *config.data.canvas)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    size = np.full((shape[0], 2), config.data.canvas, np.int32)
+    return itertools.repeat(sharding.put_batch({"image": image, "size": size}, mesh))
+
+
+def _products(config: Config) -> int:
+    """Multiply-adds that one image needs: its views once forward through the teacher, thrice through the student."""
+    views, backbone = config.views, models.abstract(config.model.name)
+    whole, part = (
+        count.multiply_adds(backbone, v.height, v.width) + _head_products(config, backbone.features)
+        for v in (views.global_1, views.local)
+    )
+    return 2 * whole + 3 * (2 * whole + views.local_views * part)
+
+
+def _head_products(config: Config, features: int) -> int:
+    m = config.model
+    return features * m.hidden + m.hidden**2 + m.hidden * m.bottleneck + m.bottleneck * m.prototypes
+
+
+def _peak() -> float:
+    """Multiply-adds per second of a matrix product."""
+    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT)), PRECISION.value)
+    several = jax.jit(lambda a: jax.lax.fori_loop(0, 10, lambda _, b: a @ b, a))
+    return 10 * PRODUCT**3 / median_seconds(lambda: jax.block_until_ready(several(matrix)))
+
+
+def compiled_step(config: Config, mesh) -> tuple[Any, Any, float]:
+    """(state, compiled step, seconds that compiling took)."""
+    tx = optimizer.build()
+    like = jax.eval_shape(lambda: states.init(config, tx))
+    shardings = sharding.state_shardings(like, mesh)
+    schedules = Schedules.of(config.optimizer, config.data.batch_size, (1000,) * config.train.epochs)
+    graphdef = states.graph(config)
+    step = compile_step(shardings, config=config, graphdef=graphdef, optimizer=tx, schedules=schedules, mesh=mesh)
+    state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
+    began = time.perf_counter()
+    compiled = step.lower(state, next(_repeated(config, mesh)), K).compile()
+    return state, compiled, time.perf_counter() - began
+
+
+def _times(state, step, data: Iterator, mesh) -> tuple[list[float], float]:
+    """Seconds of every step, share of them spent waiting for data; looks at the step before, like the trainer."""
+    seconds, waited, held, began = [], 0.0, None, time.perf_counter()
+    for batch in itertools.islice(data, STEPS.value + 2):
+        waited += time.perf_counter() - began
+        on_device = batch if isinstance(batch["image"], jax.Array) else sharding.put_batch(batch, mesh)
+        state, measured = step(state, on_device)
+        jax.block_until_ready(held)
+        held, now = measured, time.perf_counter()
+        seconds.append(now - began)
+        began = now
+    return seconds[2:], waited / sum(seconds)
+
+
+def _row(name: str, peak: float) -> tuple:
+    config = _config(name)
+    mesh = sharding.make_mesh(config.mesh)
+    state, step, compiling = compiled_step(config, mesh)
+    memory = step.memory_analysis()
+    seconds, waiting = _times(state, step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
+    rate = BATCH.value / statistics.median(seconds)
+    products = _products(config)
+    gib = (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**30
+    cells = f"{compiling:.0f}", f"{statistics.median(seconds) * 1e3:.0f}", f"{rate:.1f}", f"{products / 1e9:.1f}"
+    shares = f"{2 * products * rate / 1e12:.2f}", f"{products * rate / peak:.1%}", f"{gib:.1f}", f"{waiting:.1%}"
+    return name, *cells, *shares
+
+
+def main(_) -> None:
+    header(f"training step: batch {BATCH.value}, K {K}, {PROTOTYPES.value} prototypes, {PRECISION.value}")
+    peak = _peak()
+    print(f"device: {accelerator()}, jax {jax.__version__}; peak {2 * peak / 1e12:.2f} TFLOP/s")
+    columns = ["backbone", "compile s", "ms", "images/s", "G products/image", "TFLOP/s", "of peak", "GiB", "waiting"]
+    table(columns, (_row(name, peak) for name in MODELS.value))
+
+
+if __name__ == "__main__":
+    app.run(main)
