@@ -3,9 +3,10 @@
     python -m benchmarks.denoise --folder=DIR [--share=0.05] [--flags=--direct_num_workers=2]
 
 Made-up features, 512 wide, in half precision, are put into the work folder of a run, one memory-mapped file per video,
-as the first stage leaves it. From there on it is the program itself that runs, published method and limits: levels 1
-and 2 on the engine, level 3 with a range of 1,000 tracklets and without any, noise and scores of all levels, selection
-and provenance. The folder needs 6 GB for the whole and is emptied afterwards.
+as the first stage leaves it. From there on it is the program itself that runs, by default the published method and
+limits: levels 1 and 2 on the engine, level 3 with a range of 1,000 tracklets and without any, noise and scores of all
+levels, selection and provenance; `--preset=cion_jax` takes the other. The folder needs 6 GB for the whole and is emptied
+afterwards.
 
 Every fifth tracklet shows a person seen before, half of them less than 1,000 tracklets ago; 5% of the images lie in
 another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included; of the engine's
@@ -17,7 +18,6 @@ seconds.
 from __future__ import annotations
 
 import argparse
-import functools
 import resource
 import shutil
 import time
@@ -30,9 +30,9 @@ import numpy as np
 
 from benchmarks import common
 from cion_jax.progress import progress
-from data_prep import engine, neighbors, pipeline, stages
+from data_prep import neighbors, pipeline, stages
 from data_prep.collection import Collection
-from data_prep.config import Config
+from data_prep.config import CHAINS, PRESETS, Config, Limits
 from data_prep.denoise import cosine, cross_video
 from data_prep.gather import gather, saved_levels
 from data_prep.types import Image
@@ -161,40 +161,50 @@ def _peak_gib() -> float:
     return (own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 2**20
 
 
-def run(folder: Path, share: float, flags: list[str], speed: Speed) -> Iterator[Measured]:
+def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed) -> Iterator[Measured]:
     """Denoises `share` of the whole, stage by stage."""
-    config = Config(preset="paper")
-    job = pipeline.Job("tracklets", str(folder), None, folder / f"run{share}", config, tuple(flags))
-    work, limits, r_s = Work(job.output), config.limits(), config.method.r_s
+    config = Config(preset=preset)
+    job = pipeline.Job("tracklets", str(folder), None, folder / f"{preset}{share}", config, tuple(flags))
+    work, limits = Work(job.output), config.limits()
     work.folder.mkdir(parents=True)
     videos = generate(work, share)
     collection, done = measured("references read", lambda: Collection.load(work, False, videos))
     yield done
     images = len(collection.table)
     once = images * WIDTH * 2 / speed.read
-    prepare = functools.partial(pipeline.denoising, job, limits)
+    chains = config.method.linkage == CHAINS
     _, done = measured(
-        "levels 1 and 2",
-        lambda: engine.each_video("levels 1 and 2", work, videos, "levels", prepare, flags),
+        "levels 1 and 2" if chains else "tracklets divided",
+        lambda: pipeline.each_video(job, work, videos, limits),
         once,
-        images * WIDTH / speed.multiply,  # one product of every image with a mean
+        images * WIDTH / speed.multiply if chains else 0,  # one product of every image with a mean
     )
     yield done
+    gathered, done = measured("level 3, noise, scores, selection", lambda: gather(collection, config, limits))
+    yield done
+    for level in gathered.levels:
+        print(
+            "  " + ", ".join(f"{name} {level[name]:.6g}" for name in ("images", "identities", "noise", "pairwise_f1"))
+        )
+    if chains:
+        yield from published(collection, limits, once, speed)
+    shutil.rmtree(job.output)
+
+
+def published(collection: Collection, limits: Limits, once: float, speed: Speed) -> Iterator[Measured]:
+    """Level 3 alone, with its range and without; reading all features takes `once` seconds at least."""
     identity, done = measured("levels read", lambda: collection.levels(saved_levels(collection)).identity)
     yield done
     count = int(identity.max()) + 1
     means, done = measured("centroids", lambda: cosine.centroids(collection.parts(identity), count), once)
     yield done
-    read, multiply = count * WIDTH * 4 / speed.read, count * r_s * WIDTH / speed.multiply
+    floors = count * WIDTH * 4 / speed.read, count * limits.r_s * WIDTH / speed.multiply
     linked, done = measured(
-        f"level 3, r_s = {r_s}", lambda: cross_video.link(means, limits.sigma_drm, r_s), read, multiply
+        f"level 3, r_s = {limits.r_s}", lambda: cross_video.link(means, limits.sigma_drm, limits.r_s), *floors
     )
-    print(f"  {images:,} images, {count:,} identities of level 2, {linked.max() + 1:,} of level 3", flush=True)
-    yield done
-    _, done = measured("level 3, noise, scores, selection", lambda: gather(collection, config, limits))
+    print(f"  {count:,} identities of level 2, {linked.max() + 1:,} of level 3", flush=True)
     yield done
     yield unlimited("level 3, no range", means, limits.sigma_drm)
-    shutil.rmtree(job.output)
 
 
 def unlimited(name: str, means: np.ndarray, limit: float) -> Measured:
@@ -227,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="new folder for the features")
     parser.add_argument("--share", default="0.25,0.5,1", help="of 4.8 million images; several are run one by one")
+    parser.add_argument("--preset", default="paper", choices=PRESETS, help="the method")
     parser.add_argument("--centroids", type=int, default=0, help="link so many centroids instead")
     parser.add_argument("--flags", default="", help="of Apache Beam, such as --flags=--direct_num_workers=2")
     args = parser.parse_args()
@@ -238,7 +249,7 @@ def main() -> None:
         return
     for share in map(float, args.share.split(",")):
         print(f"share {share}: {round(IMAGES * share):,} images", flush=True)
-        _print(run(args.folder, share, args.flags.split(), speed))
+        _print(run(args.folder, share, args.preset, args.flags.split(), speed))
 
 
 def _print(stages: Iterable[Measured]) -> None:

@@ -93,7 +93,7 @@ def run(job: Job) -> dict[str, Any]:
         )
     settled = as_set(job.config) if source.identified else settle(collection, job.config)
     if not source.identified:
-        _each_video(job, work, usable, settled.limits)
+        each_video(job, work, usable, settled.limits)
     gathered = (gather_identified if source.identified else gather)(collection, job.config, settled.limits)
     return _write(job, digest, settled, gathered, rejected, Crops(source, work, job.config.blur_faces))
 
@@ -131,7 +131,7 @@ def _embedding(job: Job) -> Callable[[str], None]:
     return lambda video: stages.embed(source, embedder, work, video, job.config)
 
 
-def _each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
+def each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
     """What of the denoising looks at one video alone."""
     if job.config.method.linkage == OVERLAP:
         engine.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job), job.beam)
