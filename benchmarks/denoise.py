@@ -5,8 +5,8 @@
 Made-up features, 512 wide, in half precision, are put into the work folder of a run, one memory-mapped file per video,
 as the first stage leaves it. From there on it is the program itself that runs, by default the published method and
 limits: levels 1 and 2 on the engine, level 3 with a range of 1,000 tracklets and without any, noise and scores of all
-levels, selection and provenance; `--preset=cion_jax` takes the other. The folder needs 6 GB for the whole and is emptied
-afterwards.
+levels, selection and provenance; `--preset=cion_jax` takes the other. The folder needs 6 GB for the whole and is
+emptied afterwards.
 
 Every fifth tracklet shows a person seen before, half of them less than 1,000 tracklets ago; 5% of the images lie in
 another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included; of the engine's
