@@ -123,16 +123,16 @@ def compiled_step(config: Config, mesh) -> tuple[Any, Any, float]:
 
 def _times(state, step, data: Iterator, mesh) -> tuple[list[float], float]:
     """Seconds of every step, share of them spent waiting for data; looks at the step before, like the trainer."""
-    seconds, waited, held, began = [], 0.0, None, time.perf_counter()
+    seconds, waits, held, began = [], [], None, time.perf_counter()
     for batch in itertools.islice(data, STEPS.value + 2):
-        waited += time.perf_counter() - began
+        waits.append(time.perf_counter() - began)
         on_device = batch if isinstance(batch["image"], jax.Array) else sharding.put_batch(batch, mesh)
         state, measured = step(state, on_device)
         jax.block_until_ready(held)
         held, now = measured, time.perf_counter()
         seconds.append(now - began)
         began = now
-    return seconds[2:], waited / sum(seconds)
+    return seconds[2:], sum(waits[2:]) / sum(seconds[2:])
 
 
 def _row(name: str, peak: float) -> tuple:
