@@ -69,7 +69,9 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=read_only, create=not read_only)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
+        )
         handlers = {
             "teacher": ocp.StandardCheckpointHandler(),
             "training": ocp.StandardCheckpointHandler(),

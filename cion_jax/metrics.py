@@ -100,8 +100,11 @@ class Metrics:
         images = (step - self._row_step) * self._config.data.batch_size
         row = row | {"images_per_second": images / seconds, "data_wait": self._waited / seconds}
         self._row_step, self._row_time, self._waited = step, now, 0.0
-        with open(self._rows, "a") as file:
-            file.write(json.dumps({"step": step, **row}) + "\n")
+        try:
+            with open(self._rows, "a") as file:
+                file.write(json.dumps({"step": step, **row}) + "\n")
+        except OSError as error:
+            raise TrainingStopped(f"step {step}: no row can be written ({error}); make room and resume") from error
         board.write_scalars(step, row)
         left = (now - self._began) / max(step - self._start, 1) * (self._end - step)
         print(

@@ -1,20 +1,17 @@
 """Whole runs: resume, sharding, curriculum, baselines, bad input, golden numbers."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
-from cion_jax import optimizer, sharding
-from cion_jax import state as states
-from cion_jax.checkpoint import Checkpointer, CheckpointError
+from cion_jax.checkpoint import CheckpointError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
 from cion_jax.metrics import TrainingStopped, collapse_warning
 from cion_jax.train import train
 from cion_jax.typed import ConfigError
 from tests import toy
+from tests.runs import assert_equal, final_state, numbers, rows
 
 # Loss, gradient norm and teacher entropy of the toy run's first three steps, from a run on the CPU. If the method was
 # changed on purpose, run `pytest tests/test_train.py -k golden` and copy the numbers that its message shows.
@@ -38,27 +35,6 @@ def whole(shards, tmp_path_factory):
     config, workdir = toy.config(shards), tmp_path_factory.mktemp("whole")
     train(config, workdir)
     return config, workdir
-
-
-def rows(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def final_state(config, workdir):
-    like = jax.eval_shape(lambda: states.init(config, optimizer.build()))
-    like = sharding.abstract(like, sharding.state_shardings(like, sharding.make_mesh(config.mesh)))
-    with Checkpointer(workdir, read_only=True) as checkpointer:
-        return jax.device_get(checkpointer.restore(checkpointer.latest(), like))
-
-
-def numbers(workdir):
-    timing = ("images_per_second", "data_wait")
-    return [{n: v for n, v in row.items() if n not in timing} for row in rows(workdir)]
-
-
-def assert_equal(a, b, **tolerance):
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, err_msg=optimizer.path_name(path), **({"rtol": 0} | tolerance))
 
 
 def test_every_step_is_logged(whole):

@@ -40,8 +40,9 @@ ZOO = registry.names()  # the real ones: tests add toys to the registry
 registry._models()["toy"] = functools.partial(Toy)
 
 
-def write_shards(folder, images_of=lambda person: 2 + person % 5):
-    """Identity shards of PEOPLE people in two videos; person p has `images_of(p)` images."""
+def write_shards(folder, images_of=lambda person: 2 + person % 5, broken=lambda image: False):
+    """Identity shards of PEOPLE people in two videos; person p has `images_of(p)` images. Those that are
+    `broken` only begin like a JPEG."""
     images, identities = [], []
     for person in range(PEOPLE):
         for i in range(images_of(person)):
@@ -50,6 +51,8 @@ def write_shards(folder, images_of=lambda person: 2 + person % 5):
             identities.append(person)
 
     def jpeg(image):
+        if broken(image):
+            return b"\xff\xd8"
         rng = np.random.default_rng([int(image.tracklet), image.frame])
         clothes = np.random.default_rng(int(image.tracklet)).integers(0, 256, (2, 3))
         picture = np.full((32, 16, 3), 90 + 70 * int(image.video[1]), np.uint8)
