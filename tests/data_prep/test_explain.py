@@ -5,6 +5,7 @@ import sys
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data_prep import contact, embedders, explain, pipeline, report
@@ -110,6 +111,11 @@ def test_unknown_names_are_answered_with_the_nearest(folder, tmp_path):
         dataset.identity(77)
     with pytest.raises(explain.ExplainError, match=r"has no provenance.parquet; expected a folder that data_prep"):
         explain.Dataset(tmp_path)
+
+
+def test_the_nearest_key_is_found_among_many():
+    keys = pa.chunked_array([[f"hall/{i // 10:04d}/{i:06d}.jpg" for i in range(50_000)]])
+    assert explain._nearest("hall/1234/012345.jpeg", keys)[0] == "hall/1234/012345.jpg"
 
 
 def test_a_mistake_is_one_message(folder, tmp_path):
