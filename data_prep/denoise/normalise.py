@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 SHRINK = 3  # how much of an even spread is mixed into the spread within tracklets before it is divided by
+_BLOCK = 2**16
 
 
 def normalise(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.ndarray:
@@ -22,15 +23,27 @@ def normalise(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.n
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
     """
-    rows = rows - _means(rows, video)[video]
-    apart = rows - _means(rows, tracklet)[tracklet]
-    spread, axes = np.linalg.eigh((apart.T @ apart).astype(np.float64))
+    result, of_video = np.empty_like(rows), _means(rows, video)
+    for block in _blocks(len(rows)):
+        np.subtract(rows[block], of_video[video[block]], out=result[block])
+    of_tracklet, within = _means(result, tracklet), np.zeros((rows.shape[1],) * 2)
+    for block in _blocks(len(rows)):
+        apart = result[block] - of_tracklet[tracklet[block]]
+        within += apart.T @ apart
+    spread, axes = np.linalg.eigh(within)
     spread = np.maximum(spread, 0)
     even = spread.mean()
-    if even > 0:
-        rows = rows @ (axes / np.sqrt(spread / even + SHRINK)).astype(np.float32)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-6)
+    evened = (axes / np.sqrt(spread / even + SHRINK)).astype(np.float32) if even > 0 else None
+    for block in _blocks(len(rows)):
+        found = result[block] if evened is None else result[block] @ evened
+        length = np.linalg.norm(found, axis=1, keepdims=True)
+        result[block] = np.divide(found, length, out=np.zeros_like(found), where=length > 1e-6)
+    return result
+
+
+def _blocks(count: int) -> list[slice]:
+    """Rows that are worked on at a time: little is held besides what comes in and goes out."""
+    return [slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)]
 
 
 def _means(rows: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_prep.denoise import normalise as normalising
 from data_prep.denoise import robust, score
 from data_prep.denoise.linkage import NO_PAIRS
 from data_prep.denoise.normalise import normalise
@@ -111,6 +112,13 @@ def test_what_varies_within_tracklets_counts_less():
     # Spread within: 0 and all of it, 0 and 2 times the average; so axes are divided by sqrt(0 + 3) and sqrt(2 + 3).
     ratio = np.sqrt((2 + 3) / (0 + 3))
     np.testing.assert_allclose(np.abs(found[:, 0] / found[:, 1]), ratio, atol=1e-5)
+
+
+def test_normalising_in_blocks_is_the_same(monkeypatch):
+    rows, video, tracklet, _ = world()
+    whole = normalise(rows, video, tracklet)
+    monkeypatch.setattr(normalising, "_BLOCK", 7)
+    np.testing.assert_allclose(normalise(rows, video, tracklet), whole, atol=1e-5)
 
 
 def test_normalising_by_hand():
