@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from cion_jax.checkpoint import SaveError
 from cion_jax.config import Config
 from cion_jax.progress import duration
 
@@ -104,7 +105,7 @@ class Metrics:
             with open(self._rows, "a") as file:
                 file.write(json.dumps({"step": step, **row}) + "\n")
         except OSError as error:
-            raise TrainingStopped(f"step {step}: no row can be written ({error}); make room and resume") from error
+            raise SaveError(f"step {step}: no row can be written ({error}); make room and resume") from error
         board.write_scalars(step, row)
         left = (now - self._began) / max(step - self._start, 1) * (self._end - step)
         print(

@@ -12,10 +12,6 @@ LEFT = 75  # exit status (EX_TEMPFAIL): asked to leave; the same command goes on
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class AskedToLeave(Exception):
-    """The run was interrupted in order: its last finished step is saved."""
-
-
 class Signals:
     """Notes the first SIGTERM or SIGINT; a second one, or `grace` seconds, end the process on the spot.
 

@@ -28,15 +28,15 @@ from cion_jax.data.pipeline import batches
 from cion_jax.data.shards import ShardError, ShardReader, Unreadable, UnreadableError
 from cion_jax.metrics import Metrics, Trace, TrainingStopped
 from cion_jax.schedules import Schedules
-from cion_jax.signals import LEFT, AskedToLeave, Signals
+from cion_jax.signals import LEFT, Signals
 from cion_jax.step import compile_step
 from cion_jax.typed import ConfigError
 
 MISTAKES = (ConfigError, ShardError, PlanError, *pretrained.MISTAKES)
-STOPS = (TrainingStopped, SaveError, UnreadableError)
+STOPS = (SaveError, UnreadableError)
 
 
-def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = lambda: False) -> None:
+def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = lambda: False) -> bool:
     """Runs or resumes a pre-training run.
 
     Args:
@@ -44,11 +44,13 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
       workdir: where it is written to.
       asked_to_leave: whether the run is to end after the step at hand; one process's wish is enough.
 
+    Returns:
+      Whether it is done; False where it was asked to leave, and its last finished step is saved.
+
     Raises:
       TrainingStopped: the loss is not finite.
       SaveError: a checkpoint could not be written.
       UnreadableError: too many images cannot be decoded.
-      AskedToLeave: it was, and the last finished step is saved.
       CheckpointError, ShardError, PlanError, ConfigError, FileNotFoundError: config, data and workdir do not fit
         together.
       WeightsError, TorchFileError: nothing in `init_from` to start from.
@@ -104,7 +106,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
             threads=config.data.threads,
         )
         metrics = Metrics(workdir, config, start, end)
-        leaving = False
+        reached = start
         with jax.transfer_guard("disallow"):
             for step in range(start, end):
                 # Wait for data, dispatch the step, look at the step before. Only a checkpoint waits for its own step,
@@ -115,38 +117,40 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
                 with jax.transfer_guard("allow"):  # all that a step needs of the host
                     images = sharding.put_batch(batch, mesh)
                     said = hosts.totals({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()}, mesh)
-                state, measured = step_fn(state, images, timeline.at(step).k)
-                metrics.add(step + 1, measured | said)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                    state, measured = step_fn(state, images, timeline.at(step).k)
+                reached = step + 1
+                metrics.add(reached, measured | said)
                 leaving = metrics.seen.get("asked_to_leave", 0) > 0
                 checkpointer.check()
-                if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == end or leaving:
+                if reached % config.train.checkpoint_every == 0 or reached == end or leaving:
                     metrics.flush()
-                    checkpointer.save(step + 1, state, config, {"step": step + 1, "index": digest})
+                    checkpointer.save(reached, state, config, {"step": reached, "index": digest})
                 if leaving:
                     break
-        trace.reach(0, metrics.flush)
         metrics.close()
-    if leaving and step + 1 < end:
-        raise AskedToLeave(f"step {step + 1:,} of {end:,} is saved; the same command goes on")
-    hosts.say(f"done: {end:,} steps, {metrics.seen.get('skipped', 0):,.0f} images skipped")
+    skipped = f"{metrics.seen.get('skipped', 0):,.0f} images skipped"
+    if reached < end:
+        hosts.say(f"left: step {reached:,} of {end:,} is saved, the same command goes on; {skipped}")
+    else:
+        hosts.say(f"done: {end:,} steps; {skipped}")
+    return reached >= end
 
 
 def main(_) -> int:
     """Entry point; the exit status is explained above."""
+    config = SETTINGS()
     try:
-        config = SETTINGS()
-        with (
-            hosts.joined(PLACE(), own=(ConfigError, *MISTAKES, *STOPS, AskedToLeave)),
-            Signals(config.train.grace) as s,
-        ):
-            train(config, Path(WORKDIR.value), lambda: s.asked)
+        with hosts.joined(PLACE(), own=(*MISTAKES, *STOPS)), Signals(config.train.grace) as signals:
+            try:
+                finished = train(config, Path(WORKDIR.value), lambda: signals.asked)
+            except TrainingStopped as stop:  # in all processes at the same step
+                hosts.say(f"stopped: {stop}")
+                return 1
     except STOPS as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return 1
-    except AskedToLeave as request:
-        hosts.say(f"left: {request}")
-        return LEFT
-    return 0
+    return 0 if finished else LEFT
 
 
 if __name__ == "__main__":

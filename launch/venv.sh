@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes .venv with the locked requirements, or reuses it. Sourced by the other scripts from the checkout's root.
 python=${PYTHON:-python3}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

@@ -107,7 +107,7 @@ def test_one_process_asked_to_leave_takes_the_others_along(shards, tmp_path):
     assert [process.end(30) for process in processes] == [LEFT, LEFT], processes[0].said()
     step = int(final_state(_config(shards), tmp_path / "w").step)
     assert rows(tmp_path / "w")[-1]["step"] == step
-    assert f"left: step {step:,}" in processes[0].said()
+    assert f"left: step {step:,} of" in processes[0].said()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from cion_jax import sharding
 from cion_jax.checkpoint import CheckpointError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
@@ -127,6 +128,34 @@ def test_other_data_is_refused(whole, tmp_path):
     toy.write_shards(tmp_path, images_of=lambda person: 3)
     with pytest.raises(CheckpointError, match="the data changed"):
         train(toy.config(tmp_path), workdir)
+
+
+def test_other_data_is_accepted_where_it_is_said_so(shards, tmp_path):
+    train(toy.config(shards, train__steps=2), tmp_path / "w")
+    toy.write_shards(tmp_path / "shards", images_of=lambda person: 4)
+    train(toy.config(tmp_path / "shards", train__steps=3, data__accept_changed=True), tmp_path / "w")
+    assert [row["step"] for row in rows(tmp_path / "w")] == [1, 2, 3]
+
+
+def test_a_transfer_that_nobody_asked_for_raises(shards, tmp_path, monkeypatch):
+    put = sharding.put_batch
+    monkeypatch.setattr(sharding, "put_batch", lambda batch, mesh: put(batch, mesh) | {"size": batch["size"]})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        train(toy.config(shards, train__steps=1), tmp_path)
+
+
+def test_a_trace_of_exactly_the_steps_asked_for(shards, tmp_path):
+    train(toy.config(shards, train__steps=4, profile__steps=(2, 3)), tmp_path)
+    (path,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    events = [event for plane in planes for line in plane.lines for event in line.events if event.name == "train"]
+    assert [dict(event.stats)["step_num"] for event in events] == [2, 3]
+
+
+@pytest.mark.parametrize("steps", [(3, 2), (0, 2), (1, 2, 3), (4,)])
+def test_a_trace_of_no_steps_is_refused(steps):
+    with pytest.raises(ConfigError, match=r"profile.steps takes a first and a last step, e.g. 10,20, got"):
+        toy.config("data", profile__steps=steps)
 
 
 def test_a_checkpoint_of_another_network_is_not_loaded(whole):
