@@ -1,7 +1,10 @@
-"""One small member of every family, as cheap to compile as its parts allow; registered as toy_FAMILY."""
+"""One small member of every family, as cheap to compile as its parts allow, and one network that holds them all."""
 
 from functools import partial
 from unittest import mock
+
+import jax.numpy as jnp
+from flax import nnx
 
 from cion_jax.models import convnext, edgenext, fastvit, ghostnet, registry
 from cion_jax.models.fastvit import FastViT
@@ -34,7 +37,7 @@ MINIATURES = {
     "toy_edgenext": partial(convnext.ConvNeXt, (1, 2), (8, 16), partial(edgenext._block, heads=2)),
     "toy_fastvit": partial(_FastViT),
     "toy_ghostnet": partial(_GhostNet),
-    "toy_repvit": partial(RepViT, 16, (2, 2)),
+    "toy_repvit": partial(RepViT, 16, (2, 1)),
     "toy_resnet": partial(ResNet, BasicBlock, (1, 1, 1, 1)),
     "toy_resnet_ibn": partial(ResNet, Bottleneck, (1, 1, 1, 1), True),
     "toy_swin": partial(Swin, (2, 1), 32),
@@ -43,6 +46,19 @@ MINIATURES = {
 }
 
 
+class Families(nnx.Module):
+    """All of them side by side: one program for the trainer to trace and compile instead of ten."""
+
+    def __init__(self, *, dtype=jnp.float32, remat=False, rngs):
+        for name, build in MINIATURES.items():
+            setattr(self, name, build(dtype=dtype, remat=remat, rngs=rngs))
+        self.features = sum(getattr(self, name).features for name in MINIATURES)
+
+    def __call__(self, x_BHWC, *, train=False, key=None):
+        """[B, H, W, 3] -> [B, the sum of their features]."""
+        return jnp.concatenate([getattr(self, name)(x_BHWC, train=train, key=key) for name in MINIATURES], axis=1)
+
+
 def register() -> None:
     """Makes them backbones like any other, for the trainer."""
-    registry._models().update(MINIATURES)
+    registry._models().update(MINIATURES | {"toy_families": partial(Families)})
