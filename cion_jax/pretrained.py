@@ -149,7 +149,8 @@ def start(state: TrainState, path: str, ignore: Iterable[str], shardings: TrainS
         said = "and the head" if named.head else "without a head"
     except WeightsError as error:
         head, said = params["head"], f"without its head, which is another ({str(error).splitlines()[1].strip()})"
-    print(f"init_from: {path}, the backbone {said}", file=sys.stderr)
+    if jax.process_index() == 0:
+        print(f"init_from: {path}, the backbone {said}", file=sys.stderr)
     student = {
         "params": params | {"backbone": backbone, "head": head},
         "stats": stats | ({"backbone": backbone_stats} if backbone_stats else {}),
