@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from cion_jax import models, sharding
@@ -130,19 +131,24 @@ def _accumulate(gradient, params, stats, parts):
     return jax.tree.map(lambda x: x / count, total), stats, jax.tree.map(jnp.mean, measured)
 
 
-def compile_step(shardings: Any, **static: Any):
+def compile_step(shardings: Any, *, mesh: jax.sharding.Mesh, config: Config, **static: Any):
     """`train_step` under jit, the state donated: f(state, batch, k) -> (state, measurements).
+
+    Within the step the compiler places what no rule names, also on a mesh whose axes are Explicit outside of it.
 
     Raises:
       ConfigError: the devices' shares of a batch are not whole identity groups.
     """
-    config: Config = static["config"]
     ks = [k for _, k in config.curriculum]
-    sharding.check_batch(config.data.batch_size, ks, config.train.accumulate, static["mesh"])
-    replicated = jax.sharding.NamedSharding(static["mesh"], P())
-    return jax.jit(
-        lambda state, batch, k: train_step(state, batch, k=k, **static),
-        static_argnums=2,
-        donate_argnums=0,
-        out_shardings=(shardings, replicated),
-    )
+    sharding.check_batch(config.data.batch_size, ks, config.train.accumulate, mesh)
+    out = shardings, jax.sharding.NamedSharding(mesh, P())
+    explicit = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit]
+    auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+    def step(state, batch, k):
+        function = partial(train_step, k=k, config=config, mesh=auto, **static)
+        if explicit:
+            function = jax.sharding.auto_axes(function, axes=tuple(explicit), out_sharding=out)
+        return function(state, batch)
+
+    return jax.jit(step, static_argnums=2, donate_argnums=0, out_shardings=out)

@@ -96,3 +96,53 @@ def test_sinkhorn_shares_the_prototypes_out_evenly():
         same = np.einsum("bup,bup->", p.reshape(4, 2, 8), log_s[:, :2])
         pairs = np.einsum("gup,gvp->", p.reshape(2, 4, 8), log_s.reshape(2, 6, 8))
         np.testing.assert_allclose(loss, -(pairs - same) / (2 * (4 * 6 - 4)), rtol=1e-5)
+
+
+def embedded(p, bottleneck=12, b=6, v=4):
+    """Embeddings and prototypes of student and teacher, and a centre."""
+    rng = np.random.default_rng(3)
+    shapes = (b, v, bottleneck), (bottleneck, p), (b, 2, bottleneck), (bottleneck, p), (p,)
+    return [jnp.asarray(rng.normal(size=s) / 4, jnp.float32) for s in shapes]
+
+
+def in_parts(x_BVF, kernel_FP, y_BUF, prototypes_FP, centre_P, config):
+    student = Logits.against(x_BVF, kernel_FP, jnp.matmul, config.chunk)
+    teacher = Logits.against(y_BUF, prototypes_FP, jnp.matmul, config.chunk)
+    targets, after = make_targets(teacher, centre_P, config)
+    return *student_loss(student, teacher, targets, 3, config), after
+
+
+@pytest.mark.parametrize("chunk", [7, 40, 120])
+@pytest.mark.parametrize("weighting", ["paper", "released"])
+@pytest.mark.parametrize("centring", ["mean", "sinkhorn"])
+def test_in_parts_equals_the_whole(chunk, weighting, centring):
+    """120 prototypes in parts of 6, of 40 and in one, against logits made beforehand."""
+    config = LossConfig(weighting, centring, chunk=chunk)
+    operands = embedded(120)
+
+    def whole(x, kernel, y, prototypes, centre):
+        return identity_guided_loss(x @ kernel, y @ prototypes, centre, 3, config)[0]
+
+    def parts(*operands):
+        return in_parts(*operands, config)[0]
+
+    found, expected = (jax.value_and_grad(f, argnums=(0, 1))(*operands) for f in (parts, whole))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+
+
+def test_memory_does_not_grow_with_views_times_prototypes():
+    """Twice the prototypes: more memory for them and their gradient, none for their logits (1.6 MB a thousand)."""
+
+    def bytes_for(p):
+        operands = embedded(p, b=30, v=14)
+        gradient = jax.jit(jax.grad(lambda *o: in_parts(*o, LossConfig(chunk=1000))[0], argnums=(0, 1)))
+        return gradient.lower(*operands).compile().memory_analysis().temp_size_in_bytes
+
+    prototypes = 4000 * 12 * 4
+    assert bytes_for(8000) - bytes_for(4000) < 10 * prototypes < 4000 * 30 * 14 * 4 / 3
+
+
+def test_a_part_has_at_least_one_prototype():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        LossConfig(chunk=0)

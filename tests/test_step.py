@@ -1,0 +1,105 @@
+"""The training step on meshes of several kinds: what it computes, and what it never gathers."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from cion_jax import optimizer, sharding, typed
+from cion_jax import state as states
+from cion_jax.config import Config
+from cion_jax.schedules import Schedules
+from cion_jax.step import compile_step
+from tests import miniatures, toy
+
+miniatures.register()
+K, BATCH = 2, 16
+
+
+def changed(config, **changes) -> Config:
+    settings = typed.thaw(config)
+    settings.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return typed.freeze(Config, settings)
+
+
+def config_of(name, **changes) -> Config:
+    small = {"data__canvas": (64, 32), "data__curriculum": ((0, K),), "data__batch_size": BATCH}
+    views = {n.replace(".", "__"): v for n, v in (toy.small_views(64, 32) | {"views.local.width": 32}).items()}
+    return toy.config("anywhere", model__name=name, **small | views | changes)
+
+
+def batch_of(config, rng=0):
+    image = np.random.default_rng(rng).integers(0, 256, (BATCH, *config.data.canvas, 3), np.uint8)
+    return {"image": image, "size": np.full((BATCH, 2), config.data.canvas, np.int32)}
+
+
+def build(config, mesh):
+    """(step, state, batch) on a mesh."""
+    tx = optimizer.build()
+    like = jax.eval_shape(lambda: states.init(config, tx))
+    shardings = sharding.state_shardings(like, mesh)
+    schedules = Schedules.of(config.optimizer, BATCH, (10,) * config.train.epochs)
+    graphdef = states.graph(config)
+    step = compile_step(shardings, config=config, graphdef=graphdef, optimizer=tx, schedules=schedules, mesh=mesh)
+    state = jax.device_put(jax.device_get(jax.jit(lambda: states.init(config, tx))()), shardings)
+    return step, state, sharding.put_batch(batch_of(config), mesh)
+
+
+def run(config, sizes=(1, 1, 1), types=AxisType.Auto, steps=2):
+    """State and measurements after some steps, on the host."""
+    mesh = jax.make_mesh(sizes, ("data", "fsdp", "model"), (types,) * 3, devices=jax.devices()[: np.prod(sizes)])
+    step, state, batch = build(config, mesh)
+    for _ in range(steps):
+        state, measured = step(state, batch, K)
+    return jax.device_get((state, measured))
+
+
+def assert_equal(a, b, tolerance=1e-5):
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("name", ["toy_vit", "toy"])
+def test_a_mesh_with_explicit_axes_equals_one_device(name):
+    config = config_of(name)
+    assert_equal(run(config), run(config, (2, 2, 2), AxisType.Explicit))
+
+
+@pytest.mark.parametrize("name", ["toy_vit", "toy_convnext", "toy"])
+def test_rematerialisation_changes_nothing(name):
+    config = config_of(name, model__drop_path=0.0 if name != "toy" else None)
+    assert_equal(run(config), run(changed(config, model__remat=True)))
+
+
+@pytest.mark.parametrize(("name", "centring"), [("toy_convnext", "mean"), ("toy_swin", "sinkhorn")])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 2)])
+def test_accumulated_gradients_are_those_of_the_batch(name, centring, sizes):
+    """Of networks without BatchNorm, whose statistics would be a part's."""
+    config = config_of(name, model__drop_path=0.0, loss__centring=centring)
+    whole, parts = run(config, sizes), run(changed(config, train__accumulate=4), sizes)
+    assert_equal(whole, parts)
+
+
+def test_groups_stay_together():
+    config = config_of("toy", train__accumulate=4)
+    with pytest.raises(typed.ConfigError, match=r"16 images cannot be dealt out as whole groups of K = 2 to 16 shares"):
+        run(config, (4, 1, 1))
+
+
+def test_logits_are_never_gathered_nor_whole():
+    """In the compiled program nothing is as large as the logits, and what crosses devices has no axis of prototypes but
+    the prototypes' gradient. 1820 prototypes, 910 on a device, 130 at a time; 4 images with 4 views on a device."""
+    config = config_of("toy", model__prototypes=1820, model__bottleneck=48, loss__chunk=130)
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "model"), (AxisType.Auto,) * 3)
+    step, state, batch = build(config, mesh)
+    program = step.lower(state, batch, K).compile().as_text()
+    shapes = {tuple(map(int, s.split(","))) for s in re.findall(r"[a-z]+\d+\[([\d,]+)\]", program)}
+    assert (7, 48, 130) in shapes
+    wide = {s for s in shapes if {910, 1820} & set(s)}
+    assert wide
+    assert {int(np.prod(s)) // max(s) for s in wide} <= {1, 48}
+    gathered = re.findall(r"= \(?[a-z]+\d+\[([\d,]+)\][^=]* all-gather\(", program)
+    assert gathered
+    assert not [g for g in gathered if {130, 260, 910, 1820} & set(map(int, g.split(",")))]
