@@ -48,6 +48,8 @@ def split_flags(arguments: Sequence[str], known: Container[str]) -> tuple[list[s
 def options(flags: Sequence[str]) -> PipelineOptions:
     """What these flags of Beam say; several workers are processes unless they are asked to be threads.
 
+    Diverts stderr for a moment, so not to be called beside a thread that writes to it.
+
     Raises:
       RunError: a value that Beam does not take.
     """
@@ -108,7 +110,7 @@ def each_video(
         return
     for video in todo:
         work.file(video, "failed").unlink(missing_ok=True)
-    beside = _Background(functools.partial(_beam, todo, functools.partial(_Task, prepare, work), flags))
+    beside = _Background(functools.partial(_beam, todo, functools.partial(_Task, prepare, work), options(flags)))
     for _ in progress(_appearing([work.file(video, kind) for video in todo], beside), what, len(todo)):
         pass
     if beside.error is not None:
@@ -141,9 +143,8 @@ class _Task:
             self._work.file(video, "failed").write_text(traceback.format_exc())
 
 
-def _beam(videos: Sequence[str], make_task: Callable[[], Callable[[str], None]], flags: Sequence[str]) -> None:
+def _beam(videos: Sequence[str], make_task: Callable[[], Callable[[str], None]], wanted: PipelineOptions) -> None:
     """Runs a task over videos. The local runner is named: DirectRunner would first try to download another one."""
-    wanted = options(flags)
     runner = FnApiRunner() if wanted.view_as(StandardOptions).runner in LOCAL else None
     with beam.Pipeline(runner=runner, options=wanted) as pipeline:
         _ = pipeline | beam.Create(videos) | beam.Reshuffle() | beam.ParDo(_EachVideo(make_task))
