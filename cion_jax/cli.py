@@ -17,12 +17,13 @@ from cion_jax import typed
 MISTAKE = 2  # exit status where nothing could be done
 
 
-def define_config(schema: type, default: str | None = None) -> Callable[[], Any]:
+def define_config(schema: type, default: str | None = None, unused: Sequence[str] = ()) -> Callable[[], Any]:
     """Defines --config and its overrides --config.a.b=c.
 
     Args:
       schema: dataclass that the config file's ConfigDict is frozen into; names every setting.
       default: config file to use where the command line gives none.
+      unused: dotted names of texts that this command does not need, which may therefore be empty.
 
     Returns:
       Function that gives the frozen settings once flags are parsed; raises typed.ConfigError.
@@ -34,6 +35,7 @@ def define_config(schema: type, default: str | None = None) -> Callable[[], Any]
     def settings():
         if holder.value is None:
             raise typed.ConfigError("--config is not given; take a file of configs/, as --config=configs/NAME.py")
+        holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
         return typed.freeze(schema, holder.value)
 
     return settings

@@ -43,6 +43,9 @@ def _loss(config: Config, k: int, student, teacher, targets: Targets):
 
 
 def _logits(config: Config, x_BVF, kernel_FP) -> Logits:
+    # Said before the loop over parts, so that their gradients cross devices once, after it.
+    x_BVF = jax.lax.pcast(x_BVF, AXES.prototypes, to="varying")
+    kernel_FP = jax.lax.pcast(kernel_FP, AXES.images, to="varying")
     return Logits.against(x_BVF, kernel_FP, partial(product, dtype=config.model.dtype), config.loss.chunk)
 
 

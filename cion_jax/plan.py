@@ -1,0 +1,221 @@
+"""What a training step will need and how fast it can be, before paying for the machine.
+
+    python -m cion_jax.plan --config=configs/vit_b.py --topology=v5e:4x4 [--json=FILE] [--config.data.batch_size=384]
+    python -m cion_jax.plan --config=configs/vit_b.py --topology=cpu:8
+
+Compiles the real step for the topology on a machine that has none of it. TPU topologies need libtpu, which slows and
+litters every start of JAX on a CPU and is therefore kept apart:
+
+    .venv/bin/pip install --target .libtpu -r requirements-plan.txt
+    PYTHONPATH=.libtpu .venv/bin/python -m cion_jax.plan ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import topologies
+
+from cion_jax import cli, collectives, optimizer, sharding
+from cion_jax import state as states
+from cion_jax.config import Config
+from cion_jax.schedules import Schedules
+from cion_jax.step import compile_step
+from cion_jax.typed import ConfigError
+
+
+class Chip(NamedTuple):
+    """A chip's rates by its maker's data sheet: GiB of memory, bf16 FLOP/s, memory bytes/s, interconnect bytes/s (all
+    links together, one direction), and the shapes that a slice may have."""
+
+    memory_gib: float
+    flops: float
+    memory_rate: float
+    link_rate: float
+    shapes: tuple[str, ...]
+
+
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
+CHIPS = {
+    "v4": Chip(32, 275e12, 1228e9, 300e9, _CUBES),
+    "v5e": Chip(16, 197e12, 819e9, 200e9, _FLAT),
+    "v5p": Chip(95, 459e12, 2765e9, 600e9, _CUBES),
+    "v6e": Chip(32, 918e12, 1640e9, 448e9, _FLAT),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training step takes; bytes and FLOPs are of one chip.
+
+    Attributes:
+      parameters: of the student, the head included.
+      memory: bytes of state, batch, results and temporary arrays at their peak.
+      flops, bytes: work and memory traffic of a step by XLA's own count.
+      collectives: kind -> (operations, bytes that leave or enter a chip).
+      bound_s: by resource, the seconds that a step takes at least; empty where the chip's rates are not known.
+      fits: whether `memory` fits into a chip; None where its size is not known.
+      largest_batch: images of one chip that fit, by a line through two compiled sizes; None likewise.
+    """
+
+    topology: str
+    devices: int
+    batch_size: int
+    mesh: dict[str, int]
+    parameters: int
+    memory: int
+    flops: float
+    bytes: float
+    collectives: dict[str, tuple[int, int]]
+    bound_s: dict[str, float]
+    fits: bool | None
+    largest_batch: int | None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Upper bound for the whole topology."""
+        return self.batch_size / max(self.bound_s.values()) if self.bound_s else None
+
+
+def plan(config: Config, topology: str) -> Plan:
+    """Compiles the step of a config for a topology.
+
+    Args:
+      config: its batch size is the global one.
+      topology: `cpu:DEVICES` or `KIND:SHAPE`, e.g. `v5e:4x4`.
+
+    Raises:
+      ConfigError: no such topology, libtpu is missing, or the config does not fit the number of devices.
+    """
+    devices, chip = _devices(topology)
+    mesh = sharding.make_mesh(config.mesh, devices)
+    memory, compiled = _compile(config, mesh)
+    costs = compiled.cost_analysis()
+    found = collectives.of_program(compiled.as_text())
+    bound = {}
+    if chip:
+        crossing = sum(size for _, size in found.values())
+        bound = {
+            "products": costs["flops"] / chip.flops,
+            "memory": costs["bytes accessed"] / chip.memory_rate,
+            "links": crossing / chip.link_rate,
+        }
+    params = jax.eval_shape(lambda: states.init(config, optimizer.build())).student["params"]
+    return Plan(
+        topology=topology,
+        devices=len(devices),
+        batch_size=config.data.batch_size,
+        mesh=dict(mesh.shape),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        memory=memory,
+        flops=costs["flops"],
+        bytes=costs["bytes accessed"],
+        collectives=found,
+        bound_s=bound,
+        fits=memory < chip.memory_gib * 2**30 if chip else None,
+        largest_batch=_largest_batch(config, mesh, memory, chip) if chip else None,
+    )
+
+
+def _devices(topology: str) -> tuple[list[Any], Chip | None]:
+    kind, _, shape = topology.partition(":")
+    if kind == "cpu" and shape.isdigit() and int(shape) > 0:
+        jax.config.update("jax_num_cpu_devices", int(shape))
+        return jax.devices("cpu")[: int(shape)], None
+    if kind not in CHIPS or shape not in CHIPS[kind].shapes:
+        right = "; ".join(f"{kind}: {' '.join(chip.shapes)}" for kind, chip in CHIPS.items())
+        raise ConfigError(f"there is no topology {topology!r}; give cpu:DEVICES or KIND:SHAPE of {right}")
+    if not importlib.util.find_spec("libtpu"):
+        raise ConfigError(
+            f"--topology={topology} needs libtpu: `.venv/bin/pip install --target .libtpu -r requirements-plan.txt`, "
+            "then run this command with PYTHONPATH=.libtpu"
+        )
+    return topologies.get_topology_desc(topology, platform="tpu").devices, CHIPS[kind]
+
+
+def _compile(config: Config, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
+    """(bytes of a chip's memory, compiled step)."""
+    tx = optimizer.build()
+    like = jax.eval_shape(lambda: states.init(config, tx))
+    shardings = sharding.state_shardings(like, mesh)
+    step = compile_step(
+        shardings,
+        config=config,
+        graphdef=states.graph(config),
+        optimizer=tx,
+        schedules=Schedules.of(config.optimizer, config.data.batch_size, (1000,) * config.train.epochs),
+        mesh=mesh,
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct((config.data.batch_size, *config.data.canvas, 3), np.uint8),
+        "size": jax.ShapeDtypeStruct((config.data.batch_size, 2), np.int32),
+    }
+    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    batch = sharding.abstract(batch, dict.fromkeys(batch, where))
+    compiled = step.lower(sharding.abstract(like, shardings), batch, config.curriculum[-1][1]).compile()
+    m = compiled.memory_analysis()
+    # The state is donated: the state after the step lies where the one before it was.
+    own = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+    return own + m.temp_size_in_bytes + m.generated_code_size_in_bytes, compiled
+
+
+def _largest_batch(config: Config, mesh, memory: int, chip: Chip) -> int:
+    """Images of one chip that fit, as a multiple of whole identity groups."""
+    shares = mesh.shape["data"] * mesh.shape["fsdp"]
+    unit = math.lcm(*(k for _, k in config.curriculum)) * config.train.accumulate
+    own = config.data.batch_size // shares
+    other = own // 2 // unit * unit or 2 * own
+    less = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=other * shares))
+    slope = (memory - _compile(less, mesh)[0]) / (own - other)
+    return int(own + (chip.memory_gib * 2**30 - memory) / slope) // unit * unit
+
+
+def text(p: Plan, names: str) -> str:
+    """A plan to read."""
+    lines = [
+        f"{names} on {p.topology}: {p.devices} devices, mesh {p.mesh}, batch {p.batch_size}",
+        f"parameters        {p.parameters / 1e6:.1f} M",
+        f"memory            {p.memory / 2**30:.2f} GiB a device{_verdict(p)}",
+        f"work              {p.flops / 1e12:.2f} TFLOP and {p.bytes / 1e9:.1f} GB of memory traffic a device and step",
+    ]
+    lines += [
+        f"{kind:17s} {count} times, {size / 1e6:.1f} MB a device" for kind, (count, size) in p.collectives.items()
+    ]
+    if p.bound_s:
+        limit = max(p.bound_s, key=lambda name: p.bound_s[name])
+        times = ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in p.bound_s.items())
+        lines += [f"at least          {times}: bound by {limit}, at most {p.images_per_second:.0f} images/s"]
+        lines += [f"largest batch     about {p.largest_batch} images a device"]
+    return "\n".join(lines)
+
+
+def _verdict(p: Plan) -> str:
+    return "" if p.fits is None else ", fits" if p.fits else ", DOES NOT FIT"
+
+
+def main(_) -> int:
+    """Entry point: exit status 1 where the step does not fit."""
+    config = SETTINGS()
+    found = plan(config, TOPOLOGY.value)
+    print(text(found, config.model.name))
+    if JSON.value:
+        row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
+        Path(JSON.value).write_text(json.dumps(row, indent=1) + "\n")
+    return int(found.fits is False)
+
+
+if __name__ == "__main__":
+    SETTINGS = cli.define_config(Config, unused=["data.path"])
+    TOPOLOGY = flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
+    JSON = flags.DEFINE_string("json", "", "File to write the plan to as well.")
+    cli.run(main)
