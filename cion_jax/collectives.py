@@ -11,6 +11,7 @@ _OPERATION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(_KINDS)})(-start
 _ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+(?P<bits>\d+)\w*)\[(?P<shape>[\d,]*)\]")
 _LISTED = re.compile(r"replica_groups=\{\{(?P<first>[\d,]+)\}")
 _IOTA = re.compile(r"replica_groups=\[\d+,(?P<size>\d+)\]")
+_MESH = re.compile(r"replica_groups=mesh\[(?P<sizes>[^\]]*)\][^{]*\{(?P<names>[^}]*)\}")
 
 
 def of_program(text: str) -> dict[str, tuple[int, int]]:
@@ -33,8 +34,16 @@ def of_program(text: str) -> dict[str, tuple[int, int]]:
 def _participants(rest: str) -> int:
     if listed := _LISTED.search(rest):
         return len(listed["first"].split(","))
-    iota = _IOTA.search(rest)
-    return int(iota["size"]) if iota else 2
+    if iota := _IOTA.search(rest):
+        return int(iota["size"])
+    if mesh := _MESH.search(rest):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh["sizes"]))
+        # A part of an axis is written with its own size: 'axis':(1)2.
+        parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh["names"])
+        return math.prod(int(own or sizes[name]) for name, own in parts)
+    if "source_target_pairs" in rest:
+        return 2
+    raise ValueError(f"no replica groups that this version of XLA is known to write in: {rest[:300]}")
 
 
 def _factor(kind: str, n: int) -> float:

@@ -1,0 +1,63 @@
+"""What a step needs, before paying: collectives counted by hand, a plan for eight CPU devices."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cion_jax import collectives, plan
+from cion_jax.typed import ConfigError
+
+# What each of n devices sends for b bytes: gather b (n - 1) / n, scatter the same of n times its result, reduce both.
+PROGRAM = """
+  %ag = f32[8,100]{1,0} all-gather(%x), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %ar = (bf16[50]{0}, f32[25]{0}) all-reduce(%y, %z), replica_groups=[2,4]<=[8], to_apply=%add
+  %rs = f32[10]{0} reduce-scatter(%w), replica_groups={{0,1}}, dimensions={0}
+  %cp = u8[7]{0} collective-permute(%v), source_target_pairs={{0,1},{1,0}}
+  %start = (f32[25]{0}, f32[100]{0}) all-gather-start(%u), replica_groups=[1,4]<=[4], dimensions={0}
+  %done = f32[100]{0} all-gather-done(%start)
+  %mesh = f32[10]{0} all-reduce(%t), replica_groups=mesh['a'=4,'b'=1,'c'=2], device_ids=([4,2]T(1,0)) {'a','c':(1)2}
+  %other = f32[100]{0} add(%u, %u), metadata={op_name="all-gather(x)"}
+"""
+
+
+def test_collectives_by_hand():
+    assert collectives.of_program(PROGRAM) == {
+        "all-gather": (2, 3200 * 3 // 4 + 400 * 3 // 4),
+        "all-reduce": (2, 2 * 200 * 3 // 4 + 2 * 40 * 7 // 8),
+        "collective-permute": (1, 7),
+        "reduce-scatter": (1, 40),
+    }
+
+
+@pytest.mark.parametrize("topology", ["v5e", "v5e:3x3", "v7:2x2", "cpu:0", "cpu"])
+def test_a_wrong_topology_lists_the_right_ones(topology):
+    with pytest.raises(ConfigError, match=r"v5e: 1x1 2x2 2x4 4x4 .*v5p: 2x2x1"):
+        plan._devices(topology)
+
+
+def test_a_plan_for_eight_devices(tmp_path):
+    """The command itself: it sets the number of devices before JAX starts."""
+    small = ["model.hidden=64", "model.bottleneck=16", "mesh.model=2", "data.batch_size=96"]
+    command = [sys.executable, "-m", "cion_jax.plan", "--config=configs/demo.py", "--topology=cpu:8"]
+    command += [f"--config.{setting}" for setting in small]
+    done = subprocess.run([*command, f"--json={tmp_path}/plan.json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert (found["devices"], found["mesh"]) == (8, {"data": 4, "fsdp": 1, "model": 2})
+    # ResNet-18-IBN, then 512 x 64, 64 x 64 and 64 x 16 with biases, then P columns and their norms.
+    assert found["parameters"] == 11_176_512 + 513 * 64 + 65 * 64 + 65 * 16 + 17 * found_prototypes()
+    # The gradients of all that is whole on a device are summed over four: 1.5 times their bytes; that of half of the
+    # prototypes likewise.
+    gradients = 4 * (found["parameters"] - 17 * found_prototypes() + 16 * found_prototypes() // 2)
+    assert 1.5 * gradients < found["collectives"]["all-reduce"][1] < 1.6 * gradients
+    assert "all-gather" not in found["collectives"]
+    assert found["fits"] is None
+    assert "devices" in done.stdout
+
+
+def found_prototypes():
+    from configs import demo
+
+    return demo.get_config().model.prototypes
