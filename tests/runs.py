@@ -43,12 +43,12 @@ class Process:
             self.popen = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environ)
         self.started.append(self)
 
-    def until(self, pattern, seconds=300):
-        """Waits for a line in the log, counting from now on; False where the process ends before."""
+    def until(self, pattern, count=1, seconds=600):
+        """Waits for so many matches in the log, from now on; False where the process ends before."""
         start, limit = self.log.stat().st_size, time.monotonic() + seconds
         while time.monotonic() < limit:
             ended = self.popen.poll() is not None
-            if re.search(pattern, self.log.read_bytes()[start:].decode(errors="replace")):
+            if len(re.findall(pattern, self.log.read_bytes()[start:].decode(errors="replace"))) >= count:
                 return True
             if ended:
                 return False
@@ -58,7 +58,7 @@ class Process:
     def kill(self, number=signal.SIGKILL):
         self.popen.send_signal(number)
 
-    def end(self, seconds=300):
+    def end(self, seconds=600):
         """Waits; the exit status."""
         try:
             return self.popen.wait(seconds)

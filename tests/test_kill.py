@@ -31,7 +31,7 @@ def _config(shards, **changes):
 def _kill_at_random(process, rng):
     """Mostly among the steps, where every second moment is in a save; now and then while it starts or restores."""
     if rng.random() < 0.8:
-        process.until(r"step \d+/")
+        process.until(r"step \d+/", count=rng.integers(1, 7))
         time.sleep(rng.uniform(0, 0.5))
     else:
         time.sleep(rng.uniform(0, 6))
@@ -40,7 +40,7 @@ def _kill_at_random(process, rng):
 
 
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [pytest.param(3, 5, id="3"), pytest.param(30, 60, id="30", marks=pytest.mark.slow)]
+    ("kills", "epochs"), [pytest.param(3, 8, id="3"), pytest.param(30, 60, id="30", marks=pytest.mark.slow)]
 )
 def test_killed_at_random_moments_ends_bit_equal(shards, tmp_path, kills, epochs):
     flags = (*SHORT, f"--config.train.epochs={epochs}")
@@ -55,7 +55,7 @@ def test_killed_at_random_moments_ends_bit_equal(shards, tmp_path, kills, epochs
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "undisturbed")
     config = _config(shards, train__epochs=epochs)
     assert_equal(final_state(config, tmp_path / "killed"), final_state(config, tmp_path / "undisturbed"), atol=0)
-    print(f"{in_save} of {kills} kills left a half-written checkpoint")
+    print(f"{in_save} of {kills} kills left a half-written checkpoint")  # pytest -s shows it
     assert in_save or kills < 30
 
 
