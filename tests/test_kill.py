@@ -1,6 +1,7 @@
 """Runs that are killed, asked to leave, or run out of room: all through the real command."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -98,12 +99,20 @@ def _half_written(workdir, step):
     (leftover / "teacher" / "manifest.ocdbt").write_bytes(b"half")
 
 
-@pytest.fixture
-def trained(shards, tmp_path):
-    """(config, workdir) with checkpoints 2 and 3."""
+@pytest.fixture(scope="module")
+def three_steps(shards, tmp_path_factory):
+    """Workdir with checkpoints 2 and 3."""
+    workdir = tmp_path_factory.mktemp("three_steps")
     for steps in (2, 3):
-        train(_config(shards, train__steps=steps), tmp_path / "w")
-    return _config(shards, train__steps=3), tmp_path / "w"
+        train(_config(shards, train__steps=steps), workdir)
+    return workdir
+
+
+@pytest.fixture
+def trained(shards, three_steps, tmp_path):
+    """(config, workdir) of a copy that a test may damage."""
+    shutil.copytree(three_steps, tmp_path / "w")
+    return _config(shards), tmp_path / "w"
 
 
 def test_a_half_written_checkpoint_is_never_chosen(trained):
