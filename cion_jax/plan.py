@@ -1,6 +1,6 @@
 """What a training step will need and how fast it can be, before paying for the machine.
 
-    python -m cion_jax.plan --config=configs/vit_b.py --topology=v5e:4x4 [--json=FILE] [--config.data.batch_size=384]
+    python -m cion_jax.plan --config=configs/vit_b.py --topology=v5e:4x4 [--json=FILE] [--shardings=FILE] [--config.data.batch_size=384]
     python -m cion_jax.plan --config=configs/vit_b.py --topology=cpu:8
 
 Compiles the real step for the topology on a machine that has none of it. TPU topologies need libtpu, which slows and
@@ -211,6 +211,10 @@ def main(_) -> int:
     if JSON.value:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
         Path(JSON.value).write_text(json.dumps(row, indent=1) + "\n")
+    if SHARDINGS.value:
+        state = jax.eval_shape(lambda: states.init(config, optimizer.build()))
+        mesh = sharding.make_mesh(config.mesh, _devices(TOPOLOGY.value)[0])
+        Path(SHARDINGS.value).write_text(sharding.describe(state, mesh) + "\n")
     return int(found.fits is False)
 
 
@@ -218,4 +222,7 @@ if __name__ == "__main__":
     SETTINGS = cli.define_config(Config, unused=["data.path"])
     TOPOLOGY = flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
     JSON = flags.DEFINE_string("json", "", "File to write the plan to as well.")
+    SHARDINGS = flags.DEFINE_string(
+        "shardings", "", "File for a line about every array: shape, split, bytes on a device."
+    )
     cli.run(main)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -38,10 +40,10 @@ SMALL = 2**18
 
 
 def make_mesh(config: MeshConfig, devices=None) -> Mesh:
-    """Mesh with axes data, fsdp, model over all devices.
+    """Mesh with axes data, fsdp, model over all devices; slices of a pod are put along data, or else along fsdp.
 
     Raises:
-      ConfigError: the sizes do not multiply to the number of devices.
+      ConfigError: the sizes do not multiply to the number of devices, or slices cannot be put along an axis.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [config.data, config.fsdp, config.model]
@@ -53,7 +55,36 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
             f"config.mesh data={config.data} fsdp={config.fsdp} model={config.model} does not fit "
             f"{len(devices)} devices; their product must be {len(devices)} (one of them may be -1)"
         )
-    return jax.make_mesh(tuple(sizes), ("data", "fsdp", "model"), (AxisType.Auto,) * 3, devices=devices)
+    return Mesh(arrange(devices, sizes), ("data", "fsdp", "model"), axis_types=(AxisType.Auto,) * 3)
+
+
+def arrange(devices: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
+    """Devices as an array of `sizes` (data, fsdp, model): neighbours on the fast network within a slice, slices on the
+    slow one along the outermost axis that their number divides; the model axis never leaves a slice."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    axis = next((axis for axis in (0, 1) if sizes[axis] % slices == 0), None)
+    if axis is None:
+        raise ConfigError(
+            f"{slices} slices lie along config.mesh.data or config.mesh.fsdp, got data={sizes[0]} and "
+            f"fsdp={sizes[1]}; one of them must be a multiple of {slices}"
+        )
+    between = [slices if i == axis else 1 for i in range(3)]
+    within = [size // other for size, other in zip(sizes, between, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
+
+
+def describe(state: Any, mesh: Mesh) -> str:
+    """One line for every array of a (possibly abstract) state: path, shape, how it is split, bytes on a device."""
+    lines, total = [], 0
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for (path, leaf), where in zip(leaves, jax.tree.leaves(state_shardings(state, mesh)), strict=True):
+        size = math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        total += size
+        axes = " ".join(str(axis) for axis in where.spec) or "-"
+        lines.append(f"{_name(path)}  {'x'.join(map(str, leaf.shape)) or '1'}  {axes}  {size}")
+    return "\n".join([*lines, f"total  {total}"])
 
 
 def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
@@ -82,10 +113,13 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """NamedSharding for every array of a (possibly abstract) training state."""
 
     def one(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(mesh, spec(name, leaf.shape, mesh))
+        return NamedSharding(mesh, spec(_name(path), leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(one, state)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def check_batch(batch_size: int, ks: Iterable[int], accumulate: int, mesh: Mesh) -> None:
@@ -105,7 +139,7 @@ def gather(params: Any, mesh: Mesh) -> Any:
     the compiler might as well move the images."""
 
     def whole(path, leaf):
-        axes = spec(jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape, mesh)
+        axes = spec(_name(path), leaf.shape, mesh)
         kept = P(*(axis if axis == "model" else None for axis in axes))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
 

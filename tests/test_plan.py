@@ -42,7 +42,9 @@ def test_a_plan_for_eight_devices(tmp_path):
     small = ["model.hidden=64", "model.bottleneck=16", "mesh.model=2", "data.batch_size=96"]
     command = [sys.executable, "-m", "cion_jax.plan", "--config=configs/demo.py", "--topology=cpu:8"]
     command += [f"--config.{setting}" for setting in small]
-    done = subprocess.run([*command, f"--json={tmp_path}/plan.json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, f"--json={tmp_path}/plan.json", f"--shardings={tmp_path}/lines"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "plan.json").read_text())
     assert (found["devices"], found["mesh"]) == (8, {"data": 4, "fsdp": 1, "model": 2})
@@ -55,6 +57,8 @@ def test_a_plan_for_eight_devices(tmp_path):
     assert "all-gather" not in found["collectives"]
     assert found["fits"] is None
     assert "devices" in done.stdout
+    columns = found_prototypes() // 2
+    assert f"last_layer/weight_v  16x{2 * columns}  None model  {16 * columns * 4}" in (tmp_path / "lines").read_text()
 
 
 def found_prototypes():

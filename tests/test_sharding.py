@@ -1,13 +1,23 @@
 """Meshes and sharding rules."""
 
+from types import SimpleNamespace
+
+from tests.conftest import ROOT  # before JAX: sets its flags
+
+# isort: split
 import jax
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import models, sharding
-from cion_jax.config import MeshConfig
+from cion_jax import models, optimizer, sharding, typed
+from cion_jax import state as states
+from cion_jax.config import Config, MeshConfig
 from cion_jax.typed import ConfigError
+from configs import vit_b
 from tests import toy
+
+GOLDEN = ROOT / "tests" / "golden" / "sharding_vit_b.txt"
 
 
 def test_minus_one_takes_what_is_left():
@@ -19,6 +29,33 @@ def test_minus_one_takes_what_is_left():
 def test_a_mesh_that_does_not_fit_raises(config):
     with pytest.raises(ConfigError, match="does not fit 8 devices"):
         sharding.make_mesh(config)
+
+
+def test_slices_lie_along_an_outer_axis():
+    """Two slices of four devices, listed in turns; neighbours along model are of one slice."""
+    devices = [
+        SimpleNamespace(id=i, slice_index=i % 2, process_index=i % 2, platform="cpu", device_kind="cpu")
+        for i in range(8)
+    ]
+    for sizes, axis in (([4, 1, 2], 0), ([1, 4, 2], 1)):
+        slices = np.vectorize(lambda device: device.slice_index)(sharding.arrange(devices, sizes))
+        expected = np.repeat([0, 1], 2).reshape([-1 if i == axis else 1 for i in range(3)])
+        np.testing.assert_array_equal(slices, np.broadcast_to(expected, sizes))
+    with pytest.raises(ConfigError, match=r"2 slices .*got data=1 and fsdp=1; one of them must be a multiple of 2"):
+        sharding.arrange(devices, [1, 1, 8])
+
+
+def test_every_array_of_a_run_and_where_it_lies():
+    """Of configs/vit_b.py on 2 x 2 x 2 devices. `python -m tests.test_sharding` writes the file anew."""
+    assert dump() + "\n" == GOLDEN.read_text()
+
+
+def dump() -> str:
+    settings = vit_b.get_config()
+    settings.data.path = "anywhere"
+    config = typed.freeze(Config, settings)
+    state = jax.eval_shape(lambda: states.init(config, optimizer.build()))
+    return sharding.describe(state, sharding.make_mesh(MeshConfig(2, 2, 2)))
 
 
 def test_rules():
@@ -58,3 +95,7 @@ def test_every_backbone_is_split_over_two_four_and_eight_devices(name):
         whole = sum(leaf.size for leaf, where in leaves if "fsdp" not in where.spec)
         share = 0.25 if size == 8 and name.startswith(("edgenext_x", "ghostnet")) else 0.02
         assert whole < share * sum(leaf.size for leaf, _ in leaves), size
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(dump() + "\n")
