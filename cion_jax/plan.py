@@ -1,7 +1,7 @@
 """What a training step will need and how fast it can be, before paying for the machine.
 
-    python -m cion_jax.plan --config=configs/vit_b.py --topology=v5e:4x4 [--json=FILE] [--shardings=FILE] [--config.data.batch_size=384]
-    python -m cion_jax.plan --config=configs/vit_b.py --topology=cpu:8
+    python -m cion_jax.plan --config=configs/vit_b.py --topology=v5e:4x4 --config.data.batch_size=384
+    python -m cion_jax.plan --config=configs/vit_b.py --topology=cpu:8 --json=FILE --shardings=FILE
 
 Compiles the real step for the topology on a machine that has none of it. TPU topologies need libtpu, which slows and
 litters every start of JAX on a CPU and is therefore kept apart:
