@@ -1,10 +1,7 @@
-"""One small member of every family, as cheap to compile as its parts allow, and one network that holds them all."""
+"""One small member of every family, as cheap to compile as its parts allow; registered as toy_FAMILY."""
 
 from functools import partial
 from unittest import mock
-
-import jax.numpy as jnp
-from flax import nnx
 
 from cion_jax.models import convnext, edgenext, fastvit, ghostnet, registry
 from cion_jax.models.fastvit import FastViT
@@ -46,19 +43,6 @@ MINIATURES = {
 }
 
 
-class Families(nnx.Module):
-    """All of them side by side: one program for the trainer to trace and compile instead of ten."""
-
-    def __init__(self, *, dtype=jnp.float32, remat=False, rngs):
-        for name, build in MINIATURES.items():
-            setattr(self, name, build(dtype=dtype, remat=remat, rngs=rngs))
-        self.features = sum(getattr(self, name).features for name in MINIATURES)
-
-    def __call__(self, x_BHWC, *, train=False, key=None):
-        """[B, H, W, 3] -> [B, the sum of their features]."""
-        return jnp.concatenate([getattr(self, name)(x_BHWC, train=train, key=key) for name in MINIATURES], axis=1)
-
-
 def register() -> None:
     """Makes them backbones like any other, for the trainer."""
-    registry._models().update(MINIATURES | {"toy_families": partial(Families)})
+    registry._models().update(MINIATURES)
