@@ -85,13 +85,11 @@ class Checkpointer:
 
     def __exit__(self, kind, *_):
         try:
-            with self._writing():
+            with self._writing(), contextlib.closing(self._manager):
                 self._manager.wait_until_finished()
         except SaveError:
             if kind is None:  # or it would hide what ended the run
                 raise
-        finally:
-            self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

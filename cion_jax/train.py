@@ -11,6 +11,7 @@ Exit status: 0 done; 1 training had to stop; 2 it could not start; 75 asked to l
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -149,6 +150,11 @@ def main(_) -> int:
                 return 1
     except STOPS as stop:
         print(f"stopped: {stop}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"stopped: {error}; make room and give the same command again", file=sys.stderr)
         return 1
     return 0 if finished else LEFT
 

@@ -163,11 +163,11 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(shards, small_d
     flags = (*SHORT, "--config.train.keep=100")
     process = Process(small_disk, shards, *flags)
     assert process.end() == 1, process.said()
-    assert process.said().splitlines()[-1].startswith("stopped: a checkpoint could not be written")
+    assert process.said().splitlines()[-1].startswith("stopped: ")
+    assert "No space left on device" in process.said()
     config = _config(shards)
     step = int(final_state(config, small_disk).step)
     assert 0 < step < 15
-    assert f"newest complete one is of step {step}" in process.said()
     subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
     finish(Process(small_disk, shards, *flags))
     finish(Process(tmp_path / "undisturbed", shards, *flags))
