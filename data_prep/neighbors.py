@@ -137,9 +137,9 @@ def _largest(similarity: np.ndarray, k: int) -> np.ndarray:
 
 
 def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
-    """Leaves of about 250 rows, of which twice their square root are searched; the best 4k are compared exactly."""
+    """Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly."""
     leaves = max(len(rows) // 250, 1)
-    searched = max(round(2 * math.sqrt(leaves)), 20)
+    searched = max(round(3 * math.sqrt(leaves)), 20)
     builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
     builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
     searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
