@@ -95,7 +95,7 @@ def test_the_job_of_gke():
 def test_processes_started_by_hand_are_one_run(tmp_path):
     """With a real network; then one of the two is killed, then the rest is done."""
     toy.write_shards(tmp_path / "shards")
-    flags = (f"--workdir={tmp_path}/w", f"--config.data.path={tmp_path}/shards", "--config=configs/demo.py")
+    flags = ("--config=configs/demo.py", f"--workdir={tmp_path}/w", f"--config.data.path={tmp_path}/shards")
     flags += ("--config.data.batch_size=8", "--config.data.curriculum=((0,2),)", "--config.train.log_every=1")
     flags += ("--config.train.epochs=4", "--config.train.checkpoint_every=1", "--config.model.prototypes=32")
     environ = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
