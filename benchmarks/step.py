@@ -25,12 +25,10 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.common import accelerator, header, median_seconds, table
-from cion_jax import models, optimizer, sharding, typed
-from cion_jax import state as states
+from cion_jax import models, sharding, typed
 from cion_jax.config import Config
 from cion_jax.models import count
-from cion_jax.schedules import Schedules
-from cion_jax.step import compile_step
+from cion_jax.step import make_trainer
 
 MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
 BATCH = flags.DEFINE_integer("batch", 16, "Images in a batch, a multiple of 8.")
@@ -109,15 +107,10 @@ def _peak() -> float:
 
 def compiled_step(config: Config, mesh) -> tuple[Any, Any, float]:
     """(state, compiled step, seconds that compiling took)."""
-    tx = optimizer.build()
-    like = jax.eval_shape(lambda: states.init(config, tx))
-    shardings = sharding.state_shardings(like, mesh)
-    schedules = Schedules.of(config.optimizer, config.data.batch_size, (1000,) * config.train.epochs)
-    graphdef = states.graph(config)
-    step = compile_step(shardings, config=config, graphdef=graphdef, optimizer=tx, schedules=schedules, mesh=mesh)
-    state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
+    trainer = make_trainer(config, mesh, (1000,) * config.train.epochs)
+    state = trainer.init()
     began = time.perf_counter()
-    compiled = step.lower(state, next(_repeated(config, mesh)), K).compile()
+    compiled = trainer.step.lower(state, next(_repeated(config, mesh)), K).compile()
     return state, compiled, time.perf_counter() - began
 
 

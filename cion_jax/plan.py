@@ -28,8 +28,7 @@ from jax.experimental import topologies
 from cion_jax import cli, collectives, optimizer, sharding
 from cion_jax import state as states
 from cion_jax.config import Config
-from cion_jax.schedules import Schedules
-from cion_jax.step import compile_step
+from cion_jax.step import make_trainer
 from cion_jax.typed import ConfigError
 
 
@@ -145,25 +144,15 @@ def _devices(topology: str) -> tuple[list[Any], Chip | None]:
 
 def _compile(config: Config, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     """(bytes of a chip's memory, compiled step)."""
-    tx = optimizer.build()
-    like = jax.eval_shape(lambda: states.init(config, tx))
-    shardings = sharding.state_shardings(like, mesh)
-    step = compile_step(
-        shardings,
-        config=config,
-        graphdef=states.graph(config),
-        optimizer=tx,
-        schedules=Schedules.of(config.optimizer, config.data.batch_size, (1000,) * config.train.epochs),
-        mesh=mesh,
-    )
+    trainer = make_trainer(config, mesh, (1000,) * config.train.epochs)
     batch = {
         "image": jax.ShapeDtypeStruct((config.data.batch_size, *config.data.canvas, 3), np.uint8),
         "size": jax.ShapeDtypeStruct((config.data.batch_size, 2), np.int32),
     }
     where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
     batch = sharding.abstract(batch, dict.fromkeys(batch, where))
-    compiled = step.lower(sharding.abstract(like, shardings), batch, config.curriculum[-1][1]).compile()
-    m = compiled.memory_analysis()
+    compiled = trainer.step.lower(trainer.like, batch, config.curriculum[-1][1]).compile()
+    m: Any = compiled.memory_analysis()
     # The state is donated: the state after the step lies where the one before it was.
     own = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
     return own + m.temp_size_in_bytes + m.generated_code_size_in_bytes, compiled

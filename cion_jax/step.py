@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from cion_jax import models, sharding
 from cion_jax import optimizer as adamw
+from cion_jax import state as states
 from cion_jax.config import Config
 from cion_jax.data.views import make_views
 from cion_jax.loss import Axes, Logits, Targets, make_targets, student_loss
@@ -23,6 +25,7 @@ from cion_jax.state import TrainState
 
 AXES = Axes(images=("data", "fsdp"), prototypes=("model",))
 KERNEL, SHIFT = P(None, "model"), P("model")
+TARGETS: Any = Targets(SHIFT, BATCH)  # type: ignore[arg-type]  # where the arrays lie instead of them
 
 
 def _apply(graphdef, network: dict, views, key, mesh):
@@ -72,17 +75,17 @@ def train_step(
     at = schedules.at(state.step)
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     key_views, key_student, key_teacher = jax.random.split(key, 3)
-    views = make_views(key_views, batch["image"], batch["size"], config.views)
-    views = views if config.views.local_views else views[:1]
-    teacher, teacher_stats = _apply(graphdef, state.teacher, views[:1], key_teacher, mesh)
+    x_BUHWC, x_BLHWC = make_views(key_views, batch["image"], batch["size"], config.views)
+    views = (x_BUHWC, x_BLHWC) if config.views.local_views else (x_BUHWC,)
+    teacher, teacher_stats = _apply(graphdef, state.teacher, (x_BUHWC,), key_teacher, mesh)
     # The logits [B, V, P] are split over images and prototypes; every device sees its own part of them only.
     on_devices = partial(jax.shard_map, mesh=mesh)
     targets, centre = on_devices(
-        partial(_targets, config), in_specs=(BATCH, KERNEL, SHIFT), out_specs=(Targets(SHIFT, BATCH), SHIFT)
+        partial(_targets, config), in_specs=(BATCH, KERNEL, SHIFT), out_specs=(TARGETS, SHIFT)
     )(*teacher, state.centre)
     loss_of = on_devices(
         partial(_loss, config, k),
-        in_specs=((BATCH, KERNEL), (BATCH, KERNEL), Targets(SHIFT, BATCH)),
+        in_specs=((BATCH, KERNEL), (BATCH, KERNEL), TARGETS),
         out_specs=(P(), P()),
     )
 
@@ -134,24 +137,61 @@ def _accumulate(gradient, params, stats, parts):
     return jax.tree.map(lambda x: x / count, total), stats, jax.tree.map(jnp.mean, measured)
 
 
-def compile_step(shardings: Any, *, mesh: jax.sharding.Mesh, config: Config, **static: Any):
-    """`train_step` under jit, the state donated: f(state, batch, k) -> (state, measurements).
+class Trainer(NamedTuple):
+    """What a run needs of its config and mesh.
+
+    Attributes:
+      step: f(state, batch, k) -> (state, measurements), `train_step` under jit; donates the state.
+      init: f() -> state before the first step, where it is to lie.
+      like: abstract state, with shardings.
+      shardings: of the state.
+    """
+
+    step: jax.stages.Wrapped
+    init: jax.stages.Wrapped
+    like: TrainState
+    shardings: TrainState
+
+
+def make_trainer(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: Sequence[int]) -> Trainer:
+    """Puts a run's step together; nothing is compiled or computed yet.
 
     Within the step the compiler places what no rule names, also on a mesh whose axes are Explicit outside of it.
 
+    Args:
+      config: of the run.
+      mesh: of the run.
+      steps_per_epoch: one number for every epoch, for the schedules.
+
     Raises:
-      ConfigError: the devices' shares of a batch are not whole identity groups.
+      ConfigError: the devices' shares of a batch are not whole identity groups, or an array cannot be split.
     """
     ks = [k for _, k in config.curriculum]
     sharding.check_batch(config.data.batch_size, ks, config.train.accumulate, mesh)
+    optimizer = adamw.build()
+    init = partial(states.init, config, optimizer)
+    like = jax.eval_shape(init)
+    shardings = sharding.state_shardings(like, mesh)
     out = shardings, jax.sharding.NamedSharding(mesh, P())
     explicit = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit]
-    auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+    function = partial(
+        train_step,
+        config=config,
+        graphdef=states.graph(config),
+        optimizer=optimizer,
+        schedules=Schedules.of(config.optimizer, config.data.batch_size, steps_per_epoch),
+        mesh=jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names)),
+    )
 
     def step(state, batch, k):
-        function = partial(train_step, k=k, config=config, mesh=auto, **static)
+        call = partial(function, k=k)
         if explicit:
-            function = jax.sharding.auto_axes(function, axes=tuple(explicit), out_sharding=out)
-        return function(state, batch)
+            call = jax.sharding.auto_axes(call, axes=tuple(explicit), out_sharding=out)
+        return call(state, batch)
 
-    return jax.jit(step, static_argnums=2, donate_argnums=0, out_shardings=out)
+    return Trainer(
+        step=jax.jit(step, static_argnums=2, donate_argnums=0, out_shardings=out),
+        init=jax.jit(init, out_shardings=shardings),
+        like=sharding.abstract(like, shardings),
+        shardings=shardings,
+    )

@@ -20,17 +20,15 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax import cli, hosts, optimizer, pretrained, sharding
-from cion_jax import state as states
+from cion_jax import cli, hosts, pretrained, sharding
 from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
 from cion_jax.config import Config
 from cion_jax.data.groups import PlanError, Timeline, Units
 from cion_jax.data.pipeline import batches
 from cion_jax.data.shards import ShardError, ShardReader, Unreadable, UnreadableError
 from cion_jax.metrics import Metrics, Trace, TrainingStopped
-from cion_jax.schedules import Schedules
 from cion_jax.signals import LEFT, Signals
-from cion_jax.step import compile_step
+from cion_jax.step import make_trainer
 from cion_jax.typed import ConfigError
 
 MISTAKES = (ConfigError, ShardError, PlanError, *pretrained.MISTAKES)
@@ -63,17 +61,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
     timeline = Timeline(units, config.train.epochs, config.data.batch_size, config.curriculum)
     end = min(config.train.steps or timeline.total_steps, timeline.total_steps)
     mesh = sharding.make_mesh(config.mesh)
-    tx = optimizer.build()
-    like = jax.eval_shape(lambda: states.init(config, tx))
-    shardings = sharding.state_shardings(like, mesh)
-    step_fn = compile_step(
-        shardings,
-        config=config,
-        graphdef=states.graph(config),
-        optimizer=tx,
-        schedules=Schedules.of(config.optimizer, config.data.batch_size, timeline.steps_per_epoch),
-        mesh=mesh,
-    )
+    trainer = make_trainer(config, mesh, timeline.steps_per_epoch)
 
     hosts.share_folder(workdir)
     with (
@@ -83,11 +71,11 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
         start = hosts.of_first(checkpointer.latest() or 0)
         if start:
             check_resumable(config, checkpointer.run(start), digest)
-            state = checkpointer.restore(start, sharding.abstract(like, shardings))
+            state = checkpointer.restore(start, trainer.like)
         else:
-            state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
+            state = trainer.init()
             if config.init_from:
-                state = pretrained.start(state, config.init_from, config.init_ignore, shardings)
+                state = pretrained.start(state, config.init_from, config.init_ignore, trainer.shardings)
         if jax.process_index() == 0:
             (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
         hosts.say(
@@ -119,7 +107,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
                     images = sharding.put_batch(batch, mesh)
                     said = hosts.totals({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()}, mesh)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
-                    state, measured = step_fn(state, images, timeline.at(step).k)
+                    state, measured = trainer.step(state, images, timeline.at(step).k)
                 reached = step + 1
                 metrics.add(reached, measured | said)
                 leaving = metrics.seen.get("asked_to_leave", 0) > 0

@@ -10,8 +10,7 @@ from jax.sharding import AxisType
 from cion_jax import optimizer, sharding, typed
 from cion_jax import state as states
 from cion_jax.config import Config
-from cion_jax.schedules import Schedules
-from cion_jax.step import compile_step
+from cion_jax.step import make_trainer
 from tests import miniatures, toy
 
 miniatures.register()
@@ -48,14 +47,10 @@ def batch_of(config, rng=0):
 
 def build(config, mesh):
     """(step, state, batch) on a mesh."""
-    tx = optimizer.build()
-    like = jax.eval_shape(lambda: states.init(config, tx))
-    shardings = sharding.state_shardings(like, mesh)
-    schedules = Schedules.of(config.optimizer, BATCH, (10,) * config.train.epochs)
-    graphdef = states.graph(config)
-    step = compile_step(shardings, config=config, graphdef=graphdef, optimizer=tx, schedules=schedules, mesh=mesh)
-    state = jax.device_put(jax.device_get(jax.jit(lambda: states.init(config, tx))()), shardings)
-    return step, state, sharding.put_batch(batch_of(config), mesh)
+    trainer = make_trainer(config, mesh, (10,) * config.train.epochs)
+    # The same numbers on every mesh: they are drawn on one device.
+    state = jax.device_get(jax.jit(lambda: states.init(config, optimizer.build()))())
+    return trainer.step, jax.device_put(state, trainer.shardings), sharding.put_batch(batch_of(config), mesh)
 
 
 def run(config, sizes=(1, 1, 1), types=AxisType.Auto, steps=2):

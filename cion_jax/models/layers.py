@@ -376,9 +376,10 @@ def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Arra
         return jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD)
     B, N, _, _ = q_BNHD.shape
     even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
-    length_B = jnp.full(B, N, jnp.int32)
-    lengths = {"query_seq_lengths": length_B, "key_value_seq_lengths": length_B} if N % 2 else {}
-    return jax.nn.dot_product_attention(*even, **lengths, implementation="cudnn")[:, :N]
+    length_B = jnp.full(B, N, jnp.int32) if N % 2 else None
+    return jax.nn.dot_product_attention(
+        *even, query_seq_lengths=length_B, key_value_seq_lengths=length_B, implementation="cudnn"
+    )[:, :N]
 
 
 def _call(block, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
