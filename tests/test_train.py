@@ -69,7 +69,7 @@ def test_eight_devices_equal_one(shards, tmp_path, mesh, centring, monkeypatch):
     one, many = tmp_path / "one", tmp_path / "many"
     names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
     # Four images for each of eight devices; an epoch is one step.
-    changes = {"data__batch_size": 32, "train__epochs": 5, "loss__centring": centring}
+    changes = {"data__batch_size": 32, "data__curriculum": ((0, 2),), "train__epochs": 5, "loss__centring": centring}
     train(toy.config(shards, **changes, **names), many)
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: devices[:1])
