@@ -157,18 +157,19 @@ def student_loss(
         p_BUC = jnp.exp(log_p_BUC)
         z_BVC = student.of(student_part).astype(jnp.float32) / config.student_temperature
         norm_BV = jax.nn.logsumexp(z_BVC, -1)
-        g_BUC, norm_BU = lax.stop_gradient((z_BVC[:, :u], norm_BV[:, :u]))
-        g_BU = (jnp.exp(g_BUC - norm_BU[..., None]) * g_BUC).sum(-1)  # mean logit of this part's own softmax
-        return cross_entropy(p_BUC, z_BVC, k), norm_BV, -(p_BUC * log_p_BUC).sum(-1), g_BU
+        log_own_BUC = lax.stop_gradient(z_BVC[:, :u] - norm_BV[:, :u, None])  # of this part's own softmax
+        entropies = (-(jnp.exp(log_BUC) * log_BUC).sum(-1) for log_BUC in (log_p_BUC, log_own_BUC))
+        return cross_entropy(p_BUC, z_BVC, k), norm_BV, *entropies
 
     shift_NC = targets.shift_P.reshape(len(student.parts), -1)
-    term_N, norm_NBV, entropy_NBU, g_NBU = _each(part, (student.parts, teacher.parts, shift_NC))
+    term_N, norm_NBV, teacher_NBU, own_NBU = _each(part, (student.parts, teacher.parts, shift_NC))
     norm_BV = _log_sum_exp(norm_NBV, 0, axes.prototypes)
     ones_BU = jnp.ones_like(targets.norm_BU)
     loss = lax.psum(term_N.sum(), axes.prototypes) - cross_entropy(ones_BU[..., None], norm_BV[..., None], k)
-    norm_BU, own_NBU = lax.stop_gradient((norm_BV[:, :u], norm_NBV[:, :, :u]))
-    student_BU = norm_BU - lax.psum((jnp.exp(own_NBU - norm_BU) * g_NBU).sum(0), axes.prototypes)
-    teacher_BU = lax.psum(entropy_NBU.sum(0), axes.prototypes)
+    # A part has the share `weight` of a view's probability: the entropy between parts comes on top of theirs.
+    log_weight_NBU = lax.stop_gradient(norm_NBV - norm_BV)[:, :, :u]
+    student_NBU = jnp.exp(log_weight_NBU) * (own_NBU - log_weight_NBU)
+    student_BU, teacher_BU = lax.psum((student_NBU.sum(0), teacher_NBU.sum(0)), axes.prototypes)
     measured = {"teacher_entropy": teacher_BU.mean(), "student_entropy": student_BU.mean()}
     return lax.pmean((loss, measured), axes.images)
 
