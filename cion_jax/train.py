@@ -130,7 +130,8 @@ def main(_) -> int:
     """Entry point; the exit status is explained above."""
     config = SETTINGS()
     try:
-        with hosts.joined(PLACE(), own=(*MISTAKES, *STOPS)), Signals(config.train.grace) as signals:
+        # A checkpoint may fail to be saved because another process is gone.
+        with hosts.joined(PLACE(), own=(*MISTAKES, UnreadableError)), Signals(config.train.grace) as signals:
             try:
                 finished = train(config, Path(WORKDIR.value), lambda: signals.asked)
             except TrainingStopped as stop:  # in all processes at the same step
