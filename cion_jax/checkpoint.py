@@ -146,7 +146,7 @@ class Checkpointer:
         restored = self._items(step, {"teacher": teacher, "training": training})
         flat = _flatten(restored["training"]) | {f"teacher/{n}": v for n, v in _flatten(restored["teacher"]).items()}
         paths, treedef = jax.tree_util.tree_flatten_with_path(like)
-        return jax.tree_util.tree_unflatten(treedef, [flat[_name(path)] for path, _ in paths])
+        return jax.tree_util.tree_unflatten(treedef, [flat[optimizer.path_name(path)] for path, _ in paths])
 
     def restore_teacher(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         """The teacher at `step`: {"params": ..., "stats": ...}; raises like `restore`."""
@@ -242,12 +242,8 @@ def _on_one_device(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
 
 
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _flatten(tree: Any) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {optimizer.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def _trees(state: TrainState) -> tuple[dict, dict]:

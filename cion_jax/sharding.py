@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cion_jax.config import MeshConfig
+from cion_jax.optimizer import path_name
 from cion_jax.typed import ConfigError
 
 BATCH = P(("data", "fsdp"))
@@ -83,7 +84,7 @@ def describe(state: Any, mesh: Mesh) -> str:
         size = math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         total += size
         axes = " ".join(str(axis) for axis in where.spec) or "-"
-        lines.append(f"{_name(path)}  {'x'.join(map(str, leaf.shape)) or '1'}  {axes}  {size}")
+        lines.append(f"{path_name(path)}  {'x'.join(map(str, leaf.shape)) or '1'}  {axes}  {size}")
     return "\n".join([*lines, f"total  {total}"])
 
 
@@ -113,13 +114,9 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """NamedSharding for every array of a (possibly abstract) training state."""
 
     def one(path, leaf):
-        return NamedSharding(mesh, spec(_name(path), leaf.shape, mesh))
+        return NamedSharding(mesh, spec(path_name(path), leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(one, state)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def check_batch(batch_size: int, ks: Iterable[int], accumulate: int, mesh: Mesh) -> None:
@@ -139,7 +136,7 @@ def gather(params: Any, mesh: Mesh) -> Any:
     the compiler might as well move the images."""
 
     def whole(path, leaf):
-        axes = spec(_name(path), leaf.shape, mesh)
+        axes = spec(path_name(path), leaf.shape, mesh)
         kept = P(*(axis if axis == "model" else None for axis in axes))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
 

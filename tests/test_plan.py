@@ -8,7 +8,9 @@ import pytest
 
 from cion_jax import collectives, plan
 from cion_jax.typed import ConfigError
+from configs import demo
 
+PROTOTYPES = demo.get_config().model.prototypes
 # What each of n devices sends for b bytes: gather b (n - 1) / n, scatter the same of n times its result, reduce both.
 PROGRAM = """
   %ag = f32[8,100]{1,0} all-gather(%x), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
@@ -49,19 +51,15 @@ def test_a_plan_for_eight_devices(tmp_path):
     found = json.loads((tmp_path / "plan.json").read_text())
     assert (found["devices"], found["mesh"]) == (8, {"data": 4, "fsdp": 1, "model": 2})
     # ResNet-18-IBN, then 512 x 64, 64 x 64 and 64 x 16 with biases, then P columns and their norms.
-    assert found["parameters"] == 11_176_512 + 513 * 64 + 65 * 64 + 65 * 16 + 17 * found_prototypes()
+    assert found["parameters"] == 11_176_512 + 513 * 64 + 65 * 64 + 65 * 16 + 17 * PROTOTYPES
     # The gradients of all that is whole on a device are summed over four: 1.5 times their bytes; that of half of the
     # prototypes likewise.
-    gradients = 4 * (found["parameters"] - 17 * found_prototypes() + 16 * found_prototypes() // 2)
+    gradients = 4 * (found["parameters"] - 17 * PROTOTYPES + 16 * PROTOTYPES // 2)
     assert 1.5 * gradients < found["collectives"]["all-reduce"][1] < 1.6 * gradients
     assert "all-gather" not in found["collectives"]
     assert found["fits"] is None
     assert "devices" in done.stdout
-    columns = found_prototypes() // 2
-    assert f"last_layer/weight_v  16x{2 * columns}  None model  {16 * columns * 4}" in (tmp_path / "lines").read_text()
-
-
-def found_prototypes():
-    from configs import demo
-
-    return demo.get_config().model.prototypes
+    assert (
+        f"last_layer/weight_v  16x{PROTOTYPES}  None model  {16 * PROTOTYPES // 2 * 4}"
+        in (tmp_path / "lines").read_text()
+    )
