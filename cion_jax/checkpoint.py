@@ -22,7 +22,7 @@ from flax import nnx, traverse_util
 
 from cion_jax import models, optimizer, typed
 from cion_jax.config import Config
-from cion_jax.state import TrainState, init, make_network
+from cion_jax.state import TrainState, abstract, make_network
 
 FOLDER = "checkpoints"
 Network = Literal["teacher", "student"]
@@ -201,7 +201,7 @@ def load_network(path: str | Path, network: Network = "teacher") -> Trained:
             _, params, stats = models.split(nnx.eval_shape(lambda: make_network(config)))
             trees = checkpointer.restore_teacher(step, _on_one_device({"params": params, "stats": stats}))
         else:
-            like = _on_one_device(jax.eval_shape(lambda: init(config, optimizer.build())))
+            like = _on_one_device(abstract(config))
             trees = checkpointer.restore(step, like).student
     index = run["position"].get("index", "")
     return Trained(workdir, config, step, index, trees["params"], trees["stats"])

@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import topologies
 
-from cion_jax import cli, collectives, optimizer, sharding
+from cion_jax import cli, collectives, sharding
 from cion_jax import state as states
 from cion_jax.config import Config
 from cion_jax.step import make_trainer
@@ -109,7 +109,7 @@ def plan(config: Config, topology: str) -> Plan:
             "memory": costs["bytes accessed"] / chip.memory_rate,
             "links": crossing / chip.link_rate,
         }
-    params = jax.eval_shape(lambda: states.init(config, optimizer.build())).student["params"]
+    params = states.abstract(config).student["params"]
     return Plan(
         topology=topology,
         devices=len(devices),
@@ -201,9 +201,8 @@ def main(_) -> int:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
         Path(JSON.value).write_text(json.dumps(row, indent=1) + "\n")
     if SHARDINGS.value:
-        state = jax.eval_shape(lambda: states.init(config, optimizer.build()))
         mesh = sharding.make_mesh(config.mesh, _devices(TOPOLOGY.value)[0])
-        Path(SHARDINGS.value).write_text(sharding.describe(state, mesh) + "\n")
+        Path(SHARDINGS.value).write_text(sharding.describe(states.abstract(config), mesh) + "\n")
     return int(found.fits is False)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax import models
+from cion_jax import optimizer as adamw
 from cion_jax.config import Config
 from cion_jax.models.network import Network
 
@@ -64,3 +65,8 @@ def init(config: Config, optimizer) -> TrainState:
         opt_state=optimizer.init(params),
         centre=jnp.zeros(config.model.prototypes, jnp.float32),
     )
+
+
+def abstract(config: Config) -> TrainState:
+    """`init` with shapes for arrays."""
+    return jax.eval_shape(lambda: init(config, adamw.build()))

@@ -104,7 +104,7 @@ def numbers(workdir):
 
 def final_state(config, workdir):
     """The newest checkpoint's state on the host."""
-    like = jax.eval_shape(lambda: states.init(config, optimizer.build()))
+    like = states.abstract(config)
     like = sharding.abstract(like, sharding.state_shardings(like, sharding.make_mesh(config.mesh)))
     with Checkpointer(workdir, read_only=True) as checkpointer:
         return jax.device_get(checkpointer.restore(checkpointer.latest(), like))

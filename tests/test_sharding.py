@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import models, optimizer, sharding, typed
+from cion_jax import models, sharding, typed
 from cion_jax import state as states
 from cion_jax.config import Config, MeshConfig
 from cion_jax.typed import ConfigError
@@ -54,7 +54,7 @@ def dump() -> str:
     settings = vit_b.get_config()
     settings.data.path = "anywhere"
     config = typed.freeze(Config, settings)
-    state = jax.eval_shape(lambda: states.init(config, optimizer.build()))
+    state = states.abstract(config)
     return sharding.describe(state, sharding.make_mesh(MeshConfig(2, 2, 2)))
 
 
