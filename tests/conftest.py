@@ -40,3 +40,13 @@ def pytest_collection_modifyitems(items):
         params = item.callspec.params if hasattr(item, "callspec") else {}
         backbone = params.get("measured", params.get("trained", ""))
         item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(ROOT)}{backbone}"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """Folder of the toy's identity shards."""
+    from tests import toy  # only now: it starts JAX
+
+    folder = tmp_path_factory.mktemp("shards")
+    toy.write_shards(folder)
+    return folder

@@ -25,13 +25,6 @@ ENDLESS = (SHORT[0], "--config.train.epochs=100000", "--config.train.checkpoint_
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    toy.write_shards(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def alone(shards, tmp_path_factory):
     """Workdir of one process's run of 15 steps."""
     workdir = tmp_path_factory.mktemp("alone") / "w"

@@ -18,13 +18,6 @@ from tests.runs import SHORT, Process, assert_equal, final_state, finish, nothin
 __all__ = ["nothing_left_running"]
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    toy.write_shards(folder)
-    return folder
-
-
 def _config(shards, **changes):
     return toy.config(shards, data__curriculum=((0, 2),), **changes)
 

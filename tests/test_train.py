@@ -24,13 +24,6 @@ GOLDEN = (
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    toy.write_shards(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def whole(shards, tmp_path_factory):
     """(config, workdir) of an uninterrupted run through all three epochs."""
     config, workdir = toy.config(shards), tmp_path_factory.mktemp("whole")
