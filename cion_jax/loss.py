@@ -6,7 +6,8 @@ prototypes, C prototypes of one part, F features of an embedding.
 The cross entropy H(t, s) = -sum_p t_p log s_p is linear in t, so the sum over all pairs of images of one identity is
 the product of two sums, and the sum over all pairs of views is one more: no pair is ever formed, and the cost does not
 depend on K. It is linear in log s = z - log sum exp z, too. So the prototypes can pass by in parts: all that has to
-be kept of a part is its share of the sum over p and of the normalisers. Its logits are made again for the gradient.
+be kept of a part is its share of the sum over p and of the normalisers. Where there are several parts, their logits are
+made again for the gradient.
 """
 
 from __future__ import annotations
@@ -149,7 +150,6 @@ def student_loss(
     cross_entropy = {"paper": _paper, "released": _released}[config.weighting]
     u = targets.norm_BU.shape[1]
 
-    @jax.checkpoint
     def part(operands):
         student_part, teacher_part, shift_C = operands
         t_BUC = lax.stop_gradient(teacher.of(teacher_part).astype(jnp.float32))
@@ -182,9 +182,9 @@ def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, centre_P: jax.Array
 
 
 def _each(function: Callable, operands):
-    """The results of all parts, stacked; a single part needs no loop."""
+    """The results of all parts, stacked; several are made again for the gradient, a single one is kept."""
     if len(jax.tree.leaves(operands)[0]) > 1:
-        return lax.map(function, operands)
+        return lax.map(jax.checkpoint(function), operands)
     return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], operands)))
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import Layers, Linear, gelu
+from cion_jax.models.layers import Layers, Linear, gelu, on_rows
 
 NORM_FLOOR = 1e-12
 
@@ -72,7 +72,8 @@ class Prototypes(nnx.Module):
 def product(x_BF: jax.Array, kernel_FP: jax.Array, dtype) -> jax.Array:
     """Logits [..., P] of embeddings [..., F]: products in `dtype`, sums in float32 or wider."""
     wide = jnp.promote_types(dtype, jnp.float32)
-    return jnp.matmul(x_BF.astype(dtype), kernel_FP.astype(dtype), preferred_element_type=wide)
+    kernel_FP = kernel_FP.astype(dtype)
+    return on_rows(lambda x: jnp.matmul(x, kernel_FP, preferred_element_type=wide), x_BF.astype(dtype))
 
 
 def l2_normalise(x: jax.Array) -> jax.Array:
