@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from cion_jax.models.layers import Conv
+from cion_jax.models.layers import Conv, wide
 
 FAN_IN = initializers.variance_scaling(2.0, "fan_in", "normal")  # of a kernel [k, k, 1, out]: k * k
 
@@ -91,10 +91,9 @@ def _convolution(x_BHWC, kernel, stride: int):
 def _shifted(x_BHWC, kernel, stride: int):
     """A convolution of stride s is the sum of s * s convolutions of stride 1, of every s-th pixel and tap."""
     dtype, half = x_BHWC.dtype, len(kernel) // 2
-    wide = jnp.promote_types(dtype, jnp.float32)
     h, w = (-(-size // stride) for size in x_BHWC.shape[1:3])
-    x = jnp.pad(x_BHWC.astype(wide), ((0, 0), (half, half), (half, half), (0, 0)))
-    taps = kernel[:, :, 0].astype(wide)
+    x = jnp.pad(wide(x_BHWC), ((0, 0), (half, half), (half, half), (0, 0)))
+    taps = wide(kernel[:, :, 0])
     phases = [(i, j) for i in range(min(stride, len(taps))) for j in range(min(stride, len(taps)))]
     parts = ((x[:, i::stride, j::stride], taps[i::stride, j::stride]) for i, j in phases)
     return sum(_correlate(p[:, : h + len(k) - 1, : w + k.shape[1] - 1], k) for p, k in parts).astype(dtype)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import Layers, Linear, gelu, on_rows
+from cion_jax.models.layers import Layers, Linear, gelu, on_rows, wide
 
 NORM_FLOOR = 1e-12
 
@@ -71,13 +71,13 @@ class Prototypes(nnx.Module):
 
 def product(x_BF: jax.Array, kernel_FP: jax.Array, dtype) -> jax.Array:
     """Logits [..., P] of embeddings [..., F]: products in `dtype`, sums in float32 or wider."""
-    wide = jnp.promote_types(dtype, jnp.float32)
+    sums = jnp.promote_types(dtype, jnp.float32)
     kernel_FP = kernel_FP.astype(dtype)
-    return on_rows(lambda x: jnp.matmul(x, kernel_FP, preferred_element_type=wide), x_BF.astype(dtype))
+    return on_rows(lambda x: jnp.matmul(x, kernel_FP, preferred_element_type=sums), x_BF.astype(dtype))
 
 
 def l2_normalise(x: jax.Array) -> jax.Array:
     """Rows at length 1 (a length below 1e-12 counts as that), computed in float32 or wider."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = wide(x)
     # The root of the floored square: its gradient at a row of zeros is zero, not NaN.
     return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), NORM_FLOOR**2))

@@ -262,14 +262,14 @@ def gelu(x: jax.Array) -> jax.Array:
 
     The backward pass starts from `x` alone: left to itself XLA keeps three arrays of its size.
     """
-    return (_wide(x) * _normal_cdf(_wide(x))).astype(x.dtype)
+    return (wide(x) * _normal_cdf(wide(x))).astype(x.dtype)
 
 
 def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
     x, g = jax.lax.optimization_barrier((x, g))  # or the forward pass's error function would be kept after all
-    wide = _wide(x)
-    density = jnp.exp(-0.5 * wide * wide) * math.sqrt(0.5 / math.pi)
-    return ((_wide(g) * (_normal_cdf(wide) + wide * density)).astype(x.dtype),)
+    y = wide(x)
+    density = jnp.exp(-0.5 * y * y) * math.sqrt(0.5 / math.pi)
+    return ((wide(g) * (_normal_cdf(y) + y * density)).astype(x.dtype),)
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
@@ -279,7 +279,8 @@ def _normal_cdf(x: jax.Array) -> jax.Array:
     return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
 
 
-def _wide(x: jax.Array) -> jax.Array:
+def wide(x: jax.Array) -> jax.Array:
+    """In float32, or wider where it is."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -410,7 +411,7 @@ def _call(block, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    x = _wide(x)
+    x = wide(x)
     mean = x.mean(axes, keepdims=True)
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 

@@ -20,6 +20,7 @@ from cion_jax.models.layers import (
     drop_path_rates,
     relative_position_index,
     run,
+    wide,
 )
 
 WINDOW = 8
@@ -58,7 +59,7 @@ class WindowAttention(nnx.Module):
         qkv = self.qkv(x_BMNC).reshape(*shape, 3, self.heads, HEAD_WIDTH)
         q_BMNHD, k_BMNHD, v_BMNHD = jnp.moveaxis(qkv, 3, 0)
         logits = jnp.einsum("bmqhd,bmkhd->bmhqk", q_BMNHD * HEAD_WIDTH**-0.5, k_BMNHD)
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) + self._bias()
+        logits = wide(logits) + self._bias()
         if mask_MNN is not None:
             logits += mask_MNN[:, None]
         weights = jax.nn.softmax(logits).astype(x_BMNC.dtype)

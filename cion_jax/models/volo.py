@@ -21,6 +21,7 @@ from cion_jax.models.layers import (
     drop_path_rates,
     resize_positions,
     run,
+    wide,
 )
 from cion_jax.models.vit import PatchEmbed
 
@@ -55,8 +56,7 @@ class OutlookAttention(nnx.Module):
         B, H, W, C = x_BHWC.shape
         pooled = x_BHWC.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
         logits = self.attn(pooled).reshape(B, H // 2, W // 2, self.heads, KERNEL**2, KERNEL**2)
-        wide = jnp.promote_types(logits.dtype, jnp.float32)
-        return jax.nn.softmax(logits.astype(wide) * HEAD_WIDTH**-0.5).astype(x_BHWC.dtype)
+        return jax.nn.softmax(wide(logits) * HEAD_WIDTH**-0.5).astype(x_BHWC.dtype)
 
 
 class ClassAttention(nnx.Module):
