@@ -43,7 +43,7 @@ VANISHING = 1e-6  # of the largest gradient's norm: a bias in front of BatchNorm
 
 EVALUATION = ("256x128", "128x64", "blocks_256x128", "blocks_128x64", "faint_256x128")
 TRAINING = ("train_256x128", "train_faint_256x128")
-DIFFERENCES = ("256x128", "blocks_256x128")
+DIFFERENCES = ("256x128_f64", "blocks_256x128")
 PARTS = ("norms", "elements", "tensors off")
 GRADIENTS = tuple(f"gradient {part}, {mode}" for mode in ("eval", "train") for part in PARTS)
 WIDE = ("256x128_f64", "train_256x128_f64")
@@ -105,7 +105,8 @@ def comparisons(m: Measured) -> dict[str, Comparison]:
         rounding = m.spec["outputs"]["faint_256x128"]["fp32_error_over_std"]
         found["faint_256x128"] = found["faint_256x128"]._replace(bound=max(tolerance, 1.01 * rounding))
     if name.startswith("resnet"):
-        # White noise gives nearly equal pooled features, so that a common offset could hide an error.
+        # White noise gives nearly equal pooled features, so that a common offset could hide an error. In float32 the
+        # reference itself is off by up to 7e-5 there (ResNet-152-IBN, against its float64 outputs): float64, then.
         pairs = [[rows[0] - rows[1] for rows in _pair(m, f"out_{case}")] for case in DIFFERENCES]
         found["difference of images"] = Comparison(max(error(*pair) for pair in pairs), tolerance)
     if m.spec["n_batchnorm"]:
