@@ -8,11 +8,13 @@ Views, teacher, student, loss, update and teacher average; 2 global views of 256
 image, K = 8. Without --data one batch lies on the device already; with it the host reads and decodes every batch, and
 the share of the time that the device waited for it is shown. Products are the multiply-adds that the networks
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
-matrix product, measured in the same call.
+matrix product, measured in the same call. On a CPU where PyTorch is installed, the released step in PyTorch
+(`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import statistics
 import time
@@ -128,18 +130,30 @@ def _times(state, step, data: Iterator, mesh) -> tuple[list[float], float]:
     return seconds[2:], sum(waits[2:]) / sum(seconds[2:])
 
 
+def _rival_ms(name: str) -> float | None:
+    """Milliseconds of the released step in PyTorch on this machine's processor, where it can be measured."""
+    if jax.default_backend() != "cpu" or not importlib.util.find_spec("torch"):
+        return None
+    from benchmarks import torch_step
+
+    if name not in torch_step.BACKBONES:
+        return None
+    return 1e3 * statistics.median(torch_step.seconds(name, BATCH.value, PROTOTYPES.value, STEPS.value))
+
+
 def _row(name: str, peak: float) -> tuple:
-    config = _config(name)
+    config, rival = _config(name), _rival_ms(name)
     mesh = sharding.make_mesh(config.mesh)
     state, step, compiling = compiled_step(config, mesh)
     memory = step.memory_analysis()
     seconds, waiting = _times(state, step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
-    rate = BATCH.value / statistics.median(seconds)
+    ms = 1e3 * statistics.median(seconds)
+    rate = 1e3 * BATCH.value / ms
     products = _products(config)
     gib = (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**30
-    cells = f"{compiling:.0f}", f"{statistics.median(seconds) * 1e3:.0f}", f"{rate:.1f}", f"{products / 1e9:.1f}"
+    cells = f"{compiling:.0f}", f"{ms:.0f}", f"{rate:.1f}", f"{products / 1e9:.1f}"
     shares = f"{2 * products * rate / 1e12:.2f}", f"{products * rate / peak:.1%}", f"{gib:.1f}", f"{waiting:.1%}"
-    return name, *cells, *shares
+    return name, *cells, *shares, *((f"{rival:.0f}", f"{rival / ms:.2f}") if rival else ("", ""))
 
 
 def main(_) -> None:
@@ -147,6 +161,7 @@ def main(_) -> None:
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {2 * peak / 1e12:.2f} TFLOP/s")
     columns = ["backbone", "compile s", "ms", "images/s", "G products/image", "TFLOP/s", "of peak", "GiB", "waiting"]
+    columns += ["PyTorch ms", "ratio"]
     table(columns, (_row(name, peak) for name in MODELS.value))
 
 

@@ -1,23 +1,18 @@
-"""The released training step in PyTorch: `python -m benchmarks.torch_step [--models=resnet50_ibn,vit_small]`.
+"""The released training step in PyTorch, the rival that `benchmarks.step` shows where torch is installed.
 
-The rival of `benchmarks.step`, with the same batch, views, K and prototypes; for an environment that has torch, which
-is no requirement of this project. Networks, head, loss, optimiser and teacher are those of the released code by the
-specification, down to the loss that forms a pair of every two images of an identity. It gets its views for nothing:
-normalised ones lie in memory, while ours cuts and colours them within the step.
+Networks, head, loss, optimiser and teacher are those of the released code by the specification, down to the loss that
+forms a pair of every two images of an identity. It gets its views for nothing: normalised ones lie in memory, while
+ours cuts and colours them within the step.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import statistics
 import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from benchmarks.common import header, table
 
 K, GLOBALS, LOCALS = 8, 2, 8
 
@@ -148,14 +143,18 @@ def _loss(student, teacher, centre):
     return total / pairs
 
 
-def _seconds(backbone: nn.Module, batch: int, prototypes: int, steps: int) -> list[float]:
-    student = _Network(backbone, prototypes)
+BACKBONES = {"resnet50_ibn": _ResNet50IBN, "vit_small": _ViTSmall}
+
+
+def seconds(name: str, batch: int, prototypes: int, steps: int) -> list[float]:
+    """Seconds of every step but the first, of one of BACKBONES."""
+    student = _Network(BACKBONES[name](), prototypes)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimiser = torch.optim.AdamW((p for p in student.parameters() if p.requires_grad), 1e-4, weight_decay=0.04)
     centre = torch.zeros(prototypes)
     views = [torch.randn(batch, 3, 256, 128) for _ in range(GLOBALS)]
     views += [torch.randn(batch, 3, 128, 64) for _ in range(LOCALS)]
-    seconds = []
+    durations = []
     for _ in range(steps + 1):
         began = time.perf_counter()
         with torch.no_grad():
@@ -171,27 +170,5 @@ def _seconds(backbone: nn.Module, batch: int, prototypes: int, steps: int) -> li
             centre = 0.9 * centre + 0.1 * targets.mean(0)
             for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
                 mine.mul_(0.996).add_(theirs, alpha=0.004)
-        seconds.append(time.perf_counter() - began)
-    return seconds[1:]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--models", default="resnet50_ibn,vit_small")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--prototypes", type=int, default=65536)
-    parser.add_argument("--steps", type=int, default=5)
-    args = parser.parse_args()
-    header(f"released step: batch {args.batch}, K {K}, {args.prototypes} prototypes, float32")
-    print(f"torch {torch.__version__}")
-
-    def row(name: str) -> tuple:
-        backbone = {"resnet50_ibn": _ResNet50IBN, "vit_small": _ViTSmall}[name]()
-        middle = statistics.median(_seconds(backbone, args.batch, args.prototypes, args.steps))
-        return name, f"{middle * 1e3:.0f}", f"{args.batch / middle:.1f}"
-
-    table(["backbone", "ms", "images/s"], map(row, args.models.split(",")))
-
-
-if __name__ == "__main__":
-    main()
+        durations.append(time.perf_counter() - began)
+    return durations[1:]
