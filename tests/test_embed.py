@@ -121,7 +121,8 @@ def test_random_backbone_is_the_model_in_evaluation_mode():
 
 def test_trained_backbone_is_the_teacher_of_the_checkpoint(tmp_path):
     views = ViewsConfig(global_1=ViewSpec(height=32, width=16), global_2=ViewSpec(height=32, width=16))
-    model = ModelConfig("resnet18_ibn", prototypes=16, hidden=8, bottleneck=8)
+    # Not IBN: InstanceNorm over the two pixels that its third stage has here turns rounding into errors of 1e-4.
+    model = ModelConfig("resnet18", prototypes=16, hidden=8, bottleneck=8)
     config = Config(seed=5, model=model, data=DataConfig(path="shards"), views=views)
     network = make_network(config)
     _, params, stats = models.split(network)
@@ -132,7 +133,7 @@ def test_trained_backbone_is_the_teacher_of_the_checkpoint(tmp_path):
 
     backbone = embed.load_backbone(str(tmp_path), batch_size=2)
     images = np.random.default_rng(1).integers(0, 256, (3, 32, 16, 3)).astype(np.uint8)
-    abstract = nnx.eval_shape(lambda: models.create("resnet18_ibn", rngs=nnx.Rngs(0)))  # float32
+    abstract = nnx.eval_shape(lambda: models.create("resnet18", rngs=nnx.Rngs(0)))  # float32
     expected = direct(models.merge(models.split(abstract)[0], params["backbone"], stats["backbone"]), images)
     assert (backbone.step, backbone.size, backbone.features) == (7, (32, 16), 512)
     np.testing.assert_allclose(backbone(images), expected, rtol=0, atol=1e-4 * np.std(expected))
