@@ -49,7 +49,7 @@ class WindowAttention(nnx.Module):
         kw = {"dtype": dtype, "rngs": rngs}
         self.heads = features // HEAD_WIDTH
         table = ((2 * WINDOW - 1) ** 2, self.heads)
-        self.relative_position_bias_table = nnx.Param(TRUNCATED(rngs.params(), table))
+        self.relative_position_bias_table = nnx.Param(TRUNCATED(rngs.params(), table, jnp.float32))
         self.qkv = Linear(features, 3 * features, **kw)
         self.proj = Linear(features, features, **kw)
 

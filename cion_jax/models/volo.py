@@ -146,8 +146,8 @@ class VOLO(nnx.Module):
         half, heads = features // 2, features // HEAD_WIDTH
         rates = iter(drop_path_rates(drop_path, sum(depths)))
         self.patch_embed = PatchEmbed(half, BatchNorm, 4, **kw)
-        self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, *GRID, features)))
-        self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features)))
+        self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, *GRID, features), jnp.float32))
+        self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
         outlookers, *transformers = depths
         self.network = Layers(
             [
