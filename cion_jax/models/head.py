@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import Layers, Linear, gelu, on_rows, wide
+from cion_jax.models.layers import Layers, Linear, gelu, wide
+from cion_jax.models.products import on_rows
 
 NORM_FLOOR = 1e-12
 

@@ -17,6 +17,8 @@ import numpy as np
 from flax import nnx
 from jax.nn import initializers
 
+from cion_jax.models import products
+
 KAIMING = initializers.variance_scaling(2.0, "fan_out", "normal")
 TRUNCATED = initializers.truncated_normal(0.02)
 
@@ -59,12 +61,15 @@ class Conv(nnx.Conv):
         """[B, H, W, in] -> [B, H', W', out]."""
         x, kernel = x_BHWC.astype(self.dtype), self.kernel[...].astype(self.dtype)
         if self.takes_patches and not any(size % len(kernel) for size in x.shape[1:3]):
-            y = _patches(x, kernel)
+            y = products.patches(x, kernel)
         elif self.pointwise:
-            spellings = {"cpu": partial(_pointwise, stride=self.stride), "default": partial(_same, stride=self.stride)}
+            spellings = {
+                "cpu": partial(products.pointwise, stride=self.stride),
+                "default": partial(products.same, stride=self.stride),
+            }
             y = jax.lax.platform_dependent(x, kernel, **spellings)
         elif self.keeps_size and min(x.shape[1:3]) < len(kernel):
-            y = jax.lax.platform_dependent(x, kernel, cpu=_taps, default=_same)
+            y = jax.lax.platform_dependent(x, kernel, cpu=products.taps, default=products.same)
         else:
             return super().__call__(x_BHWC)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
@@ -87,7 +92,7 @@ class Linear(nnx.Linear):
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """[..., in] -> [..., out]."""
-        return on_rows(super().__call__, x)
+        return products.on_rows(super().__call__, x)
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -284,12 +289,6 @@ def wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def on_rows(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """[..., in] -> [..., out] by a function of a matrix [rows, in]: where the gradient of a product with respect to its
-    kernel is a sum over several axes, XLA's CPU backend takes up to four times as long."""
-    return function(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
-
-
 def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     """PyTorch's max pooling: symmetric padding with minus infinity."""
     return nnx.max_pool(x_BHWC, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
@@ -364,34 +363,6 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
-
-
-def _same(x_BHWC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution that keeps height and width but for its stride."""
-    strides, layout = (stride, stride), ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x_BHWC, kernel, strides, "SAME", dimension_numbers=layout)
-
-
-def _taps(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as one matrix product per tap: on maps narrower than the kernel XLA's CPU backend falls back to a loop
-    that is 100 times slower than this (1.4 GFLOP/s with 512 channels on 4 x 2 pixels)."""
-    size, (_, h, w, _) = len(kernel), x_BHWC.shape
-    p = jnp.pad(x_BHWC, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
-    return sum(p[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(size) for j in range(size))  # type: ignore
-
-
-def _pointwise(x_BHWC: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution of edge 1 as a matrix product: as a convolution its gradient with respect to the kernel takes XLA's
-    CPU backend 2 to 11 times as long (ResNet-50's, float32)."""
-    return on_rows(lambda x: x @ kernel[0, 0], x_BHWC[:, ::stride, ::stride])
-
-
-def _patches(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution whose stride is its kernel's edge, as the one matrix product that it is: a GPU takes 13 ms for the
-    gradient of ViT-B's as a convolution with respect to its input (1024 maps of 64x32x64)."""
-    (B, H, W, C), (edge, _, _, outputs) = x_BHWC.shape, kernel.shape
-    x_BhwN = x_BHWC.reshape(B, H // edge, edge, W // edge, edge, C).transpose(0, 1, 3, 2, 4, 5)
-    return x_BhwN.reshape(B, H // edge, W // edge, edge * edge * C) @ kernel.reshape(-1, outputs)
 
 
 def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:

@@ -39,8 +39,8 @@ def _evaluate(module, images):
 def _reference(name, fixtures):
     """A backbone with the weights behind its reference numbers: random ones grow or vanish through so many blocks."""
     spec, _ = recipe.load(fixtures / "models" / name)
-    build = lambda: models.create(name, dtype=jnp.float64, rngs=nnx.Rngs(0))  # noqa: E731
-    graphdef, params, stats = models.split(nnx.eval_shape(build))
+    abstract = nnx.eval_shape(lambda: models.create(name, dtype=jnp.float64, rngs=nnx.Rngs(0)))
+    graphdef, params, stats = models.split(abstract)
     return models.merge(graphdef, *weights.from_torch(recipe.weights(spec), params, stats))
 
 
