@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from cion_jax.models import products
 from cion_jax.models.layers import Conv, wide
 
 FAN_IN = initializers.variance_scaling(2.0, "fan_in", "normal")  # of a kernel [k, k, 1, out]: k * k
@@ -77,15 +78,7 @@ def _pullback(function: Callable) -> Callable:
 
 
 def _convolution(x_BHWC, kernel, stride: int):
-    half = len(kernel) // 2
-    return jax.lax.conv_general_dilated(
-        x_BHWC,
-        kernel,
-        (stride, stride),
-        ((half, half), (half, half)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x_BHWC.shape[-1],
-    )
+    return products.plain(x_BHWC, kernel, stride, len(kernel) // 2, groups=x_BHWC.shape[-1])
 
 
 def _shifted(x_BHWC, kernel, stride: int):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ class Conv(nnx.Conv):
             dtype=dtype,
             rngs=rngs,
         )
-        self.stride = stride
+        self.stride, self.margin = stride, padding
         self.pointwise = kernel == groups == 1 and padding == 0
         self.keeps_size = stride == groups == 1 and 2 * padding == kernel - 1
         self.takes_patches = stride == kernel > groups == 1 and padding == 0
@@ -63,15 +62,11 @@ class Conv(nnx.Conv):
         if self.takes_patches and not any(size % len(kernel) for size in x.shape[1:3]):
             y = products.patches(x, kernel)
         elif self.pointwise:
-            spellings = {
-                "cpu": partial(products.pointwise, stride=self.stride),
-                "default": partial(products.same, stride=self.stride),
-            }
-            y = jax.lax.platform_dependent(x, kernel, **spellings)
+            y = products.pointwise(x, kernel, self.stride)
         elif self.keeps_size and min(x.shape[1:3]) < len(kernel):
-            y = jax.lax.platform_dependent(x, kernel, cpu=products.taps, default=products.same)
+            y = products.narrow(x, kernel, self.margin)
         else:
-            return super().__call__(x_BHWC)
+            y = products.convolution(x, kernel, self.stride, self.margin)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
@@ -368,7 +363,7 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
 def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
     """Dot-product attention; in half precision on a GPU by cuDNN, which never writes the [B, H, N, N] weights."""
     if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
-        return jax.nn.dot_product_attention(q_BNHD, k_BNHD, v_BNHD)
+        return products.attention(q_BNHD, k_BNHD, v_BNHD)
     B, N, _, _ = q_BNHD.shape
     even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
     length_B = jnp.full(B, N, jnp.int32) if N % 2 else None

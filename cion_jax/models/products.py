@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,24 +15,83 @@ def on_rows(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Arr
     return function(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
-def same(x_BHWC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution that keeps height and width but for its stride."""
-    strides, layout = (stride, stride), ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x_BHWC, kernel, strides, "SAME", dimension_numbers=layout)
+def plain(x_BHWC: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int = 1) -> jax.Array:
+    """Convolution with a square kernel [k, k, in / groups, out], its input padded by as many zeros on all sides."""
+    strides, pads, layout = (stride, stride), ((padding, padding),) * 2, ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x_BHWC, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups
+    )
 
 
-def taps(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as one matrix product per tap: on maps narrower than the kernel XLA's CPU backend falls back to a loop
-    that is 100 times slower than this (1.4 GFLOP/s with 512 channels on 4 x 2 pixels)."""
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolution(x_BHWC: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """The same. Its gradient with respect to the kernel is a matrix product on a CPU: as the convolution that it would
+    be it takes up to 5 times as long (64 channels on 128 x 64 pixels). Forward-mode differentiation is not defined."""
+    return plain(x_BHWC, kernel, stride, padding)
+
+
+def _forward(x, kernel, stride, padding):
+    return convolution(x, kernel, stride, padding), (x, kernel)
+
+
+def _backward(stride, padding, residuals, gradient):
+    x, kernel = residuals
+    _, of_input = jax.vjp(lambda x: plain(x, kernel, stride, padding), x)
+    _, of_kernel = jax.vjp(lambda kernel: plain(x, kernel, stride, padding), kernel)
+    product = partial(_kernel_gradient, x, edge=len(kernel), stride=stride, padding=padding)
+    return *of_input(gradient), jax.lax.platform_dependent(gradient, cpu=product, default=lambda g: of_kernel(g)[0])
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(x_BHWC, gradient_BhwO, *, edge: int, stride: int, padding: int):
+    """Every pixel's window of the input times its gradient. At stride 1 the windows are one pixel high, and it is the
+    gradients that move up and down: 2 k copies instead of k^2."""
+    (_, height, _, C), (_, h, w, outputs) = x_BHWC.shape, gradient_BhwO.shape
+    moved = range(edge)
+    if stride == 1:
+        x = jnp.pad(x_BHWC, ((0, 0), (0, 0), (padding, padding), (0, 0)))
+        g = jnp.pad(gradient_BhwO, ((0, 0), (edge - 1 - padding,) * 2, (0, 0), (0, 0)))
+        windows_BHwJC = [x[:, :, j : j + w] for j in moved]
+        gradients_BHwIO = [g[:, edge - 1 - i : edge - 1 - i + height] for i in moved]
+        sums = _summed(windows_BHwJC, gradients_BHwIO).reshape(edge, C, edge, outputs)
+        return sums.transpose(2, 0, 1, 3)
+    x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = (stride * (size - 1) + 1 for size in (h, w))
+    windows_BhwIJC = [x[:, i : i + rows : stride, j : j + columns : stride] for i in moved for j in moved]
+    return _summed(windows_BhwIJC, [gradient_BhwO]).reshape(edge, edge, C, outputs)
+
+
+def _summed(a: list[jax.Array], b: list[jax.Array]) -> jax.Array:
+    """Two arrays in parts along their last axis, [..., m] and [..., n] -> [m, n]: the sum of their outer products."""
+    x, y = (jnp.concatenate(parts, axis=-1) for parts in (a, b))
+    kernel = jnp.zeros((x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.vjp(lambda kernel: on_rows(lambda x: x @ kernel, x), kernel)[1](y)[0]
+
+
+def narrow(x_BHWC: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+    """Convolution of stride 1 that keeps the size of a map narrower than its kernel: one matrix product per tap on a
+    CPU, where XLA falls back to a loop that is 100 times slower (1.4 GFLOP/s with 512 channels on 4 x 2 pixels)."""
+    convolution = partial(plain, stride=1, padding=padding)
+    return jax.lax.platform_dependent(x_BHWC, kernel, cpu=_taps, default=convolution)
+
+
+def _taps(x_BHWC, kernel):
     size, (_, h, w, _) = len(kernel), x_BHWC.shape
     p = jnp.pad(x_BHWC, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
-    return sum(p[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(size) for j in range(size))  # type: ignore
+    return sum(p[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(size) for j in range(size))
 
 
 def pointwise(x_BHWC: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution of edge 1 as a matrix product: as a convolution its gradient with respect to the kernel takes XLA's
-    CPU backend 2 to 11 times as long (ResNet-50's, float32)."""
-    return on_rows(lambda x: x @ kernel[0, 0], x_BHWC[:, ::stride, ::stride])
+    """Convolution of edge 1: a matrix product on a CPU, where as a convolution its gradient with respect to the kernel
+    takes 2 to 11 times as long (ResNet-50's, float32)."""
+    convolution = partial(plain, stride=stride, padding=0)
+
+    def product(x, kernel):
+        return on_rows(lambda x: x @ kernel[0, 0], x[:, ::stride, ::stride])
+
+    return jax.lax.platform_dependent(x_BHWC, kernel, cpu=product, default=convolution)
 
 
 def patches(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -40,3 +100,16 @@ def patches(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
     (B, H, W, C), (edge, _, _, outputs) = x_BHWC.shape, kernel.shape
     x_BhwN = x_BHWC.reshape(B, H // edge, edge, W // edge, edge, C).transpose(0, 1, 3, 2, 4, 5)
     return x_BhwN.reshape(B, H // edge, W // edge, edge * edge * C) @ kernel.reshape(-1, outputs)
+
+
+def attention(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
+    """Dot-product attention; on a CPU with the heads before the tokens, which takes two thirds of the time."""
+    plain = jax.nn.dot_product_attention
+    return jax.lax.platform_dependent(q_BNHD, k_BNHD, v_BNHD, cpu=_attention_by_heads, default=plain)
+
+
+def _attention_by_heads(q_BNHD, k_BNHD, v_BNHD):
+    q, k, v = (x.swapaxes(1, 2) for x in (q_BNHD, k_BNHD, v_BNHD))
+    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.matmul(q * q.shape[-1] ** -0.5, k.swapaxes(2, 3), preferred_element_type=dtype)
+    return (jax.nn.softmax(logits).astype(v.dtype) @ v).swapaxes(1, 2)
