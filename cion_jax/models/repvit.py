@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models import mobile
+from cion_jax.models import mobile, products
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import added, identity, set_taps, taps
 from cion_jax.models.layers import BatchNorm, Layers, gelu, run
@@ -66,7 +65,7 @@ class Block(nnx.Module):
     def __call__(self, x_BHWC: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         branches, *excite = self.token_mixer
-        x = branches(x_BHWC, train=True) if train else _image_by_image(partial(branches, train=False), x_BHWC)
+        x = branches(x_BHWC, train=True) if train else products.image_by_image(partial(branches, train=False), x_BHWC)
         for layer in excite:
             x = layer(x)
         return self.channel_mixer(x, train=train)
@@ -114,17 +113,6 @@ class RepViT(nnx.Module):
         first, second = stem
         x = second(gelu(first(x_BHWC, train=train)), train=train)
         return run(blocks, x, train=train, key=None, remat=self.remat).mean((1, 2))
-
-
-def _image_by_image(layer: Callable[[jax.Array], jax.Array], x_BHWC: jax.Array) -> jax.Array:
-    """`layer(x_BHWC)`; on a CPU in a loop, into which XLA fuses nothing.
-
-    In evaluation mode all between the products is element-wise, and XLA's CPU backend fuses such a chain, from a
-    stage's first block on, into each layer that reads its end: every block computes all earlier ones anew, four times
-    the work of `repvit_m0_9`. In training the batch's statistics end the chain.
-    """
-    loop = partial(jax.lax.map, lambda x_HWC: layer(x_HWC[None])[0])
-    return jax.lax.platform_dependent(x_BHWC, cpu=loop, default=layer)
 
 
 MODELS = {

@@ -46,6 +46,13 @@ def test_only_a_cpu_gets_products_for_the_gradient_of_a_kernel(platform):
     assert ("stablehlo.dot_general" in program) == (platform == "cpu")
 
 
+def test_image_by_image_is_all_at_once():
+    def layer(x):
+        return jnp.tanh(x).sum((1, 2))
+
+    _same(lambda x: products.image_by_image(layer, x), layer, [(3, 4, 2, 5)])
+
+
 def _same(function, expected, shapes):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
