@@ -58,7 +58,9 @@ def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = 
 
 def near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Links among the `LINKED` nearest of every row, decided as in `links`."""
-    unit = np.concatenate([cosine.unit(rows[a : a + _BLOCK]).astype(np.float32) for a in range(0, len(rows), _BLOCK)])
+    unit = np.empty(rows.shape, np.float32)
+    for first in range(0, len(rows), _BLOCK):
+        unit[first : first + _BLOCK] = cosine.unit(rows[first : first + _BLOCK])
     found = nearest(unit, LINKED)
     for piece in range(0, len(rows), _PIECE):
         pairs = [_near_of(rows, unit, found, first, limit) for first in range(piece, len(rows), _BLOCK)[:_PIECE_BLOCKS]]
