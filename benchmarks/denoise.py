@@ -132,13 +132,16 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def measured(name: str, call: Callable[[], T], read: float = 0, multiply: float = 0) -> tuple[T, Measured]:
-    """Runs a stage; see `Measured`."""
+def measured(
+    name: str, call: Callable[[], T], read: float = 0, multiply: float = 0, workers: bool = False
+) -> tuple[T, Measured]:
+    """Runs a stage; see `Measured`. Its children's memory counts only with `workers`: any other child is a fork of this
+    process by a library, ScaNN's import for one, and for a moment as large as this process itself."""
     _forget_peak()
     start, busy = time.perf_counter(), _processor_seconds()
     result = call()
     took = time.perf_counter() - start, _processor_seconds() - busy
-    done = Measured(name, *took, _peak_gib(), read, multiply)
+    done = Measured(name, *took, _peak_gib() + workers * _largest_child_gib(), read, multiply)
     print(f"  {name}: {done.seconds:.1f} s, of the processor {done.processor:.1f} s, {done.peak:.1f} GiB", flush=True)
     return result, done
 
@@ -158,10 +161,13 @@ def _forget_peak() -> None:
 
 
 def _peak_gib() -> float:
-    """Of this process since `_forget_peak`, and the largest of its children."""
+    """Of this process since `_forget_peak`."""
     status = Path("/proc/self/status").read_text().split()
-    own = int(status[status.index("VmHWM:") + 1])
-    return (own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 2**20
+    return int(status[status.index("VmHWM:") + 1]) / 2**20
+
+
+def _largest_child_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 
 def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed) -> Iterator[Measured]:
@@ -181,6 +187,7 @@ def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed)
         lambda: pipeline.each_video(job, work, videos, limits),
         once,
         images * WIDTH / speed.multiply if chains else 0,  # one product of every image with a mean
+        workers=True,
     )
     yield done
     if chains:
