@@ -40,8 +40,8 @@ class Depthwise(Conv):
         rngs,
     ):
         kw = {"init": init, "dtype": dtype, "rngs": rngs}
-        super().__init__(inputs, inputs * multiplier, kernel, stride, kernel // 2, inputs, bias, **kw)
-        self.stride, self.multiplier = stride, multiplier
+        super().__init__(1, inputs * multiplier, kernel, stride, kernel // 2, bias, **kw)
+        self.multiplier = multiplier
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C * multiplier]."""

@@ -23,7 +23,7 @@ TRUNCATED = initializers.truncated_normal(0.02)
 
 
 class Conv(nnx.Conv):
-    """2-D convolution with PyTorch's symmetric padding; kernel [kh, kw, in / groups, out]."""
+    """2-D convolution with PyTorch's symmetric padding; kernel [kh, kw, in, out]."""
 
     def __init__(
         self,
@@ -32,7 +32,6 @@ class Conv(nnx.Conv):
         kernel: int,
         stride: int = 1,
         padding: int = 0,
-        groups: int = 1,
         bias: bool = True,
         *,
         init: Callable = KAIMING,
@@ -45,16 +44,15 @@ class Conv(nnx.Conv):
             (kernel, kernel),
             stride,
             padding=((padding, padding), (padding, padding)),
-            feature_group_count=groups,
             use_bias=bias,
             kernel_init=init,
             dtype=dtype,
             rngs=rngs,
         )
         self.stride, self.margin = stride, padding
-        self.pointwise = kernel == groups == 1 and padding == 0
-        self.keeps_size = stride == groups == 1 and 2 * padding == kernel - 1
-        self.takes_patches = stride == kernel > groups == 1 and padding == 0
+        self.pointwise = kernel == 1 and padding == 0
+        self.keeps_size = stride == 1 and 2 * padding == kernel - 1
+        self.takes_patches = stride == kernel > 1 and padding == 0
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
         """[B, H, W, in] -> [B, H', W', out]."""
@@ -64,7 +62,7 @@ class Conv(nnx.Conv):
         elif self.pointwise:
             y = products.pointwise(x, kernel, self.stride)
         elif self.keeps_size and min(x.shape[1:3]) < len(kernel):
-            y = products.narrow(x, kernel, self.margin)
+            y = products.narrow(x, kernel)
         else:
             y = products.convolution(x, kernel, self.stride, self.margin)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)

@@ -15,13 +15,13 @@ CASES = {
     "stem": (products.convolution, (2, 3), (2, 12, 10, 3), (7, 7, 3, 4)),
     "without padding": (products.convolution, (1, 0), (2, 9, 8, 3), (3, 3, 3, 4)),
     "patches that leave a row": (products.convolution, (4, 0), (2, 9, 8, 3), (4, 4, 3, 4)),
-    "narrow": (products.narrow, (1,), (2, 4, 2, 3), (3, 3, 3, 4)),
+    "narrow": (products.narrow, (), (2, 4, 2, 3), (3, 3, 3, 4)),
     "pointwise": (products.pointwise, (2,), (2, 5, 4, 3), (1, 1, 3, 4)),
 }
 
 
 def _expected(function, settings):
-    stride, padding = {products.narrow: (1, *settings), products.pointwise: (*settings, 0)}.get(function, settings)
+    stride, padding = {products.narrow: (1, 1), products.pointwise: (*settings, 0)}.get(function, settings)
     return partial(products.plain, stride=stride, padding=padding)
 
 
