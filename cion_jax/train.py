@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax import cli, hosts, pretrained, sharding
+from cion_jax import cli, hosts, memory, pretrained, sharding
 from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
 from cion_jax.config import Config
 from cion_jax.data.groups import PlanError, Timeline, Units
@@ -129,9 +129,11 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
 def main(_) -> int:
     """Entry point; the exit status is explained above."""
     config = SETTINGS()
+    memory.one_step_at_a_time()
     try:
         # A checkpoint may fail to be saved because another process is gone.
         with hosts.joined(PLACE(), own=(*MISTAKES, UnreadableError)), Signals(config.train.grace) as signals:
+            memory.keep_freed()
             try:
                 finished = train(config, Path(WORKDIR.value), lambda: signals.asked)
             except TrainingStopped as stop:  # in all processes at the same step
