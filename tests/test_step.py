@@ -1,6 +1,8 @@
 """The training step on meshes of several kinds: what it computes, and what it never gathers."""
 
 import re
+from functools import partial
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from jax.sharding import AxisType
 from cion_jax import optimizer, sharding, typed
 from cion_jax import state as states
 from cion_jax.config import Config
+from cion_jax.models import registry
 from cion_jax.step import make_trainer
 from tests import miniatures, toy
 
@@ -99,6 +102,24 @@ def test_accumulated_gradients_are_those_of_the_batch(name, centring, sizes):
     config = config_of(name, model__drop_path=0.0, loss__centring=centring)
     whole, parts = run(config, sizes), run(changed(config, train__accumulate=4), sizes)
     assert_equal(whole, parts)
+
+
+class Telling(toy.Toy):
+    """Tells the keys that its random numbers are drawn with."""
+
+    keys: ClassVar[set] = set()
+
+    def __call__(self, x_BHWC, *, train=False, key=None):
+        jax.debug.callback(lambda data: self.keys.add(tuple(data.tolist())), jax.random.key_data(key))
+        return super().__call__(x_BHWC, train=train, key=key)
+
+
+def test_every_part_of_a_batch_draws_its_own_noise():
+    """The student once for global and once for local views in each of 4 parts, the teacher once."""
+    registry._models()["telling"] = partial(Telling)
+    run(config_of("telling", train__accumulate=4), steps=1)
+    jax.effects_barrier()
+    assert len(Telling.keys) == 2 * 4 + 1
 
 
 def test_groups_stay_together():
