@@ -51,7 +51,7 @@ class Metrics:
             self._board = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
         self.seen: dict[str, float] = {}
         self._config, self._start, self._end = config, start, end
-        self._held: tuple[int, dict] | None = None
+        self._held: tuple[int, dict, float | None] | None = None
         self._row_step, self._row_time, self._waited = start, time.monotonic(), 0.0
         self._began = self._row_time
 
@@ -65,7 +65,8 @@ class Metrics:
     def add(self, step: int, measured: dict) -> None:
         """Takes the measurements (scalars) of step number `step`, which was just dispatched."""
         self.flush()
-        self._held = step, measured
+        # On a CPU a step is done when it comes here (`memory.one_step_at_a_time`), elsewhere when it is looked at.
+        self._held = step, measured, time.monotonic() if measured["loss"].is_ready() else None
 
     def flush(self) -> None:
         """Looks at the step held back.
@@ -75,14 +76,14 @@ class Metrics:
         """
         if self._held is None:
             return
-        (step, measured), self._held = self._held, None
+        (step, measured, done), self._held = self._held, None
         self.seen = {name: float(value) for name, value in jax.device_get(measured).items()}
         row = {name: value for name, value in self.seen.items() if name != "asked_to_leave"}
         finite = math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
         if finite and step % self._config.train.log_every and step != self._end:
             return
         if self._board:
-            self._write(step, row, self._board)
+            self._write(step, row, self._board, done or time.monotonic())
         if not finite:
             raise TrainingStopped(_not_finite(step, row))
         warning = collapse_warning(row["teacher_entropy"], self._config.model.prototypes)
@@ -95,8 +96,7 @@ class Metrics:
         if self._board:
             self._board.close()
 
-    def _write(self, step: int, row: dict[str, float], board: Any) -> None:
-        now = time.monotonic()
+    def _write(self, step: int, row: dict[str, float], board: Any, now: float) -> None:
         seconds = now - self._row_time
         images = (step - self._row_step) * self._config.data.batch_size
         row = row | {"images_per_second": images / seconds, "data_wait": self._waited / seconds}

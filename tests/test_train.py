@@ -1,5 +1,7 @@
 """Whole runs: resume, sharding, curriculum, baselines, bad input, golden numbers."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from cion_jax import sharding
 from cion_jax.checkpoint import CheckpointError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
-from cion_jax.metrics import TrainingStopped, collapse_warning
+from cion_jax.metrics import Metrics, TrainingStopped, collapse_warning
 from cion_jax.train import train
 from cion_jax.typed import ConfigError
 from tests import toy
@@ -102,6 +104,18 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(shards, t
         train(broken, tmp_path)
     state = final_state(broken, tmp_path)
     assert 0 < state.step < rows(tmp_path)[-1]["step"]
+
+
+def test_a_step_that_is_done_when_it_is_reported_ends_there(tmp_path, monkeypatch):
+    """16 images in 10 s each, the last row too, which is written at once."""
+    clock = iter([0.0, 10.0, 20.0, 20.5])
+    monkeypatch.setattr("cion_jax.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    metrics = Metrics(tmp_path, toy.config("anywhere", data__batch_size=16, train__log_every=1), 0, 2)
+    names = "loss", "gradient_norm", "teacher_entropy", "skipped"
+    for step in (1, 2):
+        metrics.add(step, dict.fromkeys(names, jax.numpy.ones(())))
+    metrics.close()
+    assert [row["images_per_second"] for row in rows(tmp_path)] == [1.6, 1.6]
 
 
 def test_collapse_is_warned_of():
