@@ -180,7 +180,8 @@ class Ours:
         """[n] identities of the images."""
         met = linkage.between(self.part, self.met)
         cannot = met if cannot_link else NO_PAIRS
-        return robust.cluster(self.nodes, cannot, met, normalise, calibrated).identity[self.part]
+        nodes = self.nodes.normalised() if normalise else self.nodes
+        return robust.cluster(nodes, cannot, met, calibrated).identity[self.part]
 
     def at(self, limits: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Identities at fixed limits."""

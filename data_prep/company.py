@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,9 @@ def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarr
     part, nodes = _nodes(collection)
     met = collection.met(part)
     cannot = met if method.cannot_link else NO_PAIRS
-    outcome = robust.cluster(nodes, cannot, met, method.normalise, method.calibrate)
+    if method.normalise:
+        nodes = nodes.normalised()
+    outcome = robust.cluster(nodes, cannot, met, method.calibrate)
     identity = outcome.identity[part]
     levels = collection.levels(_levels(collection, identity))
     lost = (levels.round > 0) & (np.bincount(identity)[identity] == 1)
@@ -32,19 +35,29 @@ def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarr
 
 def _nodes(collection: Collection) -> tuple[np.ndarray, robust.Nodes]:
     """[N] the node of every image, and the nodes."""
-    part, rows, video, count = [np.zeros(0, np.int64)], [], [], 0
-    for number, name in enumerate(collection.videos):
+    part, bounds = [np.zeros(0, np.int64)], [0]
+    for name in collection.videos:
         with np.load(collection.work.file(name, "parts")) as arrays:
-            part.append(arrays["part"] + count)
-            rows.append(arrays["rows"])
-        video.append(np.full(len(rows[-1]), number))
-        count += len(rows[-1])
+            part.append(arrays["part"] + bounds[-1])
+            bounds.append(bounds[-1] + len(np.unique(part[-1])))
     whole = np.concatenate(part)
     _, first = np.unique(whole, return_index=True)
+    video = np.repeat(np.arange(len(collection.videos)), np.diff(bounds))
     boxed = collection.table["box"].is_valid().to_numpy()
-    size = np.bincount(whole)
-    nodes = robust.Nodes(np.concatenate(rows), size, np.concatenate(video), collection.tracklet[first], boxed[first])
-    return whole, nodes
+    size, rows = np.bincount(whole), _rows(collection, bounds)
+    return whole, robust.Nodes(rows, size, video, collection.tracklet[first], boxed[first])
+
+
+def _rows(collection: Collection, bounds: list[int]) -> np.ndarray:
+    """[n, d] the rows of all nodes, those of video v from bounds[v] to bounds[v + 1]; they are held once only."""
+    rows = np.zeros((0, 0), np.float32)
+    for name, (start, end) in zip(collection.videos, itertools.pairwise(bounds), strict=True):
+        with np.load(collection.work.file(name, "parts")) as arrays:
+            found = arrays["rows"]
+        if not rows.size:
+            rows = np.empty((bounds[-1], found.shape[1]), np.float32)
+        rows[start:end] = found
+    return rows
 
 
 def _levels(collection: Collection, identity: np.ndarray) -> Iterator[Levels]:

@@ -7,7 +7,7 @@ alike, by `LOYALTY` times the limit: an image leaves its tracklet for a better h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,10 @@ class Nodes:
     tracklet: np.ndarray
     box_known: np.ndarray
 
+    def normalised(self) -> Nodes:
+        """The same nodes with `normalise.normalise`d rows."""
+        return replace(self, rows=normalise(self.rows, self.video, self.tracklet))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -58,33 +62,32 @@ class Outcome:
     other: np.ndarray
 
 
-def cluster(nodes: Nodes, cannot: Pairs, met: Pairs, normalised: bool, calibrated: bool) -> Outcome:
+def cluster(nodes: Nodes, cannot: Pairs, met: Pairs, calibrated: bool) -> Outcome:
     """Clusters nodes.
 
     Args:
       nodes: all of the data set.
       cannot: nodes that must not become one identity.
       met: nodes known to be of different people, for the calibration.
-      normalised: compare `normalise.normalise`d features.
       calibrated: the limit is half way between the usual overlap of tracklet mates and that of people who met; else
         it is `LIMIT`.
     """
-    rows = normalise(nodes.rows, nodes.video, nodes.tracklet) if normalised else nodes.rows
-    pairs, overlap = overlaps(rows)
+    count = len(nodes.rows)
+    pairs, overlap = overlaps(nodes.rows)
     mates = _mates(nodes.tracklet)
-    found = _looked_up(pairs, overlap, mates, len(rows))
-    best = np.zeros(len(rows))
+    found = _looked_up(pairs, overlap, mates, count)
+    best = np.zeros(count)
     for ends in mates:
         np.maximum.at(best, ends, found)
     same = best[np.unique(np.concatenate(mates))]
-    other = _looked_up(pairs, overlap, met, len(rows))
+    other = _looked_up(pairs, overlap, met, count)
     limit = halfway(same, other) if calibrated else LIMIT
-    together = _looked_up(pairs, overlap, cannot, len(rows))
+    together = _looked_up(pairs, overlap, cannot, count)
     keep = (together < limit) | (nodes.box_known[cannot[0]] & nodes.box_known[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
     joined = np.concatenate([pairs[0], mates[0]]), np.concatenate([pairs[1], mates[1]])
     loyal = np.concatenate([overlap, np.full(len(mates[0]), LOYALTY * limit)])
-    (i, j), similarity = linkage.combined(joined, loyal, len(rows), np.add)
+    (i, j), similarity = linkage.combined(joined, loyal, count, np.add)
     return Outcome(linkage.average(nodes.weight, (i, j), similarity, limit, apart), limit, same, other)
 
 

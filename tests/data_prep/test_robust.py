@@ -33,9 +33,9 @@ def test_people_are_found_across_cameras_and_strays_come_home():
     tracklet[0] = tracklet[4]  # an image of the first person among those of the second
     order = np.argsort(tracklet, kind="stable")
     rows, video, tracklet, truth = rows[order], video[order], tracklet[order], truth[order]
-    found = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True, True)
+    found = robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, True)
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
-    plain = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, False, True)
+    plain = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True)
     assert score.score(plain.identity, truth)["pairwise_f1"] < 0.9  # cameras differ more than people
 
 
@@ -44,12 +44,12 @@ def test_whoever_met_stays_apart_through_everybody_else():
     twin = truth == 1
     rows[twin] = unit(rows[truth == 0] + 1e-3 * rows[twin])  # two who look the same
     met = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
-    free = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, met, True, False)
+    free = robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, met, False)
     assert free.identity[met[0]] == free.identity[met[1]]
-    apart = robust.cluster(nodes(rows, video, tracklet), met, met, True, False)
+    apart = robust.cluster(nodes(rows, video, tracklet).normalised(), met, met, False)
     assert apart.identity[met[0]] != apart.identity[met[1]]
     # Without boxes two crops that look the same count as one person who was found twice.
-    double = robust.cluster(nodes(rows, video, tracklet, boxed=False), met, met, True, False)
+    double = robust.cluster(nodes(rows, video, tracklet, boxed=False).normalised(), met, met, False)
     assert double.identity.tolist() == free.identity.tolist()
 
 
@@ -58,7 +58,7 @@ def test_the_limit_lies_half_way():
     assert robust.halfway(np.zeros(0), np.zeros(0)) == 0.5
     assert robust.halfway(np.zeros(5), np.zeros(5)) == robust.LIMIT / 2  # never so low that anything joins
     rows, video, tracklet, _ = world()
-    assert robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True, False).limit == robust.LIMIT
+    assert robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, False).limit == robust.LIMIT
 
 
 def test_what_happened_to_a_video_by_hand():
@@ -99,10 +99,10 @@ def test_normalised_features_forget_the_video():
 def test_an_odd_image_without_a_better_home_stays():
     rows, video, tracklet, _ = world()
     rows[5] = unit(np.random.default_rng(1).standard_normal(32))
-    found = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True, True)
+    found = robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, True)
     assert found.identity[5] == found.identity[4]
     strangers = nodes(np.eye(2, dtype=np.float32), np.zeros(2, int), np.zeros(2, int))
-    assert robust.cluster(strangers, NO_PAIRS, NO_PAIRS, False, True).identity.tolist() == [0, 0]
+    assert robust.cluster(strangers, NO_PAIRS, NO_PAIRS, True).identity.tolist() == [0, 0]
 
 
 def test_what_varies_within_tracklets_counts_less():
