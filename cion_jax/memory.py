@@ -10,7 +10,7 @@ import ctypes
 
 import jax
 
-_MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # <malloc.h>
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # <malloc.h>
 
 
 def one_step_at_a_time() -> None:
@@ -21,10 +21,10 @@ def one_step_at_a_time() -> None:
 
 def keep_freed() -> None:
     """Memory that is freed stays with this process, for its next step; does nothing where JAX does not compute on a
-    CPU or the C library is not glibc. To be called before anything large is computed."""
+    CPU or the C library is not glibc. It is so for memory of the thread that calls the steps, which is nearly all where
+    the CPU is one device. To be called before anything large is computed."""
     library = ctypes.CDLL(None)
     if jax.default_backend() != "cpu" or not hasattr(library, "mallopt"):
         return
     library.mallopt(_MMAP_MAX, 0)
     library.mallopt(_TRIM_THRESHOLD, -1)
-    library.mallopt(_ARENA_MAX, 1)  # what lies in one thread's share would not do for another
