@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse import csgraph
 
+from cion_jax.progress import progress
 from data_prep.denoise import cosine, linkage
 from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS, Pairs
@@ -145,7 +146,8 @@ def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
     builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
     builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
     searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
-    pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
+    starts = progress(range(0, len(rows), _PIECE), "nearest neighbours")
+    pieces = (rows[start : start + _PIECE] for start in starts)
     return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
 
 
