@@ -30,7 +30,7 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks import common
-from cion_jax.progress import progress
+from cion_jax.common.progress import progress
 from data_prep import neighbors, pipeline, stages
 from data_prep.collection import Collection
 from data_prep.config import CHAINS, PRESETS, Config, Limits

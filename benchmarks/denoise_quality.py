@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from benchmarks import common, denoise_rivals
-from cion_jax.progress import progress
+from cion_jax.common.progress import progress
 from data_prep import embedders, neighbors
 from data_prep.denoise import calibrate, cosine, linkage, meetings, parts, per_video, robust, score
 from data_prep.denoise.labels import numbered

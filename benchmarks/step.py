@@ -28,7 +28,8 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.common import accelerator, header, median_seconds, table
-from cion_jax import memory, models, sharding, typed
+from cion_jax import memory, models, sharding
+from cion_jax.common import typed_config
 from cion_jax.config import Config
 from cion_jax.models import count
 from cion_jax.step import make_trainer
@@ -45,7 +46,7 @@ PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
 def _config(name: str) -> Config:
-    settings = typed.thaw(Config())
+    settings = typed_config.thaw(Config())
     settings.update_from_flattened_dict(
         {
             "model.name": name,
@@ -56,7 +57,7 @@ def _config(name: str) -> Config:
             "data.curriculum": ((0, K),),
         }
     )
-    return typed.freeze(Config, settings)
+    return typed_config.freeze(Config, settings)
 
 
 def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:

@@ -20,7 +20,8 @@ import jax
 import orbax.checkpoint as ocp
 from flax import nnx, traverse_util
 
-from cion_jax import models, optimizer, typed
+from cion_jax import models, optimizer
+from cion_jax.common import typed_config
 from cion_jax.config import Config
 from cion_jax.state import TrainState, abstract, make_network
 
@@ -196,7 +197,7 @@ def load_network(path: str | Path, network: Network = "teacher") -> Trained:
         if step is None:
             raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
         run = checkpointer.run(step)
-        config = typed.freeze(Config, run["config"], "checkpoint.config")
+        config = typed_config.freeze(Config, run["config"], "checkpoint.config")
         if network == "teacher":
             _, params, stats = models.split(nnx.eval_shape(lambda: make_network(config)))
             trees = checkpointer.restore_teacher(step, _on_one_device({"params": params, "stats": stats}))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import UnitKind
 from cion_jax.data.views import ViewsConfig
 from cion_jax.loss import LossConfig
-from cion_jax.typed import ConfigError
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from cion_jax import cli, models, pixels, pretrained
+from cion_jax import models, pretrained
+from cion_jax.common import cli, images
+from cion_jax.common.progress import progress
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
-from cion_jax.progress import progress
 from cion_jax.reid.metrics import normalise
-from cion_jax.typed import ConfigError
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -216,8 +217,8 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
 
 def _try_to_read(path: Path) -> np.ndarray | str:
     try:
-        return pixels.decode(path.read_bytes())
-    except (OSError, pixels.PictureError) as error:
+        return images.decode(path.read_bytes())
+    except (OSError, images.PictureError) as error:
         return f"{path}: {error}"
 
 
@@ -227,9 +228,9 @@ def main(_: Sequence[str]) -> None:
     folder, output = Path(args.input), Path(args.output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     if not paths:
-        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(pixels.SUFFIXES)}")
+        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
     backbone = backbone_of_flags()
     make_room(output)
 

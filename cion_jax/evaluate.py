@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from cion_jax import cli, pretrained
+from cion_jax import pretrained
+from cion_jax.common import cli
 from cion_jax.embed import (
     Backbone,
     backbone_of_flags,

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from absl import flags
 
-from cion_jax import cli, pretrained
+from cion_jax import pretrained
+from cion_jax.common import cli
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import define_weights_flags, make_room
 from cion_jax.exporting.card import card
 from cion_jax.exporting.formats import FORMATS
 from cion_jax.exporting.onnx_graph import NotInOnnx
 from cion_jax.pretrained import Backbone
-from cion_jax.typed import ConfigError
 
 
 class ExportError(ValueError):

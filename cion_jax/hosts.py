@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cion_jax import rollcall
-from cion_jax.typed import ConfigError
+from cion_jax.common.typed_config import ConfigError
 
 # Seconds after which JAX's own heartbeat gives a process up; the roll call is quicker, and names it.
 _HEARTBEAT = 45

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 
 from cion_jax.checkpoint import SaveError
+from cion_jax.common.progress import duration
 from cion_jax.config import Config
-from cion_jax.progress import duration
 
 ROWS = "metrics.jsonl"
 

@@ -24,10 +24,10 @@ from flax import nnx
 
 from cion_jax import models
 from cion_jax.checkpoint import CheckpointError, Network, Trained, load_network
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.models import torch_file, weights
 from cion_jax.models.weights import WeightsError
 from cion_jax.state import TrainState
-from cion_jax.typed import ConfigError
 
 # What a source of weights can be wrong about, for `cli.run`.
 MISTAKES = (CheckpointError, WeightsError, torch_file.TorchFileError, OSError)

@@ -18,9 +18,9 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import MeshConfig
 from cion_jax.optimizer import path_name
-from cion_jax.typed import ConfigError
 
 BATCH = P(("data", "fsdp"))
 

@@ -20,8 +20,10 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax import cli, hosts, memory, pretrained, sharding
+from cion_jax import hosts, memory, pretrained, sharding
 from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
+from cion_jax.common import cli
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import Config
 from cion_jax.data.groups import PlanError, Timeline, Units
 from cion_jax.data.pipeline import batches
@@ -29,7 +31,6 @@ from cion_jax.data.shards import ShardError, ShardReader, Unreadable, Unreadable
 from cion_jax.metrics import Metrics, Trace, TrainingStopped
 from cion_jax.signals import LEFT, Signals
 from cion_jax.step import make_trainer
-from cion_jax.typed import ConfigError
 
 MISTAKES = (ConfigError, ShardError, PlanError, *pretrained.MISTAKES)
 STOPS = (SaveError, UnreadableError)

@@ -7,13 +7,13 @@ to see features improve, too few for the method to show its strength. Dense conv
 depthwise ones on a CPU. On the demo's street: mAP 4.2% untrained, 10.9% after 272 steps.
 """
 
-from cion_jax import typed
+from cion_jax.common import typed_config
 from cion_jax.config import Config
 
 
 def get_config():
     """The published recipe but for size, centring and strength of the augmentation."""
-    config = typed.thaw(Config())
+    config = typed_config.thaw(Config())
     config.model.name = "resnet18_ibn"
     config.model.dtype = "float32"
     config.model.prototypes = 1024

@@ -18,7 +18,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from cion_jax import cli
+from cion_jax.common import cli
 from cion_jax.data import records
 from data_prep import embedders, engine, faces, pipeline, sources, work
 from data_prep.config import Config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cion_jax.typed import ConfigError, unknown
+from cion_jax.common.typed_config import ConfigError, unknown
 
 CHAINS, OVERLAP = "chains", "overlap"
 

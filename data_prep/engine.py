@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
-from cion_jax.progress import progress
+from cion_jax.common.progress import progress
 from data_prep.work import Work
 
 logging.disable(logging.WARNING)  # Beam remarks on Google Cloud libraries that are not there

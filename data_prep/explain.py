@@ -21,10 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import flags
 
-from cion_jax import cli
+from cion_jax.common import cli, contact_sheet
 from cion_jax.data import records
 from cion_jax.data.shards import ShardError, ShardReader
-from data_prep import contact
 from data_prep.result import DISCARDED, KEPT, MOVED
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
@@ -61,7 +60,7 @@ def main(_: Sequence[str]) -> None:
         print("none of its images were selected: there is nothing to show")
         return
     path = Path(_PICTURE.value or f"identity_{identity}.png")
-    contact.save(path, picture)
+    contact_sheet.save(path, picture)
     print(f"picture: {path}")
 
 
@@ -103,7 +102,7 @@ class Dataset:
         if not written:
             return None
         reader = ShardReader(self.folder)
-        return contact.sheet(
+        return contact_sheet.sheet(
             [[(row["record"], row["record"] == marked) for row in some] for _, some in _by_tracklet(written)],
             lambda numbers: [None if r is None else r[records.IMAGE] for r in reader.read(numbers)],
         )

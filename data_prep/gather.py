@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cion_jax.progress import progress
+from cion_jax.common.progress import progress
 from data_prep import company
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse import csgraph
 
-from cion_jax.progress import progress
+from cion_jax.common.progress import progress
 from data_prep.denoise import cosine, linkage
 from data_prep.denoise.labels import numbered
 from data_prep.denoise.linkage import NO_PAIRS, Pairs

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cion_jax import pixels
+from cion_jax.common import images
 from cion_jax.data import records
 from data_prep import report_cases as cases_of
 from data_prep import report_charts, report_html
@@ -166,12 +166,12 @@ def _case(run: RunResult, case: Case) -> str:
 def _thumbnail(run: RunResult, image: Image) -> str | None:
     """A small JPEG as a data URI; None where the picture cannot be read."""
     try:
-        crop = pixels.decode(run.jpeg_of(image))
-    except (OSError, pixels.PictureError):
+        crop = images.decode(run.jpeg_of(image))
+    except (OSError, images.PictureError):
         return None
     width = min(max(round(crop.shape[1] * THUMBNAIL / crop.shape[0]), 8), 2 * THUMBNAIL)
     small = cv2.resize(crop, (width, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return "data:image/jpeg;base64," + base64.b64encode(pixels.encode_jpeg(small, 80)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(images.encode_jpeg(small, 80)).decode()
 
 
 def _rejected(folder: Path, run: RunResult) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from cion_jax.pixels import encode_jpeg
+from cion_jax.common.images import encode_jpeg
 from data_prep import faces
 from data_prep.config import Config, Limits
 from data_prep.denoise import cosine, parts, per_video

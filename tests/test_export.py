@@ -16,10 +16,10 @@ from jax import export as jax_export
 
 from cion_jax import checkpoint, export, models, optimizer, pretrained
 from cion_jax import state as states
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.typed import ConfigError
 from tests import recipe, toy
 
 ORIGIN = {"source": "random:toy", "network": "teacher", "licence": "CC0-1.0"}

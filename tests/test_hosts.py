@@ -10,12 +10,12 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from cion_jax import hosts, sharding
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import MeshConfig
 from cion_jax.data.groups import EpochPlan, Timeline, Units
 from cion_jax.data.records import Index
 from cion_jax.rollcall import LOST
 from cion_jax.signals import LEFT
-from cion_jax.typed import ConfigError
 from tests import toy
 from tests.runs import SHORT, Process, assert_same_run, final_state, finish, nothing_left_running, rows, together
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cion_jax import collectives, plan
-from cion_jax.typed import ConfigError
+from cion_jax.common.typed_config import ConfigError
 from configs import demo
 
 PROTOTYPES = demo.get_config().model.prototypes

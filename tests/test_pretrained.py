@@ -10,10 +10,10 @@ from flax import nnx
 
 from cion_jax import checkpoint, embed, models, optimizer, pretrained, sharding
 from cion_jax import state as states
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.models import weights
 from cion_jax.models.weights import WeightsError
 from cion_jax.train import train
-from cion_jax.typed import ConfigError
 from tests import torch_writer, toy
 from tests.test_train import final_state, rows
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from cion_jax.progress import Progress, duration, progress
+from cion_jax.common.progress import Progress, duration, progress
 
 
 class Clock:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import models, sharding, typed
+from cion_jax import models, sharding
 from cion_jax import state as states
+from cion_jax.common import typed_config
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import Config, MeshConfig
-from cion_jax.typed import ConfigError
 from configs import vit_b
 from tests import toy
 
@@ -53,7 +54,7 @@ def test_every_array_of_a_run_and_where_it_lies():
 def dump() -> str:
     settings = vit_b.get_config()
     settings.data.path = "anywhere"
-    config = typed.freeze(Config, settings)
+    config = typed_config.freeze(Config, settings)
     state = states.abstract(config)
     return sharding.describe(state, sharding.make_mesh(MeshConfig(2, 2, 2)))
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from cion_jax import optimizer, sharding, typed
+from cion_jax import optimizer, sharding
 from cion_jax import state as states
+from cion_jax.common import typed_config
 from cion_jax.config import Config
 from cion_jax.models import registry
 from cion_jax.step import make_trainer
@@ -32,9 +33,9 @@ quickly = pytest.mark.usefixtures("_compile_quickly")
 
 
 def changed(config, **changes) -> Config:
-    settings = typed.thaw(config)
+    settings = typed_config.thaw(config)
     settings.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-    return typed.freeze(Config, settings)
+    return typed_config.freeze(Config, settings)
 
 
 def config_of(name, **changes) -> Config:
@@ -124,7 +125,8 @@ def test_every_part_of_a_batch_draws_its_own_noise():
 
 def test_groups_stay_together():
     config = config_of("toy", train__accumulate=4)
-    with pytest.raises(typed.ConfigError, match=r"16 images cannot be dealt out as whole groups of K = 2 to 16 shares"):
+    message = r"16 images cannot be dealt out as whole groups of K = 2 to 16 shares"
+    with pytest.raises(typed_config.ConfigError, match=message):
         run(config, (4, 1, 1))
 
 

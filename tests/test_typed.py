@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from cion_jax import typed
+from cion_jax.common import typed_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +25,21 @@ class Outer:
 
     def validate(self):
         if self.steps < 0:
-            raise typed.ConfigError("steps must not be negative")
+            raise typed_config.ConfigError("steps must not be negative")
 
 
 def test_values_are_taken_over_and_the_rest_keeps_its_default():
-    frozen = typed.freeze(Outer, {"steps": 7, "pairs": [(0, 2), (3, 4)], "inner": {"rate": 1, "limit": 2}})
+    frozen = typed_config.freeze(Outer, {"steps": 7, "pairs": [(0, 2), (3, 4)], "inner": {"rate": 1, "limit": 2}})
     assert frozen == Outer(steps=7, pairs=((0, 2), (3, 4)), inner=Inner(rate=1.0, limit=2.0))
     assert isinstance(frozen.inner.rate, float)
 
 
 def test_thaw_is_the_inverse_of_freeze():
     settings = Outer(steps=9, inner=Inner(limit=0.25))
-    assert typed.freeze(Outer, typed.thaw(settings)) == settings
-    thawed = typed.thaw(Outer())
+    assert typed_config.freeze(Outer, typed_config.thaw(settings)) == settings
+    thawed = typed_config.thaw(Outer())
     thawed.inner.limit = 0.75  # a setting without value can be given one
-    assert typed.freeze(Outer, thawed).inner.limit == 0.75
+    assert typed_config.freeze(Outer, thawed).inner.limit == 0.75
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_thaw_is_the_inverse_of_freeze():
     ],
 )
 def test_mistakes_are_named(settings, message):
-    with pytest.raises(typed.ConfigError, match=message):
-        typed.freeze(Outer, settings)
+    with pytest.raises(typed_config.ConfigError, match=message):
+        typed_config.freeze(Outer, settings)

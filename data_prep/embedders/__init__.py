@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cion_jax.typed import unknown
+from cion_jax.common.typed_config import unknown
 from data_prep.embedders.common import EmbedderError
 from data_prep.types import Embedder
 

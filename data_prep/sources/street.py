@@ -33,8 +33,8 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cion_jax import pixels
-from cion_jax.typed import ConfigError
+from cion_jax.common import images
+from cion_jax.common.typed_config import ConfigError
 from data_prep.sources import mottext
 from data_prep.sources.frames import cut
 from data_prep.sources.street_people import Person, draw_person
@@ -178,7 +178,7 @@ def write_benchmark(output: Path, config: StreetConfig, camera_index: int) -> No
         crop = cut(frames[line.box.frame], line.box.box, "")
         if not isinstance(crop, Reject):
             name = f"{person}_c{camera_index + 1}s{sequence + 1}_{line.box.frame:06d}_{number:02d}.jpg"
-            (output / "benchmark" / folder / name).write_bytes(pixels.encode_jpeg(crop))
+            (output / "benchmark" / folder / name).write_bytes(images.encode_jpeg(crop))
 
 
 def _choose(lines: list[Tracked], rng: np.random.Generator) -> Iterator[tuple[str, str, Tracked]]:

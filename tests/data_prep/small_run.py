@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep.config import Limits
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples, Settled
@@ -45,7 +45,7 @@ def jpeg_of(image) -> bytes:
     """Grey crops; the picture of image i is gone."""
     if image.key.endswith("i"):
         raise OSError("gone")
-    return pixels.encode_jpeg(np.full((40, 20, 3), 128, np.uint8))
+    return images.encode_jpeg(np.full((40, 20, 3), 128, np.uint8))
 
 
 def run(**changes) -> RunResult:

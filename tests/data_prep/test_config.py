@@ -1,6 +1,6 @@
 import pytest
 
-from cion_jax.typed import ConfigError, freeze
+from cion_jax.common.typed_config import ConfigError, freeze
 from configs.data_prep import get_config
 from data_prep.config import Config, Limits, Method
 

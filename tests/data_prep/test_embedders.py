@@ -9,7 +9,7 @@ import onnxruntime
 import PIL.Image
 import pytest
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep import embedders
 from data_prep.embedders import colour, common
 
@@ -111,7 +111,7 @@ def _market(data, people):
                 seen.setdefault(int(row["id"]), {}).setdefault(row["cam"], row["file"])
     folder = data / "market1501" / "bounding_box_train"
     files = [(i, f) for i in sorted(seen)[:people] for f in list(seen[i].values())[:2]]
-    return [pixels.decode((folder / f).read_bytes()) for _, f in files], np.array([i for i, _ in files])
+    return [images.decode((folder / f).read_bytes()) for _, f in files], np.array([i for i, _ in files])
 
 
 def test_osnet_tells_people_apart_across_cameras(data, osnet):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cion_jax import pixels
+from cion_jax.common import images
 from cion_jax.data import shards
 from data_prep import card, embedders, faces, pipeline, report
 from tests.data_prep import small_run
@@ -51,7 +51,7 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     pipeline.run(job(root, tmp_path / "plain"))
     pipeline.run(job(root, tmp_path / "out", blur_faces=True))
     reader = shards.ShardReader(tmp_path / "out")
-    pictures = [pixels.decode(record["image"]) for record in reader.read(range(len(reader)))]
+    pictures = [images.decode(record["image"]) for record in reader.read(range(len(reader)))]
     assert len(pictures) == 12
     assert not np.any(pictures)
     identity = {key: row["identity"] for key, row in by_key(tmp_path / "out").items()}
@@ -59,8 +59,8 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     stored = {p.name for p in (tmp_path / "out" / "work").glob("*.crops")}
     assert len(stored) == 2
     image = pipeline.images_at(pipeline.Collection.load(pipeline.Work(tmp_path / "out"), False, [A]).table, [0])[0]
-    assert not pixels.decode(shown[1](image)).any()
-    assert pixels.decode(shown[0](image)).any()
+    assert not images.decode(shown[1](image)).any()
+    assert images.decode(shown[0](image)).any()
 
 
 def test_the_card_says_so(monkeypatch):

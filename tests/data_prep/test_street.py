@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cion_jax.typed import ConfigError
+from cion_jax.common.typed_config import ConfigError
 from data_prep import sources
 from data_prep.sources import mottext, street
 from data_prep.sources.market1501 import Market1501

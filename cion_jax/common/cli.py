@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cion_jax import typed
+from cion_jax.common import typed_config
 
 MISTAKE = 2  # exit status where nothing could be done
 
@@ -34,9 +34,9 @@ def define_config(schema: type, default: str | None = None, unused: Sequence[str
 
     def settings():
         if holder.value is None:
-            raise typed.ConfigError("--config is not given; take a file of configs/, as --config=configs/NAME.py")
+            raise typed_config.ConfigError("--config is not given; give a config file, e.g. --config=configs/vit_b.py")
         holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
-        return typed.freeze(schema, holder.value)
+        return typed_config.freeze(schema, holder.value)
 
     return settings
 
@@ -55,7 +55,7 @@ def run(
       leave: exits with a status.
     """
     logging.set_verbosity(logging.WARNING)
-    caught: tuple[type[Exception], ...] = (typed.ConfigError, flags.Error, *mistakes)
+    caught: tuple[type[Exception], ...] = (typed_config.ConfigError, flags.Error, *mistakes)
 
     def guarded(call, argv):
         try:
@@ -94,14 +94,14 @@ def _check_name(schema: type, path: str) -> None:
     for depth, part in enumerate(parts[1:], 1):
         names = [f.name for f in dataclasses.fields(known)] if dataclasses.is_dataclass(known) else []
         if part not in names:
-            raise typed.ConfigError(typed.unknown(f"setting {'.'.join(parts[: depth + 1])}", part, names))
+            raise typed_config.ConfigError(typed_config.unknown(f"setting {'.'.join(parts[: depth + 1])}", part, names))
         known = typing.get_type_hints(known)[part]
 
 
 def _no_rest(main: Callable) -> Callable:
     def checked(argv: Sequence[str]):
         if len(argv) > 1:
-            raise typed.ConfigError(f"this command takes only --flags, got {argv[1]!r}; see --help")
+            raise typed_config.ConfigError(f"this command takes only --flags, got {argv[1]!r}; see --help")
         return main(argv)
 
     return checked

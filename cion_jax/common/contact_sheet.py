@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep.work import finished
 
 HEIGHT, WIDTH = 128, 64  # pixels of one crop
@@ -62,8 +62,8 @@ def _thinned(crops: Crops) -> list[tuple[int, bool]]:
 def _crop(jpeg: bytes | None) -> np.ndarray:
     """[HEIGHT, WIDTH, 3] uint8; grey where the picture is damaged."""
     try:
-        crop = pixels.decode(jpeg or b"")
-    except pixels.PictureError:
+        crop = images.decode(jpeg or b"")
+    except images.PictureError:
         return np.full((HEIGHT, WIDTH, 3), _DAMAGED, np.uint8)
     scale = min(HEIGHT / crop.shape[0], WIDTH / crop.shape[1])
     width, height = (max(1, round(side * scale)) for side in crop.shape[1::-1])
