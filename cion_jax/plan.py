@@ -25,11 +25,11 @@ import numpy as np
 from absl import flags
 from jax.experimental import topologies
 
-from cion_jax import collectives, sharding
 from cion_jax import state as states
 from cion_jax.common import cli
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import Config
+from cion_jax.distributed import sharding
 from cion_jax.step import make_trainer
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import hosts, sharding
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import MeshConfig
 from cion_jax.data.groups import EpochPlan, Timeline, Units
 from cion_jax.data.records import Index
-from cion_jax.rollcall import LOST
-from cion_jax.signals import LEFT
+from cion_jax.distributed import multihost, sharding
+from cion_jax.distributed.liveness import LOST
+from cion_jax.distributed.preemption import LEFT
 from tests import toy
 from tests.runs import SHORT, Process, assert_same_run, final_state, finish, nothing_left_running, rows, together
 
@@ -157,21 +157,21 @@ TPU = {"TPU_ML_PLATFORM": "JAX"}
     ],
 )
 def test_where_the_environment_speaks_of_several_processes(environ, cluster):
-    assert hosts.detected(environ) == cluster
+    assert multihost.detected(environ) == cluster
 
 
 def test_a_place_given_by_hand():
-    assert hosts.place(None, None, None) is None
-    assert hosts.place("[::1]:80", 2, 1) == hosts.Place("[::1]:80", 2, 1)
+    assert multihost.place(None, None, None) is None
+    assert multihost.place("[::1]:80", 2, 1) == multihost.Place("[::1]:80", 2, 1)
     for wrong in (("a:1", 2, None), ("a:1", None, 0), (None, 2, 0)):
         with pytest.raises(ConfigError, match="all three are needed"):
-            hosts.place(*wrong)
+            multihost.place(*wrong)
     for wrong in (("a", 2, 0), (":1", 2, 0), ("a:b", 2, 0), ("a:1", 2, 2)):
         with pytest.raises(ConfigError, match="expected HOST:PORT"):
-            hosts.place(*wrong)
+            multihost.place(*wrong)
 
 
 def test_one_process_takes_all_rows():
-    assert hosts.rows(sharding.BATCH, sharding.make_mesh(MeshConfig(4, 2, 1)), 16) == [(0, 16)]
-    assert hosts.rows(P(), sharding.make_mesh(MeshConfig(1, 1, 8)), 16) == [(0, 16)]
+    assert multihost.rows(sharding.BATCH, sharding.make_mesh(MeshConfig(4, 2, 1)), 16) == [(0, 16)]
+    assert multihost.rows(P(), sharding.make_mesh(MeshConfig(1, 1, 8)), 16) == [(0, 16)]
     assert jax.process_count() == 1

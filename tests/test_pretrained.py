@@ -8,9 +8,10 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from cion_jax import checkpoint, embed, models, optimizer, pretrained, sharding
+from cion_jax import checkpoint, embed, models, optimizer, pretrained
 from cion_jax import state as states
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.distributed import sharding
 from cion_jax.models import weights
 from cion_jax.models.weights import WeightsError
 from cion_jax.train import train

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from cion_jax import rollcall
-from cion_jax.rollcall import LOST
+from cion_jax.distributed import liveness
+from cion_jax.distributed.liveness import LOST
 from tests.runs import ROOT
 
 # Joins, then does what it is told: "sleep", "done", "fail", "abort" (as JAX does when process 0 is gone).
@@ -111,4 +111,4 @@ def test_process_zero_that_does_not_answer():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
-        rollcall.RollCall(1, ["a", "b"], ("127.0.0.1", port), None)
+        liveness.RollCall(1, ["a", "b"], ("127.0.0.1", port), None)

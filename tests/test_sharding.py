@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import models, sharding
+from cion_jax import models
 from cion_jax import state as states
 from cion_jax.common import typed_config
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import Config, MeshConfig
+from cion_jax.distributed import sharding
 from configs import vit_b
 from tests import toy
 

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax import sharding
 from cion_jax.checkpoint import CheckpointError
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
+from cion_jax.distributed import sharding
 from cion_jax.metrics import Metrics, TrainingStopped, collapse_warning
 from cion_jax.train import train
 from tests import toy

@@ -97,7 +97,7 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     """
     last = next((axes for pattern, axes in RULES if re.search(rf"(^|/){pattern}$", path)), None)
     if last is None:
-        raise ConfigError(f"no sharding rule covers {path} {shape}; add one to cion_jax/sharding.py RULES")
+        raise ConfigError(f"no sharding rule covers {path} {shape}; add one to cion_jax/distributed/sharding.py RULES")
     axes = (None,) * (len(shape) - len(last)) + last
     for size, axis in zip(shape, axes, strict=True):
         if axis and size % mesh.shape[axis]:

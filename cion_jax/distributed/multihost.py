@@ -25,8 +25,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import rollcall
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.distributed import liveness
 
 # Seconds after which JAX's own heartbeat gives a process up; the roll call is quicker, and names it.
 _HEARTBEAT = 45
@@ -114,7 +114,7 @@ def joined(given: Place | None, own: tuple[type[Exception], ...]) -> Iterator[No
     except Exception as error:
         gone = None if isinstance(error, own) else calls.blame()
         if gone:
-            rollcall.leave_without(gone)
+            liveness.leave_without(gone)
         calls.fail(f"{type(error).__name__}: {error}")
         raise
     calls.finish()
@@ -131,7 +131,7 @@ def leave(status: int) -> NoReturn:
     sys.exit(0)
 
 
-def _start(given: Place | None, cluster: str | None) -> rollcall.RollCall:
+def _start(given: Place | None, cluster: str | None) -> liveness.RollCall:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `signals`
     jax.distributed.initialize(
@@ -142,14 +142,14 @@ def _start(given: Place | None, cluster: str | None) -> rollcall.RollCall:
         heartbeat_timeout_seconds=_HEARTBEAT,
     )
     process = jax.process_index()
-    door = rollcall.listen() if process == 0 else None
+    door = liveness.listen() if process == 0 else None
     hostname = os.uname().nodename.encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
     names = multihost_utils.process_allgather(np.frombuffer(hostname, np.uint8))
     port = multihost_utils.broadcast_one_to_all(np.int32(door.getsockname()[1] if door else 0))
     host = str(distributed.global_state.coordinator_address).rpartition(":")[0].strip("[]")
     names = [bytes(name).rstrip(b"\0").decode() for name in np.asarray(names)]
     print(f"process {process} of {len(names)} on {names[process]}, process 0 on {names[0]}", file=sys.stderr)
-    return rollcall.RollCall(process, names, (host, int(port)), door)
+    return liveness.RollCall(process, names, (host, int(port)), door)
 
 
 def agree(**texts: str) -> None:
