@@ -32,7 +32,7 @@ from cion_jax import models
 from cion_jax.common import typed_config
 from cion_jax.config import Config
 from cion_jax.distributed import cpu_allocator, sharding
-from cion_jax.models import count
+from cion_jax.models import flops
 from cion_jax.step import make_trainer
 
 MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
@@ -92,7 +92,7 @@ def _products(config: Config) -> int:
     """Multiply-adds that one image needs: its views once forward through the teacher, thrice through the student."""
     views, backbone = config.views, models.abstract(config.model.name)
     whole, part = (
-        count.multiply_adds(backbone, v.height, v.width) + _head_products(config, backbone.features)
+        flops.multiply_adds(backbone, v.height, v.width) + _head_products(config, backbone.features)
         for v in (views.global_1, views.local)
     )
     return 2 * whole + 3 * (2 * whole + views.local_views * part)

@@ -26,12 +26,13 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from cion_jax import models, pretrained
+from cion_jax import models
 from cion_jax.common import cli, images
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
 from cion_jax.reid.metrics import normalise
+from cion_jax.weights import load
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -102,7 +103,7 @@ def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
       batch_size: images that are computed at a time.
       choice: `network` and `ignore` of `pretrained.load`; raises like it.
     """
-    found = pretrained.load(spec, **choice)
+    found = load.load(spec, **choice)
     return Backbone(found.name, found.module(), found.size, step=found.step, batch_size=batch_size)
 
 
@@ -254,4 +255,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=pretrained.MISTAKES)
+    cli.run(main, mistakes=load.MISTAKES)

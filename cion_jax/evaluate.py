@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from cion_jax import pretrained
 from cion_jax.common import cli
 from cion_jax.embed import (
     Backbone,
@@ -30,6 +29,7 @@ from cion_jax.embed import (
 )
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.rerank import rerank
+from cion_jax.weights import load
 
 RANKS = (1, 5, 10)
 
@@ -140,4 +140,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=(benchmarks.BenchmarkError, metrics.ScoreError, *pretrained.MISTAKES))
+    cli.run(main, mistakes=(benchmarks.BenchmarkError, metrics.ScoreError, *load.MISTAKES))

@@ -20,7 +20,6 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax import pretrained
 from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
 from cion_jax.common import cli
 from cion_jax.common.typed_config import ConfigError
@@ -32,8 +31,9 @@ from cion_jax.distributed import cpu_allocator, multihost, sharding
 from cion_jax.distributed.preemption import LEFT, Signals
 from cion_jax.metrics import Metrics, Trace, TrainingStopped
 from cion_jax.step import make_trainer
+from cion_jax.weights import load
 
-MISTAKES = (ConfigError, ShardError, PlanError, *pretrained.MISTAKES)
+MISTAKES = (ConfigError, ShardError, PlanError, *load.MISTAKES)
 STOPS = (SaveError, UnreadableError)
 
 
@@ -77,7 +77,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
         else:
             state = trainer.init()
             if config.init_from:
-                state = pretrained.start(state, config.init_from, config.init_ignore, trainer.shardings)
+                state = load.start(state, config.init_from, config.init_ignore, trainer.shardings)
         if jax.process_index() == 0:
             (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
         multihost.say(

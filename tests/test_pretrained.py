@@ -8,13 +8,13 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from cion_jax import checkpoint, embed, models, optimizer, pretrained
+from cion_jax import checkpoint, embed, models, optimizer
 from cion_jax import state as states
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import sharding
-from cion_jax.models import weights
-from cion_jax.models.weights import WeightsError
 from cion_jax.train import train
+from cion_jax.weights import load, torch_names
+from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer, toy
 from tests.test_train import final_state, rows
 
@@ -25,7 +25,7 @@ def random_network(seed, **changes):
     _, params, stats = models.split(states.make_network(config))
     rng = np.random.default_rng(seed)
     stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), stats)
-    return weights.to_torch(params["backbone"], stats["backbone"]), weights.to_torch(params["head"], {})
+    return torch_names.to_torch(params["backbone"], stats["backbone"]), torch_names.to_torch(params["head"], {})
 
 
 def wrapped(network, prefix=""):
@@ -67,11 +67,11 @@ def assert_same(found, expected):
 def test_teacher_and_student_of_a_released_checkpoint(released):
     path, teacher, student = released
     for network, (backbone, head) in {"teacher": teacher, "student": student}.items():
-        named = pretrained.read(path, network)
+        named = load.read(path, network)
         assert_same(named.backbone, backbone)
         assert_same(named.head, head)
-        found = pretrained.load(f"file:toy@48x16={path}", network)
-        assert_same(weights.to_torch(found.params, found.stats), backbone)
+        found = load.load(f"file:toy@48x16={path}", network)
+        assert_same(torch_names.to_torch(found.params, found.stats), backbone)
         assert (found.name, found.size, found.run) == ("toy", (48, 16), None)
 
 
@@ -95,8 +95,8 @@ def test_other_layouts(tmp_path, suffix, save):
     backbone, _ = random_network(3)
     path = tmp_path / f"weights.{suffix}"
     save(path, backbone)
-    found = pretrained.load(f"file:toy={path}")
-    assert_same(weights.to_torch(found.params, found.stats), backbone)
+    found = load.load(f"file:toy={path}")
+    assert_same(torch_names.to_torch(found.params, found.stats), backbone)
     assert found.size == (256, 128)
 
 
@@ -106,12 +106,12 @@ def test_every_misfit_is_listed_unless_excused(tmp_path):
     del backbone["conv3.bias"]
     safetensors.numpy.save_file(backbone | {"head.weight": np.zeros((5, 16), np.float32)}, path)
     with pytest.raises(WeightsError, match=r"weights\.safetensors") as error:
-        pretrained.load(f"file:toy={path}")
+        load.load(f"file:toy={path}")
     assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
         "missing: conv3.bias",
         "unexpected: head.weight",
     ]
-    found = pretrained.load(f"file:toy={path}", ignore=[r"head\..*", "conv3.bias"])
+    found = load.load(f"file:toy={path}", ignore=[r"head\..*", "conv3.bias"])
     untrained = models.split(models.create("toy", rngs=nnx.Rngs(0)))[1]
     np.testing.assert_array_equal(found.params["conv3"]["bias"], untrained["conv3"]["bias"])
     np.testing.assert_array_equal(found.params["conv2"]["bias"], backbone["conv2.bias"])
@@ -131,7 +131,7 @@ def test_every_misfit_is_listed_unless_excused(tmp_path):
 def test_what_is_no_network(tmp_path, saved, network, message):
     torch_writer.save(tmp_path / "weights.pth", saved)
     with pytest.raises(WeightsError, match=message):
-        pretrained.read(tmp_path / "weights.pth", network)
+        load.read(tmp_path / "weights.pth", network)
 
 
 @pytest.mark.parametrize(
@@ -144,19 +144,19 @@ def test_what_is_no_network(tmp_path, saved, network, message):
 )
 def test_specs_that_lead_nowhere(spec, error, message):
     with pytest.raises(error, match=message):
-        pretrained.load(spec)
+        load.load(spec)
 
 
 def test_files_that_do_not_say_which_backbone_they_are_of(tmp_path, released):
     path = tmp_path / "weights.safetensors"
     safetensors.numpy.save_file(random_network(3)[0], path)
     with pytest.raises(ConfigError, match="give file:NAME="):
-        pretrained.load(str(path))
+        load.load(str(path))
     with pytest.raises(ConfigError, match="did you mean 'toy'"):
-        pretrained.load(f"file:toi={released[0]}")
+        load.load(f"file:toi={released[0]}")
     path.write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="is no safetensors file"):
-        pretrained.read(path)
+        load.read(path)
 
 
 def start(config):
@@ -166,13 +166,13 @@ def start(config):
         jax.eval_shape(lambda: states.init(config, tx)), sharding.make_mesh(config.mesh)
     )
     state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
-    return pretrained.start(state, config.init_from, config.init_ignore, shardings), shardings
+    return load.start(state, config.init_from, config.init_ignore, shardings), shardings
 
 
 def named_of(network):
     return (
-        weights.to_torch(network["params"]["backbone"], network["stats"]["backbone"]),
-        weights.to_torch(network["params"]["head"], {}),
+        torch_names.to_torch(network["params"]["backbone"], network["stats"]["backbone"]),
+        torch_names.to_torch(network["params"]["head"], {}),
     )
 
 
@@ -196,7 +196,7 @@ def test_a_head_of_another_shape_stays_random(released, capsys):
     state, _ = start(config)
     backbone, head = named_of(state.student)
     assert_same(backbone, released[1][0])
-    assert_same(head, weights.to_torch(models.split(states.make_network(config))[1]["head"], {}))
+    assert_same(head, torch_names.to_torch(models.split(states.make_network(config))[1]["head"], {}))
     said = capsys.readouterr().err
     assert "without its head, which is another (wrong shape: last_layer.weight_" in said
 
@@ -250,14 +250,14 @@ def test_teacher_and_student_of_a_run(run):
     config, workdir = run
     last = final_state(config, workdir)
     for network in ("teacher", "student"):
-        found = pretrained.load(str(workdir), network)
-        assert_same(weights.to_torch(found.params, found.stats), named_of(getattr(last, network))[0])
+        found = load.load(str(workdir), network)
+        assert_same(torch_names.to_torch(found.params, found.stats), named_of(getattr(last, network))[0])
         assert (found.name, found.size, found.run.step) == ("toy", (32, 16), 2)
 
 
 def test_one_of_several_checkpoints(run):
     _, workdir = run
-    first, last = (pretrained.load(str(path)) for path in (workdir / checkpoint.FOLDER / "1", workdir))
+    first, last = (load.load(str(path)) for path in (workdir / checkpoint.FOLDER / "1", workdir))
     assert (first.step, last.step) == (1, 2)
     assert not np.array_equal(first.params["conv1"]["kernel"], last.params["conv1"]["kernel"])
 
@@ -279,7 +279,7 @@ def test_features_of_a_released_checkpoint(released):
     backbone = embed.load_backbone(f"file:toy@32x16={released[0]}")
     module = models.create("toy", rngs=nnx.Rngs(0))
     graphdef, *trees = models.split(module)
-    expected = models.merge(graphdef, *weights.from_torch(released[1][0], *trees))
+    expected = models.merge(graphdef, *torch_names.from_torch(released[1][0], *trees))
     x = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(backbone([image]), expected(x[None].astype(np.float32)), rtol=0, atol=1e-5)
     assert backbone.step is None

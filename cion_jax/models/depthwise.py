@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from cion_jax.models import products
+from cion_jax.models import ops
 from cion_jax.models.layers import Conv, wide
 
 FAN_IN = initializers.variance_scaling(2.0, "fan_in", "normal")  # of a kernel [k, k, 1, out]: k * k
@@ -78,7 +78,7 @@ def _pullback(function: Callable) -> Callable:
 
 
 def _convolution(x_BHWC, kernel, stride: int):
-    return products.plain(x_BHWC, kernel, stride, len(kernel) // 2, groups=x_BHWC.shape[-1])
+    return ops.plain(x_BHWC, kernel, stride, len(kernel) // 2, groups=x_BHWC.shape[-1])
 
 
 def _shifted(x_BHWC, kernel, stride: int):

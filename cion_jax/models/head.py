@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax.models.layers import Layers, Linear, gelu, wide
-from cion_jax.models.products import on_rows
+from cion_jax.models.ops import on_rows
 
 NORM_FLOOR = 1e-12
 

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.nn import initializers
 
-from cion_jax.models import products
+from cion_jax.models import ops
 
 KAIMING = initializers.variance_scaling(2.0, "fan_out", "normal")
 TRUNCATED = initializers.truncated_normal(0.02)
@@ -58,13 +58,13 @@ class Conv(nnx.Conv):
         """[B, H, W, in] -> [B, H', W', out]."""
         x, kernel = x_BHWC.astype(self.dtype), self.kernel[...].astype(self.dtype)
         if self.takes_patches and not any(size % len(kernel) for size in x.shape[1:3]):
-            y = products.patches(x, kernel)
+            y = ops.patches(x, kernel)
         elif self.pointwise:
-            y = products.pointwise(x, kernel, self.stride)
+            y = ops.pointwise(x, kernel, self.stride)
         elif self.keeps_size and min(x.shape[1:3]) < len(kernel):
-            y = products.narrow(x, kernel)
+            y = ops.narrow(x, kernel)
         else:
-            y = products.convolution(x, kernel, self.stride, self.margin)
+            y = ops.convolution(x, kernel, self.stride, self.margin)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
@@ -85,7 +85,7 @@ class Linear(nnx.Linear):
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """[..., in] -> [..., out]."""
-        return products.on_rows(super().__call__, x)
+        return ops.on_rows(super().__call__, x)
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -361,7 +361,7 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
 def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
     """Dot-product attention; in half precision on a GPU by cuDNN, which never writes the [B, H, N, N] weights."""
     if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
-        return products.attention(q_BNHD, k_BNHD, v_BNHD)
+        return ops.attention(q_BNHD, k_BNHD, v_BNHD)
     B, N, _, _ = q_BNHD.shape
     even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
     length_B = jnp.full(B, N, jnp.int32) if N % 2 else None

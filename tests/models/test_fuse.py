@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models import fuse, layers, weights
+from cion_jax.models import fuse, layers
 from cion_jax.models.depthwise import Depthwise
+from cion_jax.weights import torch_names
 from tests import recipe, toy
 from tests.miniatures import MINIATURES
 
@@ -41,7 +42,7 @@ def _reference(name, fixtures):
     spec, _ = recipe.load(fixtures / "models" / name)
     abstract = nnx.eval_shape(lambda: models.create(name, dtype=jnp.float64, rngs=nnx.Rngs(0)))
     graphdef, params, stats = models.split(abstract)
-    return models.merge(graphdef, *weights.from_torch(recipe.weights(spec), params, stats))
+    return models.merge(graphdef, *torch_names.from_torch(recipe.weights(spec), params, stats))
 
 
 def _compare(module):

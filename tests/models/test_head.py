@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models import weights
 from cion_jax.models.head import Head, l2_normalise
+from cion_jax.weights import torch_names
 from tests import recipe
 
 CASES = ("recipe", "weight_g_one")
@@ -40,7 +40,7 @@ def measured(fixtures):
         named = recipe.weights(spec)
         if case == "weight_g_one":
             named["last_layer.weight_g"] = np.ones_like(named["last_layer.weight_g"])
-        results[case] = run(weights.from_torch(named, params, stats)[0], x)
+        results[case] = run(torch_names.from_torch(named, params, stats)[0], x)
     return spec, expected, results
 
 
@@ -61,7 +61,7 @@ def test_gradients(measured, case):
     (gradients, grad_x), _ = results[case]
     reference = expected[f"grad_x_{case}"]
     np.testing.assert_allclose(grad_x, reference, rtol=0, atol=1e-5 * reference.std())
-    named = weights.to_torch(gradients, {})
+    named = torch_names.to_torch(gradients, {})
     norms = [np.linalg.norm(named[name].astype(np.float64)) for name in spec[f"grad_params_{case}"]]
     np.testing.assert_allclose(norms, expected[f"grad_l2_{case}"], rtol=1e-5)
 

@@ -7,22 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cion_jax.models import products
+from cion_jax.models import ops
 
 CASES = {
-    "three by three": (products.convolution, (1, 1), (2, 9, 6, 3), (3, 3, 3, 5)),
-    "every other pixel, odd size": (products.convolution, (2, 1), (3, 9, 7, 4), (3, 3, 4, 2)),
-    "stem": (products.convolution, (2, 3), (2, 12, 10, 3), (7, 7, 3, 4)),
-    "without padding": (products.convolution, (1, 0), (2, 9, 8, 3), (3, 3, 3, 4)),
-    "patches that leave a row": (products.convolution, (4, 0), (2, 9, 8, 3), (4, 4, 3, 4)),
-    "narrow": (products.narrow, (), (2, 4, 2, 3), (3, 3, 3, 4)),
-    "pointwise": (products.pointwise, (2,), (2, 5, 4, 3), (1, 1, 3, 4)),
+    "three by three": (ops.convolution, (1, 1), (2, 9, 6, 3), (3, 3, 3, 5)),
+    "every other pixel, odd size": (ops.convolution, (2, 1), (3, 9, 7, 4), (3, 3, 4, 2)),
+    "stem": (ops.convolution, (2, 3), (2, 12, 10, 3), (7, 7, 3, 4)),
+    "without padding": (ops.convolution, (1, 0), (2, 9, 8, 3), (3, 3, 3, 4)),
+    "patches that leave a row": (ops.convolution, (4, 0), (2, 9, 8, 3), (4, 4, 3, 4)),
+    "narrow": (ops.narrow, (), (2, 4, 2, 3), (3, 3, 3, 4)),
+    "pointwise": (ops.pointwise, (2,), (2, 5, 4, 3), (1, 1, 3, 4)),
 }
 
 
 def _expected(function, settings):
-    stride, padding = {products.narrow: (1, 1), products.pointwise: (*settings, 0)}.get(function, settings)
-    return partial(products.plain, stride=stride, padding=padding)
+    stride, padding = {ops.narrow: (1, 1), ops.pointwise: (*settings, 0)}.get(function, settings)
+    return partial(ops.plain, stride=stride, padding=padding)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -35,13 +35,13 @@ def test_attention_and_its_gradients():
     def expected(q, k, v):
         return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / 2), v)
 
-    _same(products.attention, expected, [(2, 5, 3, 4), (2, 6, 3, 4), (2, 6, 3, 4)])
+    _same(ops.attention, expected, [(2, 5, 3, 4), (2, 6, 3, 4), (2, 6, 3, 4)])
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
 def test_only_a_cpu_gets_products_for_the_gradient_of_a_kernel(platform):
     x, kernel = jnp.ones((2, 8, 4, 3)), jnp.ones((3, 3, 3, 5))
-    step = jax.jit(jax.grad(lambda kernel: products.convolution(x, kernel, 1, 1).sum()))
+    step = jax.jit(jax.grad(lambda kernel: ops.convolution(x, kernel, 1, 1).sum()))
     program = step.trace(kernel).lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.dot_general" in program) == (platform == "cpu")
 
@@ -50,7 +50,7 @@ def test_image_by_image_is_all_at_once():
     def layer(x):
         return jnp.tanh(x).sum((1, 2))
 
-    _same(lambda x: products.image_by_image(layer, x), layer, [(3, 4, 2, 5)])
+    _same(lambda x: ops.image_by_image(layer, x), layer, [(3, 4, 2, 5)])
 
 
 def _same(function, expected, shapes):

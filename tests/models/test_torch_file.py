@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cion_jax.models import torch_file
-from cion_jax.models.torch_file import Inert, TorchFileError
+from cion_jax.weights import torch_file
+from cion_jax.weights.torch_file import Inert, TorchFileError
 from tests import torch_writer as writer
 from tests.torch_writer import Call, Named
 

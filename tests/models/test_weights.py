@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cion_jax import models
-from cion_jax.models import weights
+from cion_jax.weights import torch_names
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def named(trees):
     """A state dict of distinct numbers for resnet18_ibn."""
     rng = np.random.default_rng(0)
     arrays = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), trees)
-    return weights.to_torch(*arrays)
+    return torch_names.to_torch(*arrays)
 
 
 def test_axis_orders():
@@ -33,7 +33,7 @@ def test_axis_orders():
         "pos_embed": np.arange(24.0).reshape(1, 2, 3, 4),
     }
     stats = {"norm": {"mean": np.arange(5.0), "var": np.arange(5.0) + 1}}
-    named = weights.to_torch(params, stats)
+    named = torch_names.to_torch(params, stats)
     assert set(named) == {
         *("conv.weight", "fc.weight", "fc.bias", "norm.weight", "blocks.10.gamma", "pos_embed"),
         *("last_layer.weight_v", "last_layer.weight_g"),
@@ -51,11 +51,11 @@ def test_axis_orders():
 
 
 def test_round_trip_is_exact(named, trees):
-    params, stats = weights.from_torch(named, *trees)
+    params, stats = torch_names.from_torch(named, *trees)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (params, stats)) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), trees
     )
-    back = weights.to_torch(params, stats)
+    back = torch_names.to_torch(params, stats)
     assert set(back) == set(named)
     for name, array in named.items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
@@ -67,7 +67,7 @@ def test_one_error_lists_everything(named, trees):
     named["bn1.weight"] = np.zeros(32, np.float32)
     named["bn1.bias"] = np.zeros(64, np.float16)
     with pytest.raises(ValueError, match="in 4 places") as error:
-        weights.from_torch(named, *trees)
+        torch_names.from_torch(named, *trees)
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
     assert lines == [
         "missing: conv1.weight",
@@ -80,40 +80,40 @@ def test_one_error_lists_everything(named, trees):
 def test_transposed_kernel_of_the_same_size_is_a_wrong_shape(named, trees):
     named["layer2.0.downsample.0.weight"] = named["layer2.0.downsample.0.weight"].transpose(1, 0, 2, 3)
     with pytest.raises(ValueError, match=r"layer2\.0\.downsample\.0\.weight is \(64, 128, 1, 1\)"):
-        weights.from_torch(named, *trees)
+        torch_names.from_torch(named, *trees)
 
 
 def test_ignored_names_are_excused(named, trees):
-    params, stats = weights.from_torch(named, *trees)
+    params, stats = torch_names.from_torch(named, *trees)
     del named["conv1.weight"]
     named["fc.weight"] = np.zeros((1000, 512), np.float32)
     with pytest.raises(ValueError, match=r"missing: conv1\.weight"):
-        weights.from_torch(named, params, stats, ignore=[r"fc\..*"])
-    loaded, _ = weights.from_torch(named, params, stats, ignore=[r"fc\..*", r"conv1\.weight"])
+        torch_names.from_torch(named, params, stats, ignore=[r"fc\..*"])
+    loaded, _ = torch_names.from_torch(named, params, stats, ignore=[r"fc\..*", r"conv1\.weight"])
     np.testing.assert_array_equal(loaded["conv1"]["kernel"], params["conv1"]["kernel"])
 
 
 def test_ignore_does_not_excuse_wrong_shapes(named, trees):
     named["bn1.weight"] = np.zeros(32, np.float32)
     with pytest.raises(ValueError, match=r"bn1\.weight"):
-        weights.from_torch(named, *trees, ignore=[".*"])
+        torch_names.from_torch(named, *trees, ignore=[".*"])
 
 
 def test_counters_may_be_missing_but_only_of_batch_norms(named, trees):
     del named["bn1.num_batches_tracked"]
-    weights.from_torch(named, *trees)
+    torch_names.from_torch(named, *trees)
     named["conv1.num_batches_tracked"] = np.zeros((), np.int64)
     with pytest.raises(ValueError, match=r"unexpected: conv1\.num_batches_tracked"):
-        weights.from_torch(named, *trees)
+        torch_names.from_torch(named, *trees)
 
 
 def test_index_of_relative_positions_follows_from_the_table():
     """For a 2x2 window, row (y - y' + 1) * 3 + (x - x' + 1), by hand."""
     params = {"attn": {"relative_position_bias_table": np.zeros((9, 3), np.float32)}}
-    named = weights.to_torch(params, {})
+    named = torch_names.to_torch(params, {})
     expected = [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
     np.testing.assert_array_equal(named["attn.relative_position_index"], expected)
-    weights.from_torch(named, params, {})
+    torch_names.from_torch(named, params, {})
     named["attn.relative_position_index"] = named["attn.relative_position_index"].T
     with pytest.raises(ValueError, match="wrong value"):
-        weights.from_torch(named, params, {})
+        torch_names.from_torch(named, params, {})

@@ -6,7 +6,7 @@ import pytest
 
 from cion_jax import models
 from cion_jax.models import __main__ as zoo
-from cion_jax.models import count, layers
+from cion_jax.models import flops, layers
 from tests import toy
 
 # Table 3 of arXiv 2409.18569: parameters (millions) and multiply-adds (thousands of millions) at 256x128. Its ViTs are
@@ -75,15 +75,15 @@ def test_every_backbone_of_the_paper_is_there():
 def test_sizes_are_the_papers(name, normalised):
     """Of multiply-adds the products alone are below the paper's by up to 10% where norms are many and products few."""
     module, (parameters, work) = models.abstract(name), PAPER[name]
-    assert count.parameters(module) / 1e6 == pytest.approx(parameters, abs=0.006)
-    products = count.multiply_adds(module) / 1e9
+    assert flops.parameters(module) / 1e6 == pytest.approx(parameters, abs=0.006)
+    products = flops.multiply_adds(module) / 1e9
     # Half of the last digit, and ConvNeXt's norms between stages, which the paper's count misses.
     assert products + NORMALISED * normalised[0] / 1e9 == pytest.approx(work, abs=0.006)
 
 
 def test_work_grows_with_the_image():
     resnet = models.abstract("resnet18")
-    assert count.multiply_adds(resnet, 128, 64) == pytest.approx(count.multiply_adds(resnet) / 4, rel=1e-3)
+    assert flops.multiply_adds(resnet, 128, 64) == pytest.approx(flops.multiply_adds(resnet) / 4, rel=1e-3)
 
 
 def test_products_by_hand():
@@ -96,7 +96,7 @@ def test_products_by_hand():
         return jax.lax.cond(y[0, 0] > 0, lambda y: y @ y, lambda y: y + y, y)  # 4 x 4
 
     arguments = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 10, 8, 3), (2, 2, 1, 6), (6, 7)))
-    steps = count._of_program(jax.make_jaxpr(program)(*arguments).jaxpr)
+    steps = flops._of_program(jax.make_jaxpr(program)(*arguments).jaxpr)
     assert steps == 20 * 6 * 4 + 20 * 6 * 7 + 3 * 2 * 4**3 + 4**3
 
 

@@ -25,9 +25,9 @@ from flax import nnx
 from cion_jax import models
 from cion_jax.checkpoint import CheckpointError, Network, Trained, load_network
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.models import torch_file, weights
-from cion_jax.models.weights import WeightsError
 from cion_jax.state import TrainState
+from cion_jax.weights import torch_file, torch_names
+from cion_jax.weights.torch_names import WeightsError
 
 # What a source of weights can be wrong about, for `cli.run`.
 MISTAKES = (CheckpointError, WeightsError, torch_file.TorchFileError, OSError)
@@ -123,8 +123,8 @@ def read(path: str | Path, network: Network = "teacher") -> Named:
         raise WeightsError(f"there is no {path}; expected a training workdir, or a PyTorch or safetensors file")
     if path.is_dir():
         run = load_network(path, network)
-        backbone = weights.to_torch(run.params["backbone"], run.stats.get("backbone", {}))
-        return Named(backbone, weights.to_torch(run.params["head"], {}), run=run)
+        backbone = torch_names.to_torch(run.params["backbone"], run.stats.get("backbone", {}))
+        return Named(backbone, torch_names.to_torch(run.params["head"], {}), run=run)
     saved, metadata = _safetensors(path) if path.suffix == ".safetensors" else (torch_file.read(path), {})
     return Named(*_split(_choose(saved, network, path), path), metadata)
 
@@ -145,7 +145,7 @@ def start(state: TrainState, path: str, ignore: Iterable[str], shardings: TrainS
     params, stats = state.student["params"], state.student["stats"]
     backbone, backbone_stats = _map(named.backbone, params["backbone"], stats.get("backbone", {}), ignore, path)
     try:
-        head = weights.from_torch(named.head, params["head"], {})[0] if named.head else params["head"]
+        head = torch_names.from_torch(named.head, params["head"], {})[0] if named.head else params["head"]
         said = "and the head" if named.head else "without a head"
     except WeightsError as error:
         head, said = params["head"], f"without its head, which is another ({str(error).splitlines()[1].strip()})"
@@ -202,7 +202,7 @@ def _fit(named: Named, name: str, size: tuple[int, int], ignore: Iterable[str], 
 
 def _map(named: State, params: dict, stats: dict, ignore: Iterable[str], path: str) -> tuple[dict, dict]:
     try:
-        return weights.from_torch(named, params, stats, ignore=ignore)
+        return torch_names.from_torch(named, params, stats, ignore=ignore)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
