@@ -31,10 +31,11 @@ import numpy as np
 
 from benchmarks import common
 from cion_jax.common.progress import progress
-from data_prep import neighbors, pipeline, stages
+from cion_jax.neighbors import cosine, search
+from data_prep import pipeline, stages
 from data_prep.collection import Collection
 from data_prep.config import CHAINS, PRESETS, Config, Limits
-from data_prep.denoise import cosine, cross_video
+from data_prep.denoise import cross_video
 from data_prep.gather import gather, saved_levels
 from data_prep.types import Image
 from data_prep.work import Work
@@ -221,12 +222,12 @@ def unlimited(name: str, means: np.ndarray, limit: float) -> Measured:
     """Links centroids without a range by their nearest neighbours, and says how many exact links that found."""
 
     def linked() -> tuple[np.ndarray, np.ndarray]:
-        i, j = np.concatenate([np.stack(pairs) for pairs in neighbors.near_links(means, limit)], axis=1)
-        return i * len(means) + j, neighbors.components(len(means), [(i, j)])
+        i, j = np.concatenate([np.stack(pairs) for pairs in search.near_links(means, limit)], axis=1)
+        return i * len(means) + j, search.components(len(means), [(i, j)])
 
     (links, group), done = measured(name, linked)
     some = np.random.default_rng(3).choice(len(means), min(SAMPLE, len(means)), replace=False)
-    i, j = np.concatenate([np.stack(pairs) for pairs in neighbors.around(means, some, limit)], axis=1)
+    i, j = np.concatenate([np.stack(pairs) for pairs in search.around(means, some, limit)], axis=1)
     found = np.isin(np.minimum(i, j) * len(means) + np.maximum(i, j), links)
     print(f"  {group.max() + 1:,} identities; recall of {len(found):,} exact links: {found.mean():.4f}", flush=True)
     return done

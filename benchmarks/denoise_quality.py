@@ -25,10 +25,11 @@ import numpy as np
 
 from benchmarks import common, denoise_rivals
 from cion_jax.common.progress import progress
-from data_prep import embedders, neighbors
-from data_prep.denoise import calibrate, cosine, linkage, meetings, parts, per_video, robust, score
-from data_prep.denoise.labels import numbered
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from cion_jax.neighbors import cosine, linkage, search
+from cion_jax.neighbors.labels import numbered
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
+from data_prep import embedders
+from data_prep.denoise import calibrate, meetings, parts, per_video, robust, score
 from data_prep.sources.market1501 import Market1501
 from data_prep.types import Reject
 
@@ -224,7 +225,7 @@ def chains(case: Case, sigma_cst: float, sigma_drm: float, cannot_link: bool = F
         count += own.max(initial=-1) + 1
     means = cosine.centroids([(case.rows, identity)], count)
     cannot = linkage.between(identity, met) if cannot_link else NO_PAIRS
-    linked = neighbors.identities(means, sigma_drm, count, cannot)
+    linked = search.identities(means, sigma_drm, count, cannot)
     return np.where(identity >= 0, linked[identity], -1)
 
 

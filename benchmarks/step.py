@@ -10,7 +10,8 @@ the share of the time that the device waited for it is shown. Products are the m
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
 matrix product, measured in the same call. On a CPU where PyTorch is installed, the released step in PyTorch
 (`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is. Our trainer
-keeps freed memory on a CPU (`cion_jax/distributed/cpu_allocator.py`); the rival is measured as it comes, and again with memory kept.
+keeps freed memory on a CPU (`cion_jax/distributed/cpu_allocator.py`); the rival is measured as it comes, and again
+with memory kept.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def plan(config: Config, topology: str) -> Plan:
     mesh = sharding.make_mesh(config.mesh, devices)
     memory, compiled = _compile(config, mesh)
     costs = compiled.cost_analysis()
-    found = collectives.of_program(compiled.as_text())
+    found = hlo_collectives.of_program(compiled.as_text())
     bound = {}
     if chip:
         crossing = sum(size for _, size in found.values())

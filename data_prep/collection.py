@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pyarrow as pa
 
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.linkage import Pairs, between
 from data_prep import stages
-from data_prep.denoise import cosine
-from data_prep.denoise.linkage import Pairs, between
 from data_prep.denoise.per_video import Levels
 from data_prep.work import Work
 

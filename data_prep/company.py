@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.collection import Collection
 from data_prep.config import Method
 from data_prep.denoise import robust
-from data_prep.denoise.linkage import NO_PAIRS
 from data_prep.denoise.per_video import Levels
 
 

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cion_jax.common.progress import progress
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.labels import numbered
+from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep import company
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
-from data_prep.denoise import cosine, cross_video, mates, noise, score
-from data_prep.denoise.labels import numbered
-from data_prep.denoise.linkage import NO_PAIRS
+from data_prep.denoise import cross_video, mates, noise, score
 from data_prep.denoise.per_video import Levels
 from data_prep.denoise.robust import Outcome
 from data_prep.result import ACTIONS, DISCARDED, KEPT, LEVELS, MOVED, PROVENANCE

@@ -14,10 +14,11 @@ import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from cion_jax.common.images import encode_jpeg
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep import faces
 from data_prep.config import Config, Limits
-from data_prep.denoise import cosine, parts, per_video
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from data_prep.denoise import parts, per_video
 from data_prep.denoise.meetings import meetings
 from data_prep.embedders import EmbedderError
 from data_prep.result import PROVENANCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.denoise import cosine
+from cion_jax.neighbors import cosine
 
 _MOST = 4096  # members of a group that are compared with; of a larger one that many, evenly spread
 _BLOCK = 1024  # rows compared at a time

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from data_prep.denoise.linkage import Pairs
+from cion_jax.neighbors.linkage import Pairs
 
 LEAST = 2  # frames on which two tracklets must meet; a single one may be owed to one stray image
 DOUBLE = 0.5  # overlap (intersection over union) from which two boxes are one person detected twice

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
-from data_prep.denoise import cosine
-from data_prep.denoise.labels import numbered
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.labels import numbered
 
 MOST = 8  # parts of one tracklet
 

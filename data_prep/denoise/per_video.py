@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep.denoise import mates, single_tracklet, single_video
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
 
 
 @dataclass(frozen=True)

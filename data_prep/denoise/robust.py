@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_prep.denoise import cosine, linkage, mates
-from data_prep.denoise.labels import numbered
-from data_prep.denoise.linkage import Pairs
+from cion_jax.neighbors import cosine, linkage
+from cion_jax.neighbors.labels import numbered
+from cion_jax.neighbors.linkage import Pairs
+from cion_jax.neighbors.reciprocal import overlaps
+from data_prep.denoise import mates
 from data_prep.denoise.normalise import normalise
-from data_prep.denoise.overlap import overlaps
 from data_prep.denoise.per_video import Levels
 
 LIMIT = 0.42  # least mean overlap where nothing is calibrated

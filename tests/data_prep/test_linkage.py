@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import neighbors
-from data_prep.denoise import cross_video, linkage, single_video
+from cion_jax.neighbors import linkage, search
+from data_prep.denoise import cross_video, single_video
 from tests.data_prep import naive
 
 NOTHING = linkage.NO_PAIRS
@@ -131,7 +131,7 @@ def test_without_forbidden_pairs_single_linkage_is_components(seed, limit):
     rows = rng.standard_normal((30, 3))
     far = (np.array([0]), np.array([int(np.argmin(rows @ rows[0]))]))
     pairs = naive.linked(rows, limit, 7)
-    free = neighbors.identities(rows, limit, 7)
+    free = search.identities(rows, limit, 7)
     assert free.tolist() == naive.connected(30, pairs)
     if free[far[0]] != free[far[1]]:  # forbidden, but not joined anyway
-        assert neighbors.identities(rows, limit, 7, far).tolist() == free.tolist()
+        assert search.identities(rows, limit, 7, far).tolist() == free.tolist()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.denoise import normalise as normalising
 from data_prep.denoise import robust, score
-from data_prep.denoise.linkage import NO_PAIRS
 from data_prep.denoise.normalise import normalise
 
 

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import scipy.sparse as sp
 
-from data_prep import neighbors
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from cion_jax.neighbors import search
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 K1 = 20  # neighbours that may be reciprocal; not more than the square root of the number of rows
 K2 = 6  # rows that a distribution is averaged over, its own included
@@ -34,7 +34,7 @@ def overlaps(rows: np.ndarray) -> tuple[Pairs, np.ndarray]:
     """
     if len(rows) < 3:
         return NO_PAIRS, np.zeros(0)
-    root = np.sqrt(distributions(rows, neighbors.nearest(rows, min(K1, math.ceil(math.sqrt(len(rows)))))))
+    root = np.sqrt(distributions(rows, search.nearest(rows, min(K1, math.ceil(math.sqrt(len(rows)))))))
     other = root.T.tocsr()
     pieces = []
     for start in range(0, len(rows), _BLOCK):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_prep.denoise import cosine
+from cion_jax.neighbors import cosine
 
 Pairs = tuple[np.ndarray, np.ndarray]
 """Two [n] int64 arrays of node numbers, i < j."""

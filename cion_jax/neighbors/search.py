@@ -11,9 +11,9 @@ import scipy.sparse
 from scipy.sparse import csgraph
 
 from cion_jax.common.progress import progress
-from data_prep.denoise import cosine, linkage
-from data_prep.denoise.labels import numbered
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from cion_jax.neighbors import cosine, linkage
+from cion_jax.neighbors.labels import numbered
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
 _PIECE_BLOCKS = 64
