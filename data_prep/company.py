@@ -10,11 +10,11 @@ import numpy as np
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.collection import Collection
 from data_prep.config import Method
-from data_prep.denoise import robust
+from data_prep.denoise import shared_neighbors
 from data_prep.denoise.per_video import Levels
 
 
-def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarray, robust.Outcome]:
+def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarray, shared_neighbors.Outcome]:
     """Clusters the parts of all tracklets.
 
     Returns:
@@ -26,14 +26,14 @@ def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarr
     cannot = met if method.cannot_link else NO_PAIRS
     if method.normalise:
         nodes = nodes.normalised()
-    outcome = robust.cluster(nodes, cannot, met, method.calibrate)
+    outcome = shared_neighbors.cluster(nodes, cannot, met, method.calibrate)
     identity = outcome.identity[part]
     levels = collection.levels(_levels(collection, identity))
     lost = (levels.round > 0) & (np.bincount(identity)[identity] == 1)
     return levels, np.where(lost, -1, identity), outcome
 
 
-def _nodes(collection: Collection) -> tuple[np.ndarray, robust.Nodes]:
+def _nodes(collection: Collection) -> tuple[np.ndarray, shared_neighbors.Nodes]:
     """[N] the node of every image, and the nodes."""
     part, bounds = [np.zeros(0, np.int64)], [0]
     for name in collection.videos:
@@ -45,7 +45,7 @@ def _nodes(collection: Collection) -> tuple[np.ndarray, robust.Nodes]:
     video = np.repeat(np.arange(len(collection.videos)), np.diff(bounds))
     boxed = collection.table["box"].is_valid().to_numpy()
     size, rows = np.bincount(whole), _rows(collection, bounds)
-    return whole, robust.Nodes(rows, size, video, collection.tracklet[first], boxed[first])
+    return whole, shared_neighbors.Nodes(rows, size, video, collection.tracklet[first], boxed[first])
 
 
 def _rows(collection: Collection, bounds: list[int]) -> np.ndarray:
@@ -62,4 +62,4 @@ def _rows(collection: Collection, bounds: list[int]) -> np.ndarray:
 
 def _levels(collection: Collection, identity: np.ndarray) -> Iterator[Levels]:
     for (features, own), (start, end, first) in zip(collection.parts(identity), collection.spans(), strict=True):
-        yield robust.levels(features, collection.tracklet[start:end] - first, own)
+        yield shared_neighbors.levels(features, collection.tracklet[start:end] - first, own)

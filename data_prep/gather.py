@@ -17,9 +17,9 @@ from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep import company
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
-from data_prep.denoise import cross_video, mates, noise, score
+from data_prep.denoise import cross_video, nearest_member, noise, score
 from data_prep.denoise.per_video import Levels
-from data_prep.denoise.robust import Outcome
+from data_prep.denoise.shared_neighbors import Outcome
 from data_prep.result import ACTIONS, DISCARDED, KEPT, LEVELS, MOVED, PROVENANCE
 from data_prep.select import select
 
@@ -96,7 +96,7 @@ def _joined(before: np.ndarray, after: np.ndarray, means: np.ndarray) -> np.ndar
     """[N] distance of every image's identity of level 2 to the nearest other that level 3 joined it with."""
     group = np.full(len(means), -1)
     group[before[before >= 0]] = after[before >= 0]
-    return np.append(mates.nearest(means, group), np.nan)[before]
+    return np.append(nearest_member.nearest(means, group), np.nan)[before]
 
 
 def _measured(name: str, collection: Collection, labels: np.ndarray, found: noise.Noise) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.denoise.calibrate import Settled
-from data_prep.denoise.robust import Outcome
+from data_prep.denoise.shared_neighbors import Outcome
 from data_prep.types import Image
 
 LEVELS = ("input", "single_tracklet", "single_video", "cross_video")

@@ -18,8 +18,8 @@ from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep import faces
 from data_prep.config import Config, Limits
-from data_prep.denoise import parts, per_video
-from data_prep.denoise.meetings import meetings
+from data_prep.denoise import per_video, sub_tracklets
+from data_prep.denoise.cooccurrence import meetings
 from data_prep.embedders import EmbedderError
 from data_prep.result import PROVENANCE
 from data_prep.shards import array_records
@@ -88,7 +88,7 @@ def divide(work: Work, video: str) -> None:
     The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalised means.
     """
     features = np.load(work.file(video, "npy"), mmap_mode="r")
-    part_of = parts.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])
+    part_of = sub_tracklets.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])
     means = cosine.unit(cosine.centroids([(features, part_of)], int(part_of.max(initial=-1)) + 1))
     with finished(work.file(video, "parts")) as part, part.open("wb") as file:
         np.savez(file, part=part_of, rows=means.astype(np.float32))

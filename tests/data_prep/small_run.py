@@ -7,7 +7,7 @@ from cion_jax.common import images
 from data_prep.config import Limits
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples, Settled
-from data_prep.denoise.robust import Outcome
+from data_prep.denoise.shared_neighbors import Outcome
 from data_prep.result import LEVELS, PROVENANCE, RunResult
 
 # key, tracklet, truth, round of level 1, action of level 2, tracklet and identity after level 2, identity in the end

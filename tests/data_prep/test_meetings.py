@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.denoise.meetings import meetings
+from data_prep.denoise.cooccurrence import meetings
 
 
 def pairs(frame, tracklet, box=None):

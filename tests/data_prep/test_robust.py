@@ -5,7 +5,7 @@ import pytest
 
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.denoise import normalise as normalising
-from data_prep.denoise import robust, score
+from data_prep.denoise import score, shared_neighbors
 from data_prep.denoise.normalise import normalise
 
 
@@ -25,7 +25,7 @@ def world(people=12, videos=4, images=4, seed=0, camera=1.5, noise=0.35):
 
 
 def nodes(rows, video, tracklet, boxed=True):
-    return robust.Nodes(rows, np.ones(len(rows)), video, tracklet, np.full(len(rows), boxed))
+    return shared_neighbors.Nodes(rows, np.ones(len(rows)), video, tracklet, np.full(len(rows), boxed))
 
 
 def test_people_are_found_across_cameras_and_strays_come_home():
@@ -33,9 +33,9 @@ def test_people_are_found_across_cameras_and_strays_come_home():
     tracklet[0] = tracklet[4]  # an image of the first person among those of the second
     order = np.argsort(tracklet, kind="stable")
     rows, video, tracklet, truth = rows[order], video[order], tracklet[order], truth[order]
-    found = robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, True)
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, True)
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
-    plain = robust.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True)
+    plain = shared_neighbors.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True)
     assert score.score(plain.identity, truth)["pairwise_f1"] < 0.9  # cameras differ more than people
 
 
@@ -44,27 +44,32 @@ def test_whoever_met_stays_apart_through_everybody_else():
     twin = truth == 1
     rows[twin] = unit(rows[truth == 0] + 1e-3 * rows[twin])  # two who look the same
     met = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
-    free = robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, met, False)
+    free = shared_neighbors.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, met, False)
     assert free.identity[met[0]] == free.identity[met[1]]
-    apart = robust.cluster(nodes(rows, video, tracklet).normalised(), met, met, False)
+    apart = shared_neighbors.cluster(nodes(rows, video, tracklet).normalised(), met, met, False)
     assert apart.identity[met[0]] != apart.identity[met[1]]
     # Without boxes two crops that look the same count as one person who was found twice.
-    double = robust.cluster(nodes(rows, video, tracklet, boxed=False).normalised(), met, met, False)
+    double = shared_neighbors.cluster(nodes(rows, video, tracklet, boxed=False).normalised(), met, met, False)
     assert double.identity.tolist() == free.identity.tolist()
 
 
 def test_the_limit_lies_half_way():
-    assert robust.halfway(np.array([0.7, 0.8, 0.9]), np.array([0.0, 0.0, 0.2])) == pytest.approx(0.4)
-    assert robust.halfway(np.zeros(0), np.zeros(0)) == 0.5
-    assert robust.halfway(np.zeros(5), np.zeros(5)) == robust.LIMIT / 2  # never so low that anything joins
+    assert shared_neighbors.halfway(np.array([0.7, 0.8, 0.9]), np.array([0.0, 0.0, 0.2])) == pytest.approx(0.4)
+    assert shared_neighbors.halfway(np.zeros(0), np.zeros(0)) == 0.5
+    assert (
+        shared_neighbors.halfway(np.zeros(5), np.zeros(5)) == shared_neighbors.LIMIT / 2
+    )  # never so low that anything joins
     rows, video, tracklet, _ = world()
-    assert robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, False).limit == robust.LIMIT
+    assert (
+        shared_neighbors.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, False).limit
+        == shared_neighbors.LIMIT
+    )
 
 
 def test_what_happened_to_a_video_by_hand():
     # Tracklet 0: x x y, tracklet 1: y y z; in the clustering x is 4, y 7 and z 9. z has no tracklet of its own.
     features = np.eye(3)[[0, 0, 1, 1, 1, 2]]
-    done = robust.levels(features, np.array([0, 0, 0, 1, 1, 1]), np.array([4, 4, 7, 7, 7, 9]))
+    done = shared_neighbors.levels(features, np.array([0, 0, 0, 1, 1, 1]), np.array([4, 4, 7, 7, 7, 9]))
     assert done.round.tolist() == [0, 0, 1, 0, 0, 1]
     assert done.tracklet.tolist() == [0, 0, 1, 1, 1, -1]
     assert done.identity.tolist() == [0, 0, 1, 1, 1, -1]
@@ -73,7 +78,7 @@ def test_what_happened_to_a_video_by_hand():
 
 
 def test_a_tie_belongs_to_the_earlier_and_an_only_tracklet_has_no_other():
-    done = robust.levels(np.eye(2), np.array([0, 0]), np.array([5, 3]))
+    done = shared_neighbors.levels(np.eye(2), np.array([0, 0]), np.array([5, 3]))
     assert done.round.tolist() == [0, 1]
     assert done.identity.tolist() == [0, -1]
     assert np.isnan(done.nearest).all()
@@ -82,7 +87,7 @@ def test_a_tie_belongs_to_the_earlier_and_an_only_tracklet_has_no_other():
 
 
 def test_tracklets_of_one_identity_join_within_the_video():
-    done = robust.levels(np.eye(3), np.arange(3), np.array([8, 2, 8]))
+    done = shared_neighbors.levels(np.eye(3), np.arange(3), np.array([8, 2, 8]))
     assert done.identity.tolist() == [0, 1, 0]
     assert (done.round == 0).all()
 
@@ -99,10 +104,10 @@ def test_normalised_features_forget_the_video():
 def test_an_odd_image_without_a_better_home_stays():
     rows, video, tracklet, _ = world()
     rows[5] = unit(np.random.default_rng(1).standard_normal(32))
-    found = robust.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, True)
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalised(), NO_PAIRS, NO_PAIRS, True)
     assert found.identity[5] == found.identity[4]
     strangers = nodes(np.eye(2, dtype=np.float32), np.zeros(2, int), np.zeros(2, int))
-    assert robust.cluster(strangers, NO_PAIRS, NO_PAIRS, True).identity.tolist() == [0, 0]
+    assert shared_neighbors.cluster(strangers, NO_PAIRS, NO_PAIRS, True).identity.tolist() == [0, 0]
 
 
 def test_what_varies_within_tracklets_counts_less():

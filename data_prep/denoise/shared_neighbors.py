@@ -15,7 +15,6 @@ from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import Pairs
 from cion_jax.neighbors.reciprocal import overlaps
-from data_prep.denoise import mates
 from data_prep.denoise.normalise import normalise
 from data_prep.denoise.per_video import Levels
 
