@@ -20,8 +20,9 @@ from rich.table import Table
 
 from cion_jax.common import cli
 from cion_jax.data import records
-from data_prep import embedders, engine, faces, pipeline, sources, work
+from data_prep import embedders, engine, pipeline, sources, work
 from data_prep.config import Config
+from data_prep.output import faces
 from data_prep.types import SourceError
 
 _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"

@@ -24,7 +24,7 @@ from absl import flags
 from cion_jax.common import cli, contact_sheet
 from cion_jax.data import records
 from cion_jax.data.shards import ShardError, ShardReader
-from data_prep.result import DISCARDED, KEPT, MOVED
+from data_prep.output.provenance import DISCARDED, KEPT, MOVED
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
 _DATASET = flags.DEFINE_string("dataset", None, "Folder that data_prep wrote.", required=True)

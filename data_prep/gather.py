@@ -20,7 +20,7 @@ from data_prep.config import OVERLAP, Config, Limits
 from data_prep.denoise import cross_video, nearest_member, noise, score
 from data_prep.denoise.per_video import Levels
 from data_prep.denoise.shared_neighbors import Outcome
-from data_prep.result import ACTIONS, DISCARDED, KEPT, LEVELS, MOVED, PROVENANCE
+from data_prep.output.provenance import ACTIONS, DISCARDED, KEPT, LEVELS, MOVED, PROVENANCE
 from data_prep.select import select
 
 

@@ -19,12 +19,14 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.data import records
-from data_prep import card, embedders, engine, faces, report, shards, sources, stages
+from data_prep import embedders, engine, sources, stages
 from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
 from data_prep.denoise.calibrate import Settled
 from data_prep.gather import Gathered, gather, gather_identified
-from data_prep.result import REJECTED_FILE, RunResult, images_at
+from data_prep.output import dataset_card, faces, shards
+from data_prep.output.provenance import REJECTED_FILE, RunResult, images_at
+from data_prep.output.report import page
 from data_prep.settle import as_set, settle
 from data_prep.types import Image, Reject, Source, is_text
 from data_prep.work import Work, finished
@@ -211,8 +213,8 @@ def _write(
     if not (job.output / shards.INFO_FILE).exists():
         identities = gathered.provenance["identity"].take(selected).to_numpy()
         shards.write(job.output, images, identities, crops, gathered.provenance)
-    report.write(job.output, result)
-    card.write(job.output, result)
+    page.write(job.output, result)
+    dataset_card.write(job.output, result)
     metrics = {
         "levels": result.levels,
         "thresholds": result.thresholds,

@@ -16,13 +16,13 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from cion_jax.common.images import encode_jpeg
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
-from data_prep import faces
 from data_prep.config import Config, Limits
 from data_prep.denoise import per_video, sub_tracklets
 from data_prep.denoise.cooccurrence import meetings
 from data_prep.embedders import EmbedderError
-from data_prep.result import PROVENANCE
-from data_prep.shards import array_records
+from data_prep.output import faces
+from data_prep.output.provenance import PROVENANCE
+from data_prep.output.shards import array_records
 from data_prep.types import Embedder, Image, Reject, Source, is_text
 from data_prep.work import Work, finished
 

@@ -12,7 +12,7 @@ from flax import nnx
 from cion_jax.common import typed_config
 from cion_jax.config import Config
 from cion_jax.models import layers, registry
-from data_prep import shards
+from data_prep.output import shards
 from data_prep.types import Image
 
 PEOPLE = 13

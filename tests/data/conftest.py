@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import simplejpeg
 
-from data_prep import shards
+from data_prep.output import shards
 from data_prep.types import Image
 
 SIZES = [5, 2, 9, 4, 1, 6, 3, 8]

@@ -8,7 +8,7 @@ from data_prep.config import Limits
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples, Settled
 from data_prep.denoise.shared_neighbors import Outcome
-from data_prep.result import LEVELS, PROVENANCE, RunResult
+from data_prep.output.provenance import LEVELS, PROVENANCE, RunResult
 
 # key, tracklet, truth, round of level 1, action of level 2, tracklet and identity after level 2, identity in the end
 # (0 and 1 are written), selected. Tracklets are called alike in both videos.

@@ -7,8 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_prep import embedders, engine, pipeline, report, stages
+from data_prep import embedders, engine, pipeline, stages
 from data_prep.config import Limits
+from data_prep.output.report import page
 from data_prep.types import Image
 from data_prep.work import Work
 from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColour, by_key, job, paint
@@ -17,7 +18,7 @@ from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColour, by_key, 
 @pytest.fixture(autouse=True)
 def mean_colour(monkeypatch):
     monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
-    monkeypatch.setattr(report, "write", lambda folder, run: None)
+    monkeypatch.setattr(page, "write", lambda folder, run: None)
 
 
 def listed(output):

@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import tensorflow_datasets as tfds
 
-from data_prep import card, shards
-from data_prep.result import images_at
+from data_prep.output import dataset_card, shards
+from data_prep.output.provenance import images_at
 from tests.data_prep import small_run
 
 
 def test_card_names_what_was_used_and_left():
-    text = card.text(small_run.run())
+    text = dataset_card.text(small_run.run())
     for line in (
         "7 person crops of 2 identities, found by progressive multi-level denoising",
         "| input | `/data/<people> \\| more` |",
@@ -32,10 +32,10 @@ def test_card_names_what_was_used_and_left():
 
 def test_card_of_known_identities_promises_no_denoising():
     run = small_run.run(levels=[{"name": "input", "images": 9, "identities": 4}], embedder="")
-    text = card.text(run)
+    text = dataset_card.text(run)
     assert "as the source knows them" in text
     assert "Chains" not in text
-    assert "Chains" in card.text(small_run.run(clustering=None))
+    assert "Chains" in dataset_card.text(small_run.run(clustering=None))
     assert "| extractor | none |" in text
     assert "| input | 9 | 4 |" in text
 
@@ -45,7 +45,7 @@ def test_the_snippet_reads_the_folder(tmp_path, capsys):
     rows = np.flatnonzero(run.images["selected"].to_numpy())[:-1]  # the last one's picture is gone
     identities = run.images["identity"].take(pa.array(rows)).to_numpy()
     shards.write(tmp_path, images_at(run.images, rows), identities, run.jpeg_of, run.images)
-    card.write(tmp_path, run)
+    dataset_card.write(tmp_path, run)
     text = (tmp_path / "README.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
     exec(code.replace("FOLDER", str(tmp_path)), {})

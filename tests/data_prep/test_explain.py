@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from cion_jax.common import contact_sheet
-from data_prep import embedders, explain, pipeline, report
+from data_prep import embedders, explain, pipeline
+from data_prep.output.report import page
 from tests.data_prep.test_main import ROOT
 from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColour, by_key, job, paint
 
@@ -19,7 +20,7 @@ def folder(tmp_path_factory):
     at = tmp_path_factory.mktemp("explained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedders, "open", lambda spec: MeanColour())
-        patch.setattr(report, "write", lambda folder, run: None)
+        patch.setattr(page, "write", lambda folder, run: None)
         pipeline.run(job(paint(at / "in"), at / "out"))
     return at / "out"
 

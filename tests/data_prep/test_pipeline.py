@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cion_jax.data import records, shards
-from data_prep import embedders, pipeline, report
+from data_prep import embedders, pipeline
 from data_prep.config import Config
 from data_prep.engine import RunError
+from data_prep.output.report import page
 from data_prep.work import OutputError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -54,7 +55,7 @@ class MeanColour:
 @pytest.fixture
 def mean_colour(monkeypatch):
     """Installs the embedder; returns a function that installs a spoilt one. Leaves out the report, for speed."""
-    monkeypatch.setattr(report, "write", lambda folder, run: None)
+    monkeypatch.setattr(page, "write", lambda folder, run: None)
 
     def install(spoil=lambda call, features: features):
         MeanColour.calls = 0

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax.data import records
-from data_prep import faces
-from data_prep.result import REJECTED_FILE, RunResult
+from data_prep.output import faces
+from data_prep.output.provenance import REJECTED_FILE, RunResult
 from data_prep.work import finished
 
 _FIELDS = (

@@ -14,11 +14,11 @@ import numpy as np
 
 from cion_jax.common import images
 from cion_jax.data import records
-from data_prep import report_cases as cases_of
-from data_prep import report_charts, report_html
-from data_prep.report_cases import Case, Cases, Columns
-from data_prep.report_charts import Panel
-from data_prep.result import LEVELS, REJECTED_FILE, RunResult, images_at
+from data_prep.output.provenance import LEVELS, REJECTED_FILE, RunResult, images_at
+from data_prep.output.report import cases as cases_of
+from data_prep.output.report import charts, html
+from data_prep.output.report.cases import Case, Cases, Columns
+from data_prep.output.report.charts import Panel
 from data_prep.types import Image
 from data_prep.work import finished
 
@@ -42,9 +42,9 @@ def write(folder: Path, run: RunResult) -> None:
     parts = [*_header(run, columns), _levels(run), _distances(run), *_montages(run, columns), _rejected(folder, run)]
     settings = {"extractor digest": run.embedder_digest or "none", **run.settings}
     rows = [(name, str(value)) for name, value in settings.items()]
-    parts.append(report_html.folded("All settings", report_html.table(("setting", "value"), rows, words=True)))
+    parts.append(html.folded("All settings", html.table(("setting", "value"), rows, words=True)))
     with finished(folder / records.REPORT_FILE) as part:
-        part.write_text(report_html.page(f"Identity shards from {run.source}", parts), encoding="utf-8")
+        part.write_text(html.page(f"Identity shards from {run.source}", parts), encoding="utf-8")
 
 
 def _header(run: RunResult, columns: Columns) -> list[str]:
@@ -64,7 +64,7 @@ def _header(run: RunResult, columns: Columns) -> list[str]:
         change = f"{first['pairwise_f1']:.3f} → {last['pairwise_f1']:.3f}"
         numbers.append((change, "pairwise F1 against the truth"))
     lead = f"{run.source} from {run.input}, extractor {run.embedder or 'none'}"
-    return [report_html.heading("Identity shards", lead), report_html.tiles(numbers)]
+    return [html.heading("Identity shards", lead), html.tiles(numbers)]
 
 
 def _levels(run: RunResult) -> str:
@@ -89,12 +89,12 @@ def _levels(run: RunResult) -> str:
     rows.append(("Written", *written, *[""] * (len(shown) - 2)))
     head = ("", *(name.replace("_", " ").replace(" f1", " F1").replace(" noise", "") for name in shown))
     short = [title.split(":")[0] for title in titles]
-    chart = report_charts.levels(run.levels, short) if len(run.levels) > 1 else ""
+    chart = charts.levels(run.levels, short) if len(run.levels) > 1 else ""
     text = (
         "Noise counts, per identity, what contradicts the limits: identities too wide to be one person (consistency) "
         "and pairs of identities too near to be two (discrimination)."
     )
-    return report_html.section("Level by level", "", text, report_html.table(head, rows), chart)
+    return html.section("Level by level", "", text, html.table(head, rows), chart)
 
 
 def _distances(run: RunResult) -> str:
@@ -115,9 +115,9 @@ def _distances(run: RunResult) -> str:
         panels.append(Panel("Shared neighbourhood", "overlap", clustering.limit, "overlap"))
         values.append((clustering.same, clustering.other))
         text += " Groups become one identity while they share the right limit of their neighbourhoods on average."
-    chart = report_charts.distances([(p, *v) for p, v in zip(panels, values, strict=True)])
+    chart = charts.distances([(p, *v) for p, v in zip(panels, values, strict=True)])
     aside = "limits found without labels" if settled.calibrated else "limits as set or published"
-    return report_html.section("Distances and limits", f"{aside}; different people: {settled.apart}", text, chart)
+    return html.section("Distances and limits", f"{aside}; different people: {settled.apart}", text, chart)
 
 
 def _montages(run: RunResult, columns: Columns) -> list[str]:
@@ -135,14 +135,14 @@ def _montages(run: RunResult, columns: Columns) -> list[str]:
     if run.images["truth"].null_count == len(run.images):
         return sections
     note = "Below each picture stands its true identity, in red where most pictures beside it show somebody else."
-    return [report_html.note(note), *sections]
+    return [html.note(note), *sections]
 
 
 def _montage(title: str, text: str, cases: Cases, draw: Callable[[Case], str]) -> str:
     if not cases.total:
         return ""
     aside = f"{len(cases.shown)} of {cases.total:,}" if cases.total > len(cases.shown) else f"all {cases.total:,}"
-    return report_html.section(title, aside, text, report_html.cases(map(draw, cases.shown)))
+    return html.section(title, aside, text, html.cases(map(draw, cases.shown)))
 
 
 def _case(run: RunResult, case: Case) -> str:
@@ -155,12 +155,10 @@ def _case(run: RunResult, case: Case) -> str:
         image = images[row]
         note = "" if image.truth is None else "nobody" if image.truth < 0 else f"{image.truth}"
         wrong = image.truth not in (None, usual) or image.truth == -1
-        return report_html.crop(_thumbnail(run, image), image.key, note, marked, wrong)
+        return html.crop(_thumbnail(run, image), image.key, note, marked, wrong)
 
-    strips = [
-        report_html.strip(strip.label, [crop(row, row == strip.marked) for row in strip.rows]) for strip in case.strips
-    ]
-    return report_html.case(case.caption, strips)
+    strips = [html.strip(strip.label, [crop(row, row == strip.marked) for row in strip.rows]) for strip in case.strips]
+    return html.case(case.caption, strips)
 
 
 def _thumbnail(run: RunResult, image: Image) -> str | None:
@@ -180,8 +178,8 @@ def _rejected(folder: Path, run: RunResult) -> str:
     examples = _examples(folder, run.rejected)
     rows = [(reason, f"{count:,}", examples.get(reason, "")) for reason, count in run.rejected.items()]
     text = f"Inputs that could not be used; all of them are listed in {REJECTED_FILE}."
-    table = report_html.table(("reason", "count", "for example"), rows, words=True)
-    return report_html.section("Set aside", f"{sum(run.rejected.values()):,}", text, table)
+    table = html.table(("reason", "count", "for example"), rows, words=True)
+    return html.section("Set aside", f"{sum(run.rejected.values()):,}", text, table)
 
 
 def _examples(folder: Path, reasons: Mapping[str, int]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.result import DISCARDED, MOVED
+from data_prep.output.provenance import DISCARDED, MOVED
 
 NEIGHBOURS = 3  # images of the same tracklet on either side of an excluded one
 PER_STRIP = 5  # images that stand for a tracklet
