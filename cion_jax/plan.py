@@ -29,7 +29,7 @@ from cion_jax import state as states
 from cion_jax.common import cli
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.config import Config
-from cion_jax.distributed import sharding
+from cion_jax.distributed import hlo_collectives, sharding
 from cion_jax.step import make_trainer
 
 

@@ -15,6 +15,7 @@ from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import Pairs
 from cion_jax.neighbors.reciprocal import overlaps
+from data_prep.denoise import nearest_member
 from data_prep.denoise.normalise import normalise
 from data_prep.denoise.per_video import Levels
 
@@ -126,7 +127,7 @@ def levels(features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray) -> 
     nearest[np.isinf(nearest)] = np.nan
     apart = _to_others(x, tracklet, kept, totals)
     own = _numbered(np.where(moved >= 0, identity, -1))
-    joined = mates.within_video(features, moved, own)
+    joined = nearest_member.within_video(features, moved, own)
     return Levels((~kept).astype(np.int32), apart, moved, nearest, own, joined)
 
 

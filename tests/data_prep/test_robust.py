@@ -8,6 +8,8 @@ from data_prep.denoise import normalise as normalising
 from data_prep.denoise import score, shared_neighbors
 from data_prep.denoise.normalise import normalise
 
+LIMIT = shared_neighbors.LIMIT
+
 
 def unit(x):
     return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
