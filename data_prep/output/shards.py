@@ -21,8 +21,8 @@ from tensorflow_datasets.core.proto import dataset_info_pb2
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from cion_jax.data import records
+from data_prep.pipeline.workdir import finished
 from data_prep.types import Image
-from data_prep.work import finished
 
 RECORDS_PER_SHARD = 10_000
 FORMAT_VERSION = "1.0.0"

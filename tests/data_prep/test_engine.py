@@ -2,9 +2,9 @@
 
 import pytest
 
-from data_prep import engine, pipeline
 from data_prep.config import Config
-from data_prep.work import Work
+from data_prep.pipeline import beam, run
+from data_prep.pipeline.workdir import Work
 from tests.data_prep.test_main import ROOT
 from tests.data_prep.test_pipeline import content, paint
 
@@ -15,8 +15,8 @@ def test_flags_are_parted():
     ours = ["--source=mot", "--input", "dir", "--config.seed=1", "--outptu=o", "x"]
     beams = ["--runner=FlinkRunner", "--flink_master=h:8081", "--worker_machine_type=n2", "--save_main_session"]
     mixed = [ours[0], beams[0], *ours[1:4], *beams[1:], *ours[4:]]
-    assert engine.split_flags(mixed, OURS) == (ours, beams)  # what nobody knows stays, to be complained about
-    assert engine.split_flags(["--runner=x"], {"runner"}) == (["--runner=x"], [])
+    assert beam.split_flags(mixed, OURS) == (ours, beams)  # what nobody knows stays, to be complained about
+    assert beam.split_flags(["--runner=x"], {"runner"}) == (["--runner=x"], [])
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,15 @@ def test_flags_are_parted():
     ],
 )
 def test_several_workers_are_processes_unless_asked_otherwise(flags, workers, mode):
-    direct = engine.options(flags).view_as(engine.DirectOptions)
+    direct = beam.options(flags).view_as(beam.DirectOptions)
     assert (direct.direct_num_workers, direct.direct_running_mode) == (workers, mode)
 
 
 def test_a_wrong_value_is_said_in_one_line():
-    ours, beams = engine.split_flags(["--direct_num_workers=two"], OURS)
+    ours, beams = beam.split_flags(["--direct_num_workers=two"], OURS)
     assert (ours, beams) == ([], ["--direct_num_workers=two"])
-    with pytest.raises(engine.RunError, match=r"^Apache Beam: .*direct_num_workers: invalid int value: 'two'$"):
-        engine.options(beams)
+    with pytest.raises(beam.RunError, match=r"^Apache Beam: .*direct_num_workers: invalid int value: 'two'$"):
+        beam.options(beams)
 
 
 class _Seen(Exception):
@@ -59,12 +59,12 @@ def test_every_flag_reaches_the_runner(tmp_path, monkeypatch, flags):
         seen.update(options.get_all_options(), given=runner)
         raise _Seen
 
-    monkeypatch.setattr(engine.beam, "Pipeline", pipeline_of)
+    monkeypatch.setattr(beam.beam, "Pipeline", pipeline_of)
     work = Work(tmp_path)
     work.folder.mkdir()
-    assert engine.split_flags(flags, OURS) == ([], list(flags))
-    with pytest.raises(engine.RunError, match="what is done is kept"):
-        engine.each_video("x", work, ["v"], "arrow", lambda: lambda video: None, flags)
+    assert beam.split_flags(flags, OURS) == ([], list(flags))
+    with pytest.raises(beam.RunError, match="what is done is kept"):
+        beam.each_video("x", work, ["v"], "arrow", lambda: lambda video: None, flags)
     for flag in flags:
         name, value = flag.removeprefix("--").split("=", 1)
         assert str(seen[name]) == value
@@ -76,7 +76,7 @@ def test_every_flag_reaches_the_runner(tmp_path, monkeypatch, flags):
 def test_two_workers_write_what_one_does(tmp_path):
     root = paint(tmp_path / "in")
     for name, flags in {"one": (), "two": ("--runner=DirectRunner", "--direct_num_workers=2")}.items():
-        pipeline.run(pipeline.Job("tracklets", str(root), "colour", tmp_path / name, Config(), flags))
+        run.run(run.Job("tracklets", str(root), "colour", tmp_path / name, Config(), flags))
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert len(content(tmp_path / "one")) >= 8
 
@@ -90,5 +90,5 @@ def test_every_flag_of_the_documents_is_one():
         "--runner=SparkRunner",
     }
     for line in lines:
-        ours, _ = engine.split_flags(line.split()[3:], OURS)
+        ours, _ = beam.split_flags(line.split()[3:], OURS)
         assert [flag.split("=")[0] for flag in ours] == ["--source", "--input", "--embedder", "--output"]

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from cion_jax.common import contact_sheet
-from data_prep import embedders, explain, pipeline
+from data_prep import embedders, explain
 from data_prep.output.report import page
+from data_prep.pipeline import run
 from tests.data_prep.test_main import ROOT
 from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColour, by_key, job, paint
 
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedders, "open", lambda spec: MeanColour())
         patch.setattr(page, "write", lambda folder, run: None)
-        pipeline.run(job(paint(at / "in"), at / "out"))
+        run.run(job(paint(at / "in"), at / "out"))
     return at / "out"
 
 

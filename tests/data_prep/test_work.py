@@ -1,6 +1,6 @@
 import pytest
 
-from data_prep.work import OutputError, Work, finished
+from data_prep.pipeline.workdir import OutputError, Work, finished
 
 
 def test_file_names_are_safe_and_distinct(tmp_path):

@@ -19,8 +19,8 @@ from data_prep.output.report import cases as cases_of
 from data_prep.output.report import charts, html
 from data_prep.output.report.cases import Case, Cases, Columns
 from data_prep.output.report.charts import Panel
+from data_prep.pipeline.workdir import finished
 from data_prep.types import Image
-from data_prep.work import finished
 
 TITLES = dict(zip(LEVELS, ("Input", "Level 1: tracklet", "Level 2: video", "Level 3: all videos"), strict=True))
 SHOWN = 12  # cases of each kind

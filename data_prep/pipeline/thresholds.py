@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
-from data_prep.collection import Collection
 from data_prep.config import Config
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples, Settled
+from data_prep.pipeline.image_table import Collection
 
 _LOG = logging.getLogger(__name__)
 _MOST = 20_000  # distances of a kind that are kept

@@ -14,14 +14,14 @@ from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS
-from data_prep import company
-from data_prep.collection import Collection
 from data_prep.config import OVERLAP, Config, Limits
 from data_prep.denoise import cross_video, nearest_member, noise, score
 from data_prep.denoise.per_video import Levels
 from data_prep.denoise.shared_neighbors import Outcome
 from data_prep.output.provenance import ACTIONS, DISCARDED, KEPT, LEVELS, MOVED, PROVENANCE
-from data_prep.select import select
+from data_prep.pipeline import cluster
+from data_prep.pipeline.image_table import Collection
+from data_prep.pipeline.select import select
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def gather(collection: Collection, config: Config, limits: Limits) -> Gathered:
     """Finds the identities and measures every level."""
     clustering, final = None, None
     if config.method.linkage == OVERLAP:
-        done, final, clustering = company.identities(collection, config.method)
+        done, final, clustering = cluster.identities(collection, config.method)
     else:
         done = collection.levels(saved_levels(collection))
     labels = {

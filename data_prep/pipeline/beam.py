@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from cion_jax.common.progress import progress
-from data_prep.work import Work
+from data_prep.pipeline.workdir import Work
 
 logging.disable(logging.WARNING)  # Beam remarks on Google Cloud libraries that are not there
 import apache_beam as beam  # noqa: E402

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import Pairs, between
-from data_prep import stages
 from data_prep.denoise.per_video import Levels
-from data_prep.work import Work
+from data_prep.pipeline import per_video
+from data_prep.pipeline.workdir import Work
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Collection:
     @classmethod
     def load(cls, work: Work, timed: bool, videos: Sequence[str]) -> Collection:
         """Reads the references of these videos."""
-        tables = [stages.read_table(work.file(video, "arrow")) for video in videos]
+        tables = [per_video.read_table(work.file(video, "arrow")) for video in videos]
         names: list[str] = []
         numbers = [np.zeros(0, np.int64)]
         for table in tables:
-            own, local = stages.tracklets(table)
+            own, local = per_video.tracklets(table)
             numbers.append(local + len(names))
             names += own
         starts = np.cumsum([0, *(len(table) for table in tables)])
-        table = pa.concat_tables([stages.REFERENCES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+        table = pa.concat_tables([per_video.REFERENCES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
         return cls(work, timed, videos, table, starts, np.concatenate(numbers), names)
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ class Collection:
     def meetings(self) -> Iterator[Pairs]:
         """Per video, pairs of its images that cannot show one person, numbered within the video."""
         for start, end, _ in self.spans():
-            yield stages.seen_together(self.table.slice(start, end - start), self.tracklet[start:end], self.timed)
+            yield per_video.seen_together(self.table.slice(start, end - start), self.tracklet[start:end], self.timed)
 
     def met(self, number: np.ndarray) -> Pairs:
         """Distinct pairs i < j of groups, where `number` [N] has an image's group or -1, that met."""

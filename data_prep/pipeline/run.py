@@ -19,17 +19,18 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.data import records
-from data_prep import embedders, engine, sources, stages
-from data_prep.collection import Collection
+from data_prep import embedders, sources
 from data_prep.config import OVERLAP, Config, Limits
 from data_prep.denoise.calibrate import Settled
-from data_prep.gather import Gathered, gather, gather_identified
 from data_prep.output import dataset_card, faces, shards
 from data_prep.output.provenance import REJECTED_FILE, RunResult, images_at
 from data_prep.output.report import page
-from data_prep.settle import as_set, settle
+from data_prep.pipeline import beam, per_video
+from data_prep.pipeline.aggregate import Gathered, gather, gather_identified
+from data_prep.pipeline.image_table import Collection
+from data_prep.pipeline.thresholds import as_set, settle
+from data_prep.pipeline.workdir import Work, finished
 from data_prep.types import Image, Reject, Source, is_text
-from data_prep.work import Work, finished
 
 WORK_FORMAT = 3  # of the files in the work folder; to be raised when what they hold changes
 
@@ -77,7 +78,7 @@ def run(job: Job) -> dict[str, Any]:
     source, embedder = job.open_source(), job.open_embedder()
     if embedder is None and not source.identified:
         kinds = ", ".join(embedders.KINDS)
-        raise engine.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+        raise beam.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
     if job.config.blur_faces:
         faces.Blur()  # it had better fail now
     work, digest = Work(job.output), embedder.digest if embedder else ""
@@ -85,14 +86,12 @@ def run(job: Job) -> dict[str, Any]:
         return json.loads((job.output / records.METRICS_FILE).read_text())
     videos = [video for video in source.videos() if is_text(video)]
     nameless = [_nameless(video) for video in source.videos() if not is_text(video)]
-    engine.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
+    beam.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
     usable, rejects = _same_width(work, videos)
     rejected = _rejected(work, videos, [*source.rejected, *nameless, *rejects])
     collection = Collection.load(work, source.timed, usable)
     if not len(collection.table):
-        raise engine.RunError(
-            f"no usable image in {job.input} (set aside: {rejected}); see {job.output / REJECTED_FILE}"
-        )
+        raise beam.RunError(f"no usable image in {job.input} (set aside: {rejected}); see {job.output / REJECTED_FILE}")
     settled = as_set(job.config) if source.identified else settle(collection, job.config)
     if not source.identified:
         each_video(job, work, usable, settled.limits)
@@ -116,7 +115,7 @@ class Crops:
         return reader.read([numbers[image.key]])[0]
 
     def _open(self, video: str) -> tuple[ArrayRecordReader, dict[str, int]]:
-        table = stages.read_table(self._work.file(video, "arrow"))
+        table = per_video.read_table(self._work.file(video, "arrow"))
         numbers = dict(zip(table["key"].to_pylist(), table["crop"].to_pylist(), strict=True))
         return ArrayRecordReader(str(self._work.file(video, "crops"))), numbers
 
@@ -130,26 +129,26 @@ def _settings(job: Job, digest: str) -> dict[str, Any]:
 
 def _embedding(job: Job) -> Callable[[str], None]:
     source, embedder, work = job.open_source(), job.open_embedder(), Work(job.output)
-    return lambda video: stages.embed(source, embedder, work, video, job.config)
+    return lambda video: per_video.embed(source, embedder, work, video, job.config)
 
 
 def each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
     """What of the denoising looks at one video alone."""
     if job.config.method.linkage == OVERLAP:
-        engine.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job), job.beam)
+        beam.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job), job.beam)
     else:
         prepare = functools.partial(denoising, job, limits)
-        engine.each_video("levels 1 and 2", work, videos, "levels", prepare, job.beam)
+        beam.each_video("levels 1 and 2", work, videos, "levels", prepare, job.beam)
 
 
 def _dividing(job: Job) -> Callable[[str], None]:
-    return functools.partial(stages.divide, Work(job.output))
+    return functools.partial(per_video.divide, Work(job.output))
 
 
 def denoising(job: Job, limits: Limits) -> Callable[[str], None]:
     """Prepares levels 1 and 2 on one worker: what does them for one video."""
     work, timed, cannot_link = Work(job.output), job.open_source().timed, job.config.method.cannot_link
-    return lambda video: stages.denoise(work, video, limits, cannot_link, timed)
+    return lambda video: per_video.denoise(work, video, limits, cannot_link, timed)
 
 
 def _nameless(video: str) -> Reject:
@@ -169,7 +168,7 @@ def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reje
         if width == usual[0][0]:
             usable.append(video)
             continue
-        keys = stages.read_table(work.file(video, "arrow"))["key"].to_pylist()
+        keys = per_video.read_table(work.file(video, "arrow"))["key"].to_pylist()
         detail = f"{width} features, expected {usual[0][0]} as in most videos"
         rejects += [Reject("wrong width of features", key, detail) for key in keys]
     return usable, rejects
@@ -193,7 +192,7 @@ def _write(
     selected = np.flatnonzero(gathered.provenance["selected"].to_numpy())
     images = images_at(gathered.provenance, selected)
     if not images:
-        raise engine.RunError(
+        raise beam.RunError(
             f"no image is left to write: {gathered.selection['not_selected']}; see config.min_identity_images"
         )
     result = RunResult(

@@ -23,8 +23,8 @@ from data_prep.embedders import EmbedderError
 from data_prep.output import faces
 from data_prep.output.provenance import PROVENANCE
 from data_prep.output.shards import array_records
+from data_prep.pipeline.workdir import Work, finished
 from data_prep.types import Embedder, Image, Reject, Source, is_text
-from data_prep.work import Work, finished
 
 # Columns of a video's references: those of the provenance that the source fills, and the number of the
 # encoded crop in the video's crops file (-1: the source has the image as a JPEG file).

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from cion_jax.neighbors.linkage import NO_PAIRS
-from data_prep.collection import Collection
 from data_prep.config import Method
 from data_prep.denoise import shared_neighbors
 from data_prep.denoise.per_video import Levels
+from data_prep.pipeline.image_table import Collection
 
 
 def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarray, shared_neighbors.Outcome]:
