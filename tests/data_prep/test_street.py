@@ -10,12 +10,13 @@ import pytest
 
 from cion_jax.common.typed_config import ConfigError
 from data_prep import sources
-from data_prep.sources import mottext, street
+from data_prep.sources import mottext
 from data_prep.sources.market1501 import Market1501
-from data_prep.sources.street_figures import View, colours, draw
-from data_prep.sources.street_people import Paint
-from data_prep.sources.street_tracker import APART, Mistakes, overlap, track
-from data_prep.sources.street_walk import Sighting
+from data_prep.synthetic import street
+from data_prep.synthetic.figures import View, colours, draw
+from data_prep.synthetic.people import Paint
+from data_prep.synthetic.tracker import APART, Mistakes, overlap, track
+from data_prep.synthetic.walk import Sighting
 from data_prep.types import Reject
 
 PERFECT = Mistakes(switches=0, fragments=0, ghosts=0, drifts=0, misses=0, jitter=0)

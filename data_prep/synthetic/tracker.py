@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.sources.mottext import Box, Rectangle
-from data_prep.sources.street_walk import Sighting
+from data_prep.synthetic.walk import Sighting
 
 NOBODY = -1
 MIN_VISIBLE = 0.4  # below that share a detector misses a person

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_prep.sources.street_figures import PIXELS_PER_METRE, Sprite, View, draw
-from data_prep.sources.street_people import Person
-from data_prep.sources.street_scene import Camera, Lens, Look, Thing
+from data_prep.synthetic.figures import PIXELS_PER_METRE, Sprite, View, draw
+from data_prep.synthetic.people import Person
+from data_prep.synthetic.scene import Camera, Lens, Look, Thing
 
 PHASES = 8  # drawn phases of a stride
 STRIDE_METRES = 0.82  # ground covered by one stride (two steps), as a share of the height

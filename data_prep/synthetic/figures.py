@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.sources.street_people import Paint, Part, Person, body
+from data_prep.synthetic.people import Paint, Part, Person, body
 
 PIXELS_PER_METRE = 72
 MARGIN = 0.08  # metres around the figure

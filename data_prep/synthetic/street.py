@@ -1,6 +1,6 @@
 """The synthetic street: videos of walking people with an imperfect tracker's boxes, and a benchmark of other people.
 
-    python -m data_prep.sources.street --output=DIR [--people=120] [--videos=16] [--seed=0] ...
+    python -m data_prep.synthetic.street --output=DIR [--people=120] [--videos=16] [--seed=0] ...
 
 writes
 
@@ -37,10 +37,10 @@ from cion_jax.common import images
 from cion_jax.common.typed_config import ConfigError
 from data_prep.sources import mottext
 from data_prep.sources.frames import cut
-from data_prep.sources.street_people import Person, draw_person
-from data_prep.sources.street_scene import Camera, Look, make_camera, make_look
-from data_prep.sources.street_tracker import NOBODY, Mistakes, Tracked, track
-from data_prep.sources.street_walk import Sighting, film, make_walks
+from data_prep.synthetic.people import Person, draw_person
+from data_prep.synthetic.scene import Camera, Look, make_camera, make_look
+from data_prep.synthetic.tracker import NOBODY, Mistakes, Tracked, track
+from data_prep.synthetic.walk import Sighting, film, make_walks
 from data_prep.types import Reject
 
 CODEC = "mp4v"
@@ -251,7 +251,7 @@ def _run(jobs: list[tuple], processes: int) -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.sources.street", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data_prep.synthetic.street", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--processes", type=int, help="default: one per CPU")
