@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import accelerator, header, median_seconds, table
-from cion_jax.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
-from cion_jax.models.head import product
+from cion_jax.tasks.distill.head import product
+from cion_jax.tasks.distill.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
 
 B, U, V, F, P = 64, 2, 10, 256, 65536
 KS = (2, 4, 8)

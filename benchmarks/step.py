@@ -31,10 +31,10 @@ from absl import app, flags
 from benchmarks.common import accelerator, header, median_seconds, table
 from cion_jax import models
 from cion_jax.common import typed_config
-from cion_jax.config import Config
 from cion_jax.distributed import cpu_allocator, sharding
 from cion_jax.models import flops
-from cion_jax.step import make_trainer
+from cion_jax.training.config import Config
+from cion_jax.training.step import make_trainer
 
 MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
 BATCH = flags.DEFINE_integer("batch", 16, "Images in a batch, a multiple of 8.")

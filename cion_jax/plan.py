@@ -25,12 +25,12 @@ import numpy as np
 from absl import flags
 from jax.experimental import topologies
 
-from cion_jax import state as states
 from cion_jax.common import cli
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.config import Config
 from cion_jax.distributed import hlo_collectives, sharding
-from cion_jax.step import make_trainer
+from cion_jax.training import state as states
+from cion_jax.training.config import Config
+from cion_jax.training.step import make_trainer
 
 
 class Chip(NamedTuple):

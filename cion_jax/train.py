@@ -20,17 +20,17 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
 from cion_jax.common import cli
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.config import Config
 from cion_jax.data.groups import PlanError, Timeline, Units
 from cion_jax.data.pipeline import batches
 from cion_jax.data.shards import ShardError, ShardReader, Unreadable, UnreadableError
 from cion_jax.distributed import cpu_allocator, multihost, sharding
 from cion_jax.distributed.preemption import LEFT, Signals
-from cion_jax.metrics import Metrics, Trace, TrainingStopped
-from cion_jax.step import make_trainer
+from cion_jax.training.checkpoint import Checkpointer, SaveError, check_resumable
+from cion_jax.training.config import Config
+from cion_jax.training.metrics import Metrics, Trace, TrainingStopped
+from cion_jax.training.step import make_trainer
 from cion_jax.weights import load
 
 MISTAKES = (ConfigError, ShardError, PlanError, *load.MISTAKES)

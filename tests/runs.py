@@ -15,10 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax import optimizer
-from cion_jax import state as states
-from cion_jax.checkpoint import Checkpointer
 from cion_jax.distributed import sharding
+from cion_jax.training import optimizer
+from cion_jax.training import state as states
+from cion_jax.training.checkpoint import Checkpointer
 
 ROOT = Path(__file__).parent.parent
 # One program to compile, a checkpoint after every step.

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import optimizer
-from cion_jax import state as states
 from cion_jax.train import train
+from cion_jax.training import optimizer
+from cion_jax.training import state as states
 from tests import miniatures, toy
 from tests.runs import final_state, rows
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import checkpoint, embed, models
+from cion_jax import embed, models
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.config import Config, DataConfig, ModelConfig
 from cion_jax.data.views import ViewsConfig, ViewSpec
-from cion_jax.state import TrainState, make_network
+from cion_jax.training import checkpoint
+from cion_jax.training.config import Config, DataConfig, ModelConfig
+from cion_jax.training.state import TrainState, make_network
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
 SMALL = "random:resnet18_ibn@32x16"

@@ -14,12 +14,13 @@ import pytest
 import safetensors
 from jax import export as jax_export
 
-from cion_jax import checkpoint, export, models, optimizer
-from cion_jax import state as states
+from cion_jax import export, models
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
+from cion_jax.training import checkpoint, optimizer
+from cion_jax.training import state as states
 from cion_jax.weights import load
 from tests import recipe, toy
 

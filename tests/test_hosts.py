@@ -10,12 +10,12 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.config import MeshConfig
 from cion_jax.data.groups import EpochPlan, Timeline, Units
 from cion_jax.data.records import Index
 from cion_jax.distributed import multihost, sharding
 from cion_jax.distributed.liveness import LOST
 from cion_jax.distributed.preemption import LEFT
+from cion_jax.training.config import MeshConfig
 from tests import toy
 from tests.runs import SHORT, Process, assert_same_run, final_state, finish, nothing_left_running, rows, together
 

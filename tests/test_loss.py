@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cion_jax.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
+from cion_jax.tasks.distill.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
 from tests import recipe
 
 CASES = [(v, e, k) for v in (10, 6) for e, k in ((0, 2), (40, 4), (60, 6), (80, 8))]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cion_jax import optimizer
+from cion_jax.training import optimizer
 from tests import recipe
 
 

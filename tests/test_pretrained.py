@@ -8,11 +8,12 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from cion_jax import checkpoint, embed, models, optimizer
-from cion_jax import state as states
+from cion_jax import embed, models
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import sharding
 from cion_jax.train import train
+from cion_jax.training import checkpoint, optimizer
+from cion_jax.training import state as states
 from cion_jax.weights import load, torch_names
 from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer, toy

@@ -11,11 +11,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from cion_jax import models
-from cion_jax import state as states
 from cion_jax.common import typed_config
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.config import Config, MeshConfig
 from cion_jax.distributed import sharding
+from cion_jax.training import state as states
+from cion_jax.training.config import Config, MeshConfig
 from configs import vit_b
 from tests import toy
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from cion_jax import optimizer
-from cion_jax import state as states
 from cion_jax.common import typed_config
-from cion_jax.config import Config
 from cion_jax.distributed import sharding
 from cion_jax.models import registry
-from cion_jax.step import make_trainer
+from cion_jax.training import optimizer
+from cion_jax.training import state as states
+from cion_jax.training.config import Config
+from cion_jax.training.step import make_trainer
 from tests import miniatures, toy
 
 miniatures.register()

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax.checkpoint import CheckpointError
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
 from cion_jax.distributed import sharding
-from cion_jax.metrics import Metrics, TrainingStopped, collapse_warning
 from cion_jax.train import train
+from cion_jax.training.checkpoint import CheckpointError
+from cion_jax.training.metrics import Metrics, TrainingStopped, collapse_warning
 from tests import toy
 from tests.runs import assert_equal, final_state, numbers, rows
 
@@ -109,7 +109,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(shards, t
 def test_a_step_that_is_done_when_it_is_reported_ends_there(tmp_path, monkeypatch):
     """16 images in 10 s each, the last row too, which is written at once."""
     clock = iter([0.0, 10.0, 20.0, 20.5])
-    monkeypatch.setattr("cion_jax.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("cion_jax.training.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
     metrics = Metrics(tmp_path, toy.config("anywhere", data__batch_size=16, train__log_every=1), 0, 2)
     names = "loss", "gradient_norm", "teacher_entropy", "skipped"
     for step in (1, 2):

@@ -10,8 +10,8 @@ import pyarrow as pa
 from flax import nnx
 
 from cion_jax.common import typed_config
-from cion_jax.config import Config
 from cion_jax.models import layers, registry
+from cion_jax.training.config import Config
 from data_prep.output import shards
 from data_prep.types import Image
 

@@ -19,8 +19,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.config import MeshConfig
-from cion_jax.optimizer import path_name
+from cion_jax.training.config import MeshConfig
+from cion_jax.training.optimizer import path_name
 
 BATCH = P(("data", "fsdp"))
 

@@ -22,7 +22,7 @@ from jax import export
 from cion_jax import models
 from cion_jax.embed import forward
 from cion_jax.exporting import onnx_file
-from cion_jax.models.head import l2_normalise
+from cion_jax.tasks.distill.head import l2_normalise
 from cion_jax.weights import load, torch_names
 from cion_jax.weights.load import Backbone
 

@@ -12,8 +12,8 @@ from flax import nnx
 
 from cion_jax.models.convnext import EPS, LAYER_SCALE, Block, ConvNeXt
 from cion_jax.models.depthwise import Depthwise
-from cion_jax.models.head import l2_normalise
 from cion_jax.models.layers import TRUNCATED, Conv, LayerNorm, Layers, Linear, drop_path, gelu
+from cion_jax.tasks.distill.head import l2_normalise
 
 DEPTHS = (3, 3, 9, 3)
 KERNELS = (3, 5, 7, 9)  # of the convolutional blocks, per stage

@@ -23,9 +23,9 @@ import safetensors.numpy
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.checkpoint import CheckpointError, Network, Trained, load_network
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.state import TrainState
+from cion_jax.training.checkpoint import CheckpointError, Network, Trained, load_network
+from cion_jax.training.state import TrainState
 from cion_jax.weights import torch_file, torch_names
 from cion_jax.weights.torch_names import WeightsError
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models.head import Head, l2_normalise
+from cion_jax.tasks.distill.head import Head, l2_normalise
 from cion_jax.weights import torch_names
 from tests import recipe
 

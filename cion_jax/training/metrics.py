@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 
-from cion_jax.checkpoint import SaveError
 from cion_jax.common.progress import duration
-from cion_jax.config import Config
+from cion_jax.training.checkpoint import SaveError
+from cion_jax.training.config import Config
 
 ROWS = "metrics.jsonl"
 

@@ -13,16 +13,16 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from cion_jax import models
-from cion_jax import optimizer as adamw
-from cion_jax import state as states
-from cion_jax.config import Config
 from cion_jax.data.views import make_views
 from cion_jax.distributed import sharding
 from cion_jax.distributed.sharding import BATCH
-from cion_jax.loss import Axes, Logits, Targets, make_targets, student_loss
-from cion_jax.models.head import product
-from cion_jax.schedules import Schedules
-from cion_jax.state import TrainState
+from cion_jax.tasks.distill.head import product
+from cion_jax.tasks.distill.loss import Axes, Logits, Targets, make_targets, student_loss
+from cion_jax.training import optimizer as adamw
+from cion_jax.training import state as states
+from cion_jax.training.config import Config
+from cion_jax.training.schedules import Schedules
+from cion_jax.training.state import TrainState
 
 AXES = Axes(images=("data", "fsdp"), prototypes=("model",))
 KERNEL, SHIFT = P(None, "model"), P("model")

@@ -20,10 +20,11 @@ import jax
 import orbax.checkpoint as ocp
 from flax import nnx, traverse_util
 
-from cion_jax import models, optimizer
+from cion_jax import models
 from cion_jax.common import typed_config
-from cion_jax.config import Config
-from cion_jax.state import TrainState, abstract, make_network
+from cion_jax.training import optimizer
+from cion_jax.training.config import Config
+from cion_jax.training.state import TrainState, abstract, make_network
 
 FOLDER = "checkpoints"
 Network = Literal["teacher", "student"]

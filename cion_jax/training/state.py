@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax import models
-from cion_jax import optimizer as adamw
-from cion_jax.config import Config
-from cion_jax.models.network import Network
+from cion_jax.tasks.distill.network import Network
+from cion_jax.training import optimizer as adamw
+from cion_jax.training.config import Config
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,7 @@ from typing import Self
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from cion_jax.config import OptimizerConfig
+from cion_jax.training.config import OptimizerConfig
 
 
 def cosine(step: ArrayLike, start: float, end: float, steps: int, warmup: int = 0):

@@ -8,7 +8,7 @@ from typing import Literal
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import UnitKind
 from cion_jax.data.views import ViewsConfig
-from cion_jax.loss import LossConfig
+from cion_jax.tasks.distill.loss import LossConfig
 
 
 @dataclass(frozen=True)

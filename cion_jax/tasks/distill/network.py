@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax.models import registry
-from cion_jax.models.head import Head, l2_normalise
+from cion_jax.tasks.distill.head import Head, l2_normalise
 
 
 class Network(nnx.Module):
