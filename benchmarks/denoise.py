@@ -220,7 +220,7 @@ def published(collection: Collection, limits: Limits, once: float, speed: Speed)
 
 
 def unlimited(name: str, means: np.ndarray, limit: float) -> Measured:
-    """Links centroids without a range by their nearest neighbours, and says how many exact links that found."""
+    """Links centroids without a range by their nearest neighbors, and says how many exact links that found."""
 
     def linked() -> tuple[np.ndarray, np.ndarray]:
         i, j = np.concatenate([np.stack(pairs) for pairs in search.near_links(means, limit)], axis=1)

@@ -179,11 +179,11 @@ class Ours:
             means, np.bincount(self.part), case.video[first], case.tracklet[first], boxes
         )
 
-    def identities(self, cannot_link=True, normalise=True, calibrated=True) -> np.ndarray:
+    def identities(self, cannot_link=True, normalize=True, calibrated=True) -> np.ndarray:
         """[n] identities of the images."""
         met = linkage.between(self.part, self.met)
         cannot = met if cannot_link else NO_PAIRS
-        nodes = self.nodes.normalised() if normalise else self.nodes
+        nodes = self.nodes.normalized() if normalize else self.nodes
         return shared_neighbors.cluster(nodes, cannot, met, calibrated).identity[self.part]
 
     def at(self, limits: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
@@ -267,7 +267,7 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
     ours = Ours(case)
     for name, labels in ours.levels().items():
         yield name, of(labels)
-    for option in ("cannot_link", "normalise", "calibrated"):
+    for option in ("cannot_link", "normalize", "calibrated"):
         yield f"  without {option}", of(ours.identities(**{option: False}))
     yield "ours, best limit", best(ours.at(np.arange(0.3, 0.56, 0.04)))
 

@@ -16,8 +16,8 @@ from cion_jax.neighbors import cosine, reciprocal, search
 Labels = Iterator[tuple[float, np.ndarray]]
 """Limits and the [n] identities that they give."""
 
-RECIPROCAL = 30  # neighbours, as unsupervised re-identification has it
-CORE = 4  # DBSCAN's least number of neighbours, its own row included
+RECIPROCAL = 30  # neighbors, as unsupervised re-identification has it
+CORE = 4  # DBSCAN's least number of neighbors, its own row included
 _BLOCK = 500
 _LAST: dict = {}
 

@@ -31,7 +31,7 @@ from cion_jax.common import cli, images
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
-from cion_jax.reid.metrics import normalise
+from cion_jax.reid.metrics import normalize
 from cion_jax.weights import load
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
@@ -60,7 +60,7 @@ class Backbone:
           images: [h, w, 3] uint8 RGB of any sizes; they are stretched to the input size.
 
         Returns:
-          [N, d] float32, not normalised.
+          [N, d] float32, not normalized.
         """
         done: list[np.ndarray] = []
         running = None
@@ -237,10 +237,10 @@ def main(_: Sequence[str]) -> None:
 
     embedded = embed_files(backbone, paths, "embedding")
     list_unreadable(embedded.unreadable, len(paths), "input")
-    features = normalise(embedded.features) if args.normalise else embedded.features
+    features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
-    meta |= {"input_size": backbone.size, "normalised": args.normalise, "unreadable": embedded.unreadable}
+    meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
     with open(output, "wb") as file:
         np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
@@ -250,9 +250,9 @@ def _define_flags() -> None:
     define_backbone_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
-    flags.DEFINE_bool("normalise", False, "Scale features to length 1.")
+    flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
 
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=load.MISTAKES)
+    cli.run(main)

@@ -29,7 +29,6 @@ from cion_jax.embed import (
 )
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.rerank import rerank
-from cion_jax.weights import load
 
 RANKS = (1, 5, 10)
 
@@ -66,7 +65,7 @@ def evaluate(
       benchmark: what to find where.
       metric: "cosine" or "euclidean".
       reranked: k-reciprocal re-ranking with k1 = 20, k2 = 6, lambda = 0.3.
-      expansion: neighbours of alpha query expansion, 0 for none.
+      expansion: neighbors of alpha query expansion, 0 for none.
 
     Returns:
       What the JSON file holds, but for the checkpoint: shares, counts, model, protocol.
@@ -134,10 +133,10 @@ def _define_flags() -> None:
     flags.DEFINE_string("data", None, "Folder of the benchmark.", required=True)
     flags.DEFINE_string("output", None, "JSON file to write.")
     flags.DEFINE_enum("metric", "cosine", metrics.METRICS, "Distance.")
-    flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbours.")
-    flags.DEFINE_integer("query_expansion", 0, "Neighbours of alpha query expansion, 0: none.", lower_bound=0)
+    flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbors.")
+    flags.DEFINE_integer("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", lower_bound=0)
 
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=(benchmarks.BenchmarkError, metrics.ScoreError, *load.MISTAKES))
+    cli.run(main)

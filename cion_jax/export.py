@@ -16,16 +16,16 @@ from pathlib import Path
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.errors import UserError
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import define_weights_flags, make_room
 from cion_jax.exporting.card import card
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.exporting.onnx_graph import NotInOnnx
 from cion_jax.weights import load
 from cion_jax.weights.load import Backbone
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """What was written is not what was to be written."""
 
 
@@ -87,4 +87,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=(ExportError, NotInOnnx, *load.MISTAKES))
+    cli.run(main)

@@ -21,10 +21,10 @@ import jax
 from absl import flags
 
 from cion_jax.common import cli
-from cion_jax.common.typed_config import ConfigError
-from cion_jax.data.groups import PlanError, Timeline, Units
+from cion_jax.common.errors import UserError
+from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.pipeline import batches
-from cion_jax.data.shards import ShardError, ShardReader, Unreadable, UnreadableError
+from cion_jax.data.shards import ShardReader, Unreadable, UnreadableError
 from cion_jax.distributed import cpu_allocator, multihost, sharding
 from cion_jax.distributed.preemption import LEFT, Signals
 from cion_jax.training.checkpoint import Checkpointer, SaveError, check_resumable
@@ -33,7 +33,6 @@ from cion_jax.training.metrics import Metrics, Trace, TrainingStopped
 from cion_jax.training.step import make_trainer
 from cion_jax.weights import load
 
-MISTAKES = (ConfigError, ShardError, PlanError, *load.MISTAKES)
 STOPS = (SaveError, UnreadableError)
 
 
@@ -52,7 +51,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
       TrainingStopped: the loss is not finite.
       SaveError: a checkpoint could not be written.
       UnreadableError: too many images cannot be decoded.
-      CheckpointError, ShardError, PlanError, ConfigError, FileNotFoundError: config, data and workdir do not fit
+      CheckpointError, ShardError, PlanError, ConfigError: config, data and workdir do not fit
         together.
       WeightsError, TorchFileError: nothing in `init_from` to start from.
     """
@@ -134,7 +133,7 @@ def main(_) -> int:
     cpu_allocator.one_step_at_a_time()
     try:
         # A checkpoint may fail to be saved because another process is gone.
-        with multihost.joined(PLACE(), own=(*MISTAKES, UnreadableError)), Signals(config.train.grace) as signals:
+        with multihost.joined(PLACE(), own=(UserError, UnreadableError)), Signals(config.train.grace) as signals:
             cpu_allocator.keep_freed()
             try:
                 finished = train(config, Path(WORKDIR.value), lambda: signals.asked)
@@ -156,4 +155,4 @@ if __name__ == "__main__":
     SETTINGS = cli.define_config(Config)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
     PLACE = multihost.define_flags()
-    cli.run(main, mistakes=MISTAKES, leave=multihost.leave)
+    cli.run(main, leave=multihost.leave)

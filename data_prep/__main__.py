@@ -22,9 +22,7 @@ from cion_jax.common import cli
 from cion_jax.data import records
 from data_prep import embedders, sources
 from data_prep.config import Config
-from data_prep.output import faces
-from data_prep.pipeline import beam, run, workdir
-from data_prep.types import SourceError
+from data_prep.pipeline import beam, run
 
 _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"
 _settings = cli.define_config(Config, str(_CONFIG))
@@ -60,7 +58,4 @@ def _table(levels: Sequence[Mapping[str, Any]]) -> Table:
 
 if __name__ == "__main__":
     sys.argv[1:], BEAM = beam.split_flags(sys.argv[1:], set(flags.FLAGS))
-    cli.run(
-        functools.partial(main, BEAM),
-        (SourceError, embedders.EmbedderError, faces.FacesError, workdir.OutputError, beam.RunError, OSError),
-    )
+    cli.run(functools.partial(main, BEAM))

@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from absl import flags
 
 from cion_jax.common import cli, contact_sheet
+from cion_jax.common.errors import UserError
 from cion_jax.data import records
-from cion_jax.data.shards import ShardError, ShardReader
+from cion_jax.data.shards import ShardReader
 from data_prep.output.provenance import DISCARDED, KEPT, MOVED
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
@@ -35,7 +36,7 @@ _PICTURE = flags.DEFINE_string("picture", None, "PNG to write; identity_ID.png i
 Row = Mapping[str, Any]
 
 
-class ExplainError(ValueError):
+class ExplainError(UserError):
     """There is no such data set, image or identity."""
 
 
@@ -188,9 +189,7 @@ def _level3(row: Row) -> str:
 
 def _limit(limits: Mapping[str, float], name: str) -> str:
     """The limit that decided; by overlap another one did, and the sigmas only measure."""
-    return (
-        f" (shared neighbourhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
-    )
+    return f" (shared neighborhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
 
 
 def _far(distance: float | None) -> str:
@@ -218,4 +217,4 @@ def _nearest(key: str, keys: pa.ChunkedArray) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main, (ExplainError, ShardError, OSError))
+    cli.run(main)

@@ -7,7 +7,9 @@ import pytest
 
 SCRIPT = """
 import dataclasses
-from cion_jax import cli
+import errno
+from cion_jax.common import cli
+from cion_jax.common.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -25,16 +27,20 @@ settings = cli.define_config(Settings)
 def main(argv):
     print(settings())
     if settings().seed == 13:
-        raise OSError("seed 13 brings bad luck")
+        raise UserError("seed 13 brings bad luck")
+    if settings().seed == 14:
+        open("a file that is not there")
+    if settings().seed == 15:
+        raise PermissionError(errno.EACCES, "Permission denied", "a file of somebody else's")
 
-cli.run(main, mistakes=(OSError,))
+cli.run(main)
 """
 CONFIG = """
-from cion_jax import typed
+from cion_jax.common import typed_config
 from __main__ import Settings
 
 def get_config():
-    return typed.thaw(Settings())
+    return typed_config.thaw(Settings())
 """
 
 
@@ -75,6 +81,7 @@ def test_overrides(command):
         (["--sed=1"], "Unknown command line flag 'sed'"),
         (["stray"], "takes only --flags, got 'stray'"),
         (["--config.seed=13"], "seed 13 brings bad luck"),
+        (["--config.seed=15"], 'Permission denied: "a file of somebody else\'s"; make room, or give a place'),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_status_2(command, arguments, message):
@@ -82,3 +89,10 @@ def test_a_mistake_is_one_message_and_exit_status_2(command, arguments, message)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_bug_shows_its_traceback(command):
+    """A file that the program misses is no mistake of the user's."""
+    ended = command("--config.seed=14")
+    assert ended.returncode == 1
+    assert "FileNotFoundError: [Errno 2] No such file or directory: 'a file that is not there'" in ended.stderr

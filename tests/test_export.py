@@ -50,7 +50,7 @@ def images(count, size=(32, 16)):
 
 
 def features(backbone, pixels):
-    """By hand: ImageNet's normalisation in float64, the model, length 1."""
+    """By hand: ImageNet's normalization in float64, the model, length 1."""
     x = ((pixels / 255 - MEAN) / STD).astype(np.float32)
     y = np.asarray(backbone.module()(jnp.asarray(x)), np.float64)
     return y / np.linalg.norm(y, axis=1, keepdims=True)

@@ -34,7 +34,7 @@ def test_a_mesh_that_does_not_fit_raises(config):
 
 
 def test_slices_lie_along_an_outer_axis():
-    """Two slices of four devices, listed in turns; neighbours along model are of one slice."""
+    """Two slices of four devices, listed in turns; neighbors along model are of one slice."""
     devices = [
         SimpleNamespace(id=i, slice_index=i % 2, process_index=i % 2, platform="cpu", device_kind="cpu")
         for i in range(8)
@@ -64,7 +64,7 @@ def test_rules():
     mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
     assert sharding.spec("student/params/head/last_layer/weight_v", (256, 64), mesh) == P(None, "model")
     assert sharding.spec("opt_state/1/mu/backbone/conv1/kernel", (7, 7, 3, 64), mesh) == P(None, None, None, "fsdp")
-    assert sharding.spec("centre", (64,), mesh) == P("model")
+    assert sharding.spec("center", (64,), mesh) == P("model")
     assert sharding.spec("student/params/backbone/bn1/scale", (64,), mesh) == P(None)
 
 

@@ -24,7 +24,7 @@ K, BATCH = 2, 16
 
 @pytest.fixture
 def _compile_quickly():
-    """What is equal is equal without XLA's optimisations, too."""
+    """What is equal is equal without XLA's optimizations, too."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -85,23 +85,23 @@ def test_a_mesh_with_explicit_axes_equals_one_device(name):
 
 @quickly
 @pytest.mark.parametrize("name", ["toy_vit", slow("toy_convnext"), slow("toy_ghostnet")])
-def test_rematerialisation_changes_nothing(name):
+def test_rematerialization_changes_nothing(name):
     config = config_of(name, model__drop_path=0.0)
     assert_equal(run(config), run(changed(config, model__remat=True)))
 
 
 @quickly
 @pytest.mark.parametrize(
-    ("name", "centring", "sizes"),
+    ("name", "centering", "sizes"),
     [
         ("toy_convnext", "mean", (2, 1, 2)),
         slow("toy_convnext", "sinkhorn", (1, 1, 1)),
         slow("toy_swin", "sinkhorn", (1, 2, 2)),
     ],
 )
-def test_accumulated_gradients_are_those_of_the_batch(name, centring, sizes):
+def test_accumulated_gradients_are_those_of_the_batch(name, centering, sizes):
     """Of networks without BatchNorm, whose statistics would be a part's."""
-    config = config_of(name, model__drop_path=0.0, loss__centring=centring)
+    config = config_of(name, model__drop_path=0.0, loss__centering=centering)
     whole, parts = run(config, sizes), run(changed(config, train__accumulate=4), sizes)
     assert_equal(whole, parts)
 

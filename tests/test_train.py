@@ -59,12 +59,12 @@ def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, stops):
     assert numbers(tmp_path) == numbers(workdir)
 
 
-@pytest.mark.parametrize(("mesh", "centring"), [((8, 1, 1), "mean"), ((2, 2, 2), "mean"), ((1, 4, 2), "sinkhorn")])
-def test_eight_devices_equal_one(shards, tmp_path, mesh, centring, monkeypatch):
+@pytest.mark.parametrize(("mesh", "centering"), [((8, 1, 1), "mean"), ((2, 2, 2), "mean"), ((1, 4, 2), "sinkhorn")])
+def test_eight_devices_equal_one(shards, tmp_path, mesh, centering, monkeypatch):
     one, many = tmp_path / "one", tmp_path / "many"
     names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
     # Four images for each of eight devices; an epoch is one step.
-    changes = {"data__batch_size": 32, "data__curriculum": ((0, 2),), "train__epochs": 5, "loss__centring": centring}
+    changes = {"data__batch_size": 32, "data__curriculum": ((0, 2),), "train__epochs": 5, "loss__centering": centering}
     train(toy.config(shards, **changes, **names), many)
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: devices[:1])

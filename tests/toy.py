@@ -1,4 +1,4 @@
-"""A run small enough for tests: coloured rectangles as people, a backbone of two convolutions, a few seconds a run."""
+"""A run small enough for tests: colored rectangles as people, a backbone of two convolutions, a few seconds a run."""
 
 import functools
 

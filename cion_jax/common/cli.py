@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import sys
 import traceback
 import typing
@@ -13,8 +14,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cion_jax.common import typed_config
+from cion_jax.common.errors import UserError
 
 MISTAKE = 2  # exit status where nothing could be done
+# What a machine refuses, whatever the program does.
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def define_config(schema: type, default: str | None = None, unused: Sequence[str] = ()) -> Callable[[], Any]:
@@ -41,28 +45,28 @@ def define_config(schema: type, default: str | None = None, unused: Sequence[str
     return settings
 
 
-def run(
-    main: Callable[[Sequence[str]], int | None],
-    mistakes: tuple[type[Exception], ...] = (),
-    leave: Callable[[int], NoReturn] = sys.exit,
-) -> None:
+def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit) -> None:
     """Parses the flags and runs `main`; never returns.
+
+    A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
+    2; any other exception is a bug and shows its traceback.
 
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
-      mistakes: exceptions that are the user's to mend besides ConfigError; each ends with its message on stderr and
-        exit status 2, without a traceback.
       leave: exits with a status.
     """
     logging.set_verbosity(logging.WARNING)
-    caught: tuple[type[Exception], ...] = (typed_config.ConfigError, flags.Error, *mistakes)
 
     def guarded(call, argv):
         try:
             return call(argv)
-        except caught as error:
+        except (UserError, flags.Error) as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(MISTAKE)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            print(f"error: {error}; make room, or give a place that this user may use", file=sys.stderr)
+        sys.exit(MISTAKE)
 
     try:
         app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cion_jax.common import images
-from data_prep.pipeline.workdir import finished
+from cion_jax.common.files import finished
 
 HEIGHT, WIDTH = 128, 64  # pixels of one crop
 DOWN, ACROSS = 6, 24  # crops of a tracklet, tracklets

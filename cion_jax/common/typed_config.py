@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import ml_collections
 from ml_collections import config_dict
 
+from cion_jax.common.errors import UserError
+
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
 
 

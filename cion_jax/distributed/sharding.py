@@ -1,6 +1,6 @@
 """Mesh and sharding rules: which axis of which array lies across which devices.
 
-Axes: `data` and `fsdp` split the batch, `fsdp` also splits parameters, optimiser state and teacher, `model` splits
+Axes: `data` and `fsdp` split the batch, `fsdp` also splits parameters, optimizer state and teacher, `model` splits
 the prototypes and the logits over them.
 """
 
@@ -18,9 +18,9 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common.paths import path_name
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.training.config import MeshConfig
-from cion_jax.training.optimizer import path_name
 
 BATCH = P(("data", "fsdp"))
 
@@ -28,7 +28,7 @@ BATCH = P(("data", "fsdp"))
 RULES: tuple[tuple[str, tuple], ...] = (
     (r"last_layer/weight_v", (None, "model")),
     (r"last_layer/weight_g", ("model",)),
-    (r"centre", ("model",)),
+    (r"center", ("model",)),
     (r"kernel", ("fsdp",)),
     (r"(scale|bias|mean|var|cls_token|pos_embed|step|count)", ()),
     (r"(gamma|gamma_xca|layer_scale|layer_scale_1|layer_scale_2|temperature)", ()),
@@ -60,7 +60,7 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
 
 
 def arrange(devices: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
-    """Devices as an array of `sizes` (data, fsdp, model): neighbours on the fast network within a slice, slices on the
+    """Devices as an array of `sizes` (data, fsdp, model): neighbors on the fast network within a slice, slices on the
     slow one along the outermost axis that their number divides; the model axis never leaves a slice."""
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:

@@ -22,7 +22,7 @@ from jax import export
 from cion_jax import models
 from cion_jax.embed import forward
 from cion_jax.exporting import onnx_file
-from cion_jax.tasks.distill.head import l2_normalise
+from cion_jax.models.layers import l2_normalize
 from cion_jax.weights import load, torch_names
 from cion_jax.weights.load import Backbone
 
@@ -54,7 +54,7 @@ class Format:
 def program(backbone: Backbone) -> Callable[[Any], jax.Array]:
     """[B, H, W, 3] uint8 RGB of the backbone's input size -> [B, d] float32 features of length 1."""
     parts = models.split(backbone.module())
-    return lambda image_BHWC: l2_normalise(forward(*parts, image_BHWC))
+    return lambda image_BHWC: l2_normalize(forward(*parts, image_BHWC))
 
 
 def _write_safetensors(path: Path, backbone: Backbone) -> None:

@@ -1,7 +1,7 @@
 """Depthwise convolutions, spelled for the platform that the program is lowered for.
 
 XLA's CPU backend computes grouped convolutions channel by channel. Written as one multiply-add per tap of the kernel,
-the same sum is a single vectorised loop: 20 times faster and more, forward and backward. All other platforms get the
+the same sum is a single vectorized loop: 20 times faster and more, forward and backward. All other platforms get the
 plain convolution. Forward-mode differentiation is not defined.
 """
 
@@ -111,7 +111,7 @@ _correlate.defvjp(lambda x, taps: (_correlate(x, taps), (x, taps)), _correlate_b
 
 
 def _taps_gradient(x_BHWC, gradient_BhwC):
-    """Sums image rows one by one, eight images at once: reductions to [C] alone would not be vectorised."""
+    """Sums image rows one by one, eight images at once: reductions to [C] alone would not be vectorized."""
     B, h, w, C = gradient_BhwC.shape
     i, j = x_BHWC.shape[1] - h + 1, x_BHWC.shape[2] - w + 1
     images = math.gcd(B, 8)

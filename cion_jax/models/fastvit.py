@@ -279,7 +279,7 @@ class FastViT(nnx.Module):
         self.conv_exp = Expansion(WIDTHS[-1], FEATURES, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 32 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 32 -> [B, features]."""
         x = x_BHWC
         for layer in self.patch_embed:
             x = gelu(layer(x, train=train))

@@ -108,7 +108,7 @@ class RepViT(nnx.Module):
         self.features_ = Layers([stem, *blocks])
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 32 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 32 -> [B, features]."""
         stem, *blocks = self.features_
         first, second = stem
         x = second(gelu(first(x_BHWC, train=train)), train=train)

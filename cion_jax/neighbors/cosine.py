@@ -51,10 +51,10 @@ def leave_one_out(similarity: np.ndarray, length2: float | np.ndarray, others: i
 
 
 def centroids(parts: Parts, count: int) -> np.ndarray:
-    """Mean of the L2-normalised features of every identity.
+    """Mean of the L2-normalized features of every identity.
 
     Args:
-      parts: the data set; labels in 0 .. count-1, images labelled -1 belong to none.
+      parts: the data set; labels in 0 .. count-1, images labeled -1 belong to none.
       count: number of identities.
 
     Returns:

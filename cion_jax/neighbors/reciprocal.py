@@ -1,7 +1,7 @@
-"""How much of their neighbourhoods two rows share: k-reciprocal neighbours, on sparse lists.
+"""How much of their neighborhoods two rows share: k-reciprocal neighbors, on sparse lists.
 
 Every row becomes a distribution over the rows that it knows *and that know it* (Zhong et al., 2017: reciprocal
-neighbours, enlarged by those of its neighbours that agree, and averaged over the nearest few). Two such distributions
+neighbors, enlarged by those of its neighbors that agree, and averaged over the nearest few). Two such distributions
 are compared by their Bhattacharyya coefficient: close to the Jaccard overlap in what it finds, and one sparse product.
 """
 
@@ -15,15 +15,15 @@ import scipy.sparse as sp
 from cion_jax.neighbors import search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
-K1 = 20  # neighbours that may be reciprocal; not more than the square root of the number of rows
+K1 = 20  # neighbors that may be reciprocal; not more than the square root of the number of rows
 K2 = 6  # rows that a distribution is averaged over, its own included
-AGREE = 2 / 3  # of a neighbour's own neighbours must be shared before they are taken in
+AGREE = 2 / 3  # of a neighbor's own neighbors must be shared before they are taken in
 LEAST = 0.05  # smaller overlaps count as none
 _BLOCK = 4096  # rows of one product
 
 
 def overlaps(rows: np.ndarray) -> tuple[Pairs, np.ndarray]:
-    """All pairs i < j that share at least `LEAST` of their neighbourhoods.
+    """All pairs i < j that share at least `LEAST` of their neighborhoods.
 
     Args:
       rows: [n, d] float32 of unit length.

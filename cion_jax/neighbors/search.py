@@ -1,4 +1,4 @@
-"""Which rows are near each other: an exact band product in bounded memory, nearest neighbours, components."""
+"""Which rows are near each other: an exact band product in bounded memory, nearest neighbors, components."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
 _PIECE_BLOCKS = 64
 _PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
-LINKED = 64  # nearest neighbours of which links without a range are taken above `EXACT` rows
-EXACT = 50_000  # rows up to which nearest neighbours are found by comparing all pairs
+LINKED = 64  # nearest neighbors of which links without a range are taken above `EXACT` rows
+EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.
 
 
 def _near_of(rows: np.ndarray, unit: np.ndarray, found: np.ndarray, first: int, limit: float) -> np.ndarray:
-    """[2, n] pairs i < j of one block of rows and those of the found neighbours [n, k] that are near enough."""
+    """[2, n] pairs i < j of one block of rows and those of the found neighbors [n, k] that are near enough."""
     near = found[first : first + _BLOCK]
     similarity = np.einsum("nd,nkd->nk", unit[first : first + len(near)], unit[near])
     at, column = np.nonzero(similarity >= 1 - limit - _margin(rows))
@@ -146,13 +146,13 @@ def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
     builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
     builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
     searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
-    starts = progress(range(0, len(rows), _PIECE), "nearest neighbours")
+    starts = progress(range(0, len(rows), _PIECE), "nearest neighbors")
     pieces = (rows[start : start + _PIECE] for start in starts)
     return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
 
 
 def _without_self(found: np.ndarray, k: int) -> np.ndarray:
-    """Drops each row from its own neighbours [n, k + 1]; where it is not among them, the last."""
+    """Drops each row from its own neighbors [n, k + 1]; where it is not among them, the last."""
     own = found == np.arange(len(found))[:, None]
     own[~own.any(axis=1), -1] = True
     return found[~own].reshape(len(found), k)

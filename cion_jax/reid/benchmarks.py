@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax.common import typed_config
+from cion_jax.common.errors import UserError
 from cion_jax.common.images import SUFFIXES
 
 _MARKET_NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
@@ -22,7 +23,7 @@ _JUNK = -1  # crops of nobody, or bad ones of somebody
 _LISTED = 5  # names in a message
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(UserError):
     """A folder that cannot be read as the benchmark."""
 
 

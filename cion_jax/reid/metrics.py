@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cion_jax.common.errors import UserError
+
 METRICS = ("cosine", "euclidean")
 _CHUNK = 256  # rows of a distance matrix that are worked on at a time
 
 
-class ScoreError(ValueError):
+class ScoreError(UserError):
     """Features or labels that cannot be scored."""
 
 
@@ -53,7 +55,7 @@ class Scores:
         return float(self.cmc[r - 1])
 
 
-def normalise(x_ND: np.ndarray) -> np.ndarray:
+def normalize(x_ND: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1 (rows of zeros stay zero), in the dtype of the input."""
     return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12)
 
@@ -79,7 +81,7 @@ def distances(x_ND: np.ndarray, y_GD: np.ndarray, metric: str = "cosine") -> np.
     if not (np.isfinite(x_ND).all() and np.isfinite(y_GD).all()):
         raise ScoreError("features must be finite, got NaN or infinity; look at the checkpoint that made them")
     if metric == "cosine":
-        return 1 - normalise(x_ND) @ normalise(y_GD).T
+        return 1 - normalize(x_ND) @ normalize(y_GD).T
     squared = (x_ND**2).sum(1)[:, None] + (y_GD**2).sum(1) - 2 * (x_ND @ y_GD.T)
     return np.sqrt(np.maximum(squared, 1e-12, out=squared), out=squared)
 
@@ -156,15 +158,15 @@ def expand(x_ND: np.ndarray, k: int, alpha: float = 3.0) -> np.ndarray:
     Radenović et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", arXiv 1711.02512.
 
     Args:
-      x_ND: features of queries and gallery together, not normalised.
-      k: neighbours by cosine similarity.
+      x_ND: features of queries and gallery together, not normalized.
+      k: neighbors by cosine similarity.
       alpha: the weights are the similarities to this power.
 
     Returns:
       [N, D] features in the dtype of the input.
     """
     if not 1 <= k <= len(x_ND):
-        raise ScoreError(f"query expansion needs 1 to {len(x_ND)} neighbours (all images), got {k}")
+        raise ScoreError(f"query expansion needs 1 to {len(x_ND)} neighbors (all images), got {k}")
     result = np.empty_like(x_ND)
     for rows in slices(len(x_ND), _CHUNK):
         distance = distances(x_ND[rows], x_ND)

@@ -1,8 +1,8 @@
 """Re-ranking with k-reciprocal encoding: Zhong et al., CVPR 2017, arXiv 1701.08398.
 
-Two images are alike when their neighbourhoods are. Every image is encoded as a sparse vector over all images,
-in which only members of its reciprocal neighbourhood are not zero, and the distances are mixed with the
-Jaccard distance of these vectors. Neighbourhoods are sparse matrices and distances are made a few rows at a
+Two images are alike when their neighborhoods are. Every image is encoded as a sparse vector over all images,
+in which only members of its reciprocal neighborhood are not zero, and the distances are mixed with the
+Jaccard distance of these vectors. Neighborhoods are sparse matrices and distances are made a few rows at a
 time, so that the memory grows with N k and Q G, not with N^2.
 
 Shape suffixes: Q queries, G gallery images, N = Q + G, D feature dimensions.
@@ -29,13 +29,13 @@ def rerank(
     k2: int = 6,
     weight: float = 0.3,
 ) -> np.ndarray:
-    """Distances that take the neighbourhoods into account.
+    """Distances that take the neighborhoods into account.
 
     Args:
       query_QD, gallery_GD: features.
       metric: "cosine" or "euclidean"; the base distance, which is squared and divided by its largest value in
         every row.
-      k1: size of the neighbourhoods.
+      k1: size of the neighborhoods.
       k2: how many nearest encodings are averaged (equation 11).
       weight: share of the base distance in the result (lambda in equation 12).
 
@@ -67,19 +67,19 @@ def _base(x_MD: np.ndarray, x_ND: np.ndarray, metric: str) -> Iterator[tuple[sli
 
 
 def _graph(near_NK: np.ndarray) -> sparse.csr_array:
-    """[N, N] with a one wherever the column is among the row's neighbours."""
+    """[N, N] with a one wherever the column is among the row's neighbors."""
     n, k = near_NK.shape
     return sparse.csr_array((np.ones(n * k), near_NK.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
 
 def _reciprocal(near_NK: np.ndarray) -> sparse.csr_array:
-    """[N, N] with a one where row and column are among each other's neighbours (equation 1)."""
+    """[N, N] with a one where row and column are among each other's neighbors (equation 1)."""
     forward = _graph(near_NK)
     return forward.multiply(forward.T).tocsr()
 
 
 def _expanded(near_NK: np.ndarray, k1: int) -> sparse.csr_array:
-    """Reciprocal neighbourhoods, joined by their members' smaller ones that overlap by 2/3 (equation 2)."""
+    """Reciprocal neighborhoods, joined by their members' smaller ones that overlap by 2/3 (equation 2)."""
     large, small = _reciprocal(near_NK), _reciprocal(near_NK[:, : round(k1 / 2) + 1])
     shared = (large @ small.T).multiply(large).tocoo()  # [i, c]: how many of c's small one are in i's large one
     joins = shared.data > 2 / 3 * small.sum(1)[shared.col]

@@ -22,7 +22,8 @@ from flax import nnx, traverse_util
 
 from cion_jax import models
 from cion_jax.common import typed_config
-from cion_jax.training import optimizer
+from cion_jax.common.errors import UserError
+from cion_jax.common.paths import path_name
 from cion_jax.training.config import Config
 from cion_jax.training.state import TrainState, abstract, make_network
 
@@ -36,7 +37,7 @@ FREE = (
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """There is no usable checkpoint, or it belongs to another run."""
 
 
@@ -148,7 +149,7 @@ class Checkpointer:
         restored = self._items(step, {"teacher": teacher, "training": training})
         flat = _flatten(restored["training"]) | {f"teacher/{n}": v for n, v in _flatten(restored["teacher"]).items()}
         paths, treedef = jax.tree_util.tree_flatten_with_path(like)
-        return jax.tree_util.tree_unflatten(treedef, [flat[optimizer.path_name(path)] for path, _ in paths])
+        return jax.tree_util.tree_unflatten(treedef, [flat[path_name(path)] for path, _ in paths])
 
     def restore_teacher(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         """The teacher at `step`: {"params": ..., "stats": ...}; raises like `restore`."""
@@ -245,7 +246,7 @@ def _on_one_device(tree: Any) -> Any:
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
-    return {optimizer.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def _trees(state: TrainState) -> tuple[dict, dict]:

@@ -89,7 +89,7 @@ class RunConfig:
       checkpoint_every: steps between checkpoints; the last step always has one.
       keep: how many checkpoints to keep.
       accumulate: parts of a batch whose gradients are added up one after another: less memory. BatchNorm then
-        normalises by the statistics of a part.
+        normalizes by the statistics of a part.
       grace: seconds from SIGTERM or SIGINT to the end of the process, whether its checkpoint is complete or not.
     """
 
@@ -127,7 +127,7 @@ class Config:
     """One training run; a run is a function of this, the data and nothing else.
 
     Attributes:
-      seed: of initialisation, identity groups and views.
+      seed: of initialization, identity groups and views.
       identity: who counts as one person: an `identity` found by denoising, a `tracklet` of the source, or every
         image for itself (`instance`, K = 1: plain self-distillation).
       init_from: a PyTorch or safetensors file, or a run folder, whose weights student and teacher start from: the

@@ -153,7 +153,7 @@ def collapse_warning(entropy: float, prototypes: int) -> str | None:
     if entropy < 0.01 * limit:
         return (
             f"the teacher puts everything on one prototype (entropy {entropy:.3f} of {limit:.2f} nats); "
-            "lower optimizer.learning_rate or loss.centre_momentum"
+            "lower optimizer.learning_rate or loss.center_momentum"
         )
     if entropy > 0.999 * limit:
         return (

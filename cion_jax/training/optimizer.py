@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cion_jax.common.paths import path_name
+
 Params = Any
 
 CLIP_NORM = 3.0
@@ -28,7 +30,7 @@ def build() -> optax.GradientTransformationExtraArgs:
 
 
 def update(optimizer, gradients: Params, opt_state, params: Params, at: dict):
-    """One optimiser step.
+    """One optimizer step.
 
     Args:
       optimizer: from `build`.
@@ -61,11 +63,6 @@ def decays(path, param) -> bool:
     """Whether weight decay applies: neither to biases and vectors, nor to the frozen norms of the prototypes."""
     name = path_name(path)
     return param.ndim > 1 and not name.endswith("/bias") and not name.endswith(FROZEN)
-
-
-def path_name(path) -> str:
-    """`backbone/blocks/0/attn/qkv/kernel` of a tree path."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _last_layer_trains(step, *, last_layer_trains, **_):

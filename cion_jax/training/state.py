@@ -24,14 +24,14 @@ class TrainState:
       step: steps done, int32 scalar.
       student, teacher: {"params": ..., "stats": ...}; stats are BatchNorm's running statistics, each network's own.
       opt_state: optimizer state.
-      centre: [P] fp32, EMA of the teacher's logits.
+      center: [P] fp32, EMA of the teacher's logits.
     """
 
     step: jax.Array
     student: dict[str, Any]
     teacher: dict[str, Any]
     opt_state: Any
-    centre: jax.Array
+    center: jax.Array
 
 
 def make_network(config: Config) -> Network:
@@ -55,7 +55,7 @@ def graph(config: Config):
 
 
 def init(config: Config, optimizer) -> TrainState:
-    """State before the first step: the teacher equals the student, the centre is zero."""
+    """State before the first step: the teacher equals the student, the center is zero."""
     _, params, stats = models.split(make_network(config))
     student = {"params": params, "stats": stats}
     return TrainState(
@@ -63,7 +63,7 @@ def init(config: Config, optimizer) -> TrainState:
         student=student,
         teacher=jax.tree.map(jnp.copy, student),
         opt_state=optimizer.init(params),
-        centre=jnp.zeros(config.model.prototypes, jnp.float32),
+        center=jnp.zeros(config.model.prototypes, jnp.float32),
     )
 
 

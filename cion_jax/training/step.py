@@ -30,16 +30,16 @@ TARGETS: Any = Targets(SHIFT, BATCH)  # type: ignore[arg-type]  # where the arra
 
 
 def _apply(graphdef, network: dict, views, key, mesh):
-    """Train-mode forward pass -> ((embeddings, prototypes), statistics after). The teacher, too, normalises with its
+    """Train-mode forward pass -> ((embeddings, prototypes), statistics after). The teacher, too, normalizes with its
     own batch statistics and keeps running ones of its own, as in the released code."""
     params = sharding.gather(network["params"], mesh)
     module = models.merge(graphdef, params, network["stats"])
     return module(views, train=True, key=key), models.split(module)[2]
 
 
-def _targets(config: Config, x_BUF, kernel_FP, centre_P):
+def _targets(config: Config, x_BUF, kernel_FP, center_P):
     teacher = _logits(config, x_BUF, kernel_FP)
-    return make_targets(teacher, centre_P, config.loss, AXES)
+    return make_targets(teacher, center_P, config.loss, AXES)
 
 
 def _loss(config: Config, k: int, student, teacher, targets: Targets):
@@ -81,9 +81,9 @@ def train_step(
     teacher, teacher_stats = _apply(graphdef, state.teacher, (x_BUHWC,), key_teacher, mesh)
     # The logits [B, V, P] are split over images and prototypes; every device sees its own part of them only.
     on_devices = partial(jax.shard_map, mesh=mesh)
-    targets, centre = on_devices(
+    targets, center = on_devices(
         partial(_targets, config), in_specs=(BATCH, KERNEL, SHIFT), out_specs=(TARGETS, SHIFT)
-    )(*teacher, state.centre)
+    )(*teacher, state.center)
     loss_of = on_devices(
         partial(_loss, config, k),
         in_specs=((BATCH, KERNEL), (BATCH, KERNEL), TARGETS),
@@ -116,7 +116,7 @@ def train_step(
         student={"params": params, "stats": stats},
         teacher={"params": adamw.ema(state.teacher["params"], params, at["momentum"]), "stats": teacher_stats},
         opt_state=opt_state,
-        centre=centre,
+        center=center,
     )
     return after, measured | {n: at[n] for n in ("learning_rate", "weight_decay", "momentum")}
 

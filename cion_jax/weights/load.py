@@ -24,13 +24,11 @@ from flax import nnx
 
 from cion_jax import models
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.training.checkpoint import CheckpointError, Network, Trained, load_network
+from cion_jax.training.checkpoint import Network, Trained, load_network
 from cion_jax.training.state import TrainState
 from cion_jax.weights import torch_file, torch_names
 from cion_jax.weights.torch_names import WeightsError
 
-# What a source of weights can be wrong about, for `cli.run`.
-MISTAKES = (CheckpointError, WeightsError, torch_file.TorchFileError, OSError)
 DEFAULT_SIZE = (256, 128)  # height, width of the input, where neither a run nor the command line says it
 _NAME = r"(?P<name>[^@=]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?"
 _RANDOM, _FILE = re.compile(f"random:{_NAME}"), re.compile(f"file:{_NAME}=(?P<path>.+)")
@@ -94,7 +92,7 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) ->
 
     Raises:
       ConfigError: another spelling, or a name that does not exist.
-      CheckpointError, WeightsError, TorchFileError, OSError: no usable weights there.
+      CheckpointError, WeightsError, TorchFileError: no usable weights there.
     """
     if spec.startswith("random:"):
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from cion_jax.common.errors import UserError
+
 _DTYPES = {
     "DoubleStorage": np.dtype(np.float64),
     "FloatStorage": np.dtype(np.float32),
@@ -34,7 +36,7 @@ _DTYPES = {
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-class TorchFileError(ValueError):
+class TorchFileError(UserError):
     """The file is damaged, of another kind, or of a machine with another byte order."""
 
 

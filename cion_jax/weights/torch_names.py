@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from cion_jax.common.errors import UserError
 from cion_jax.models.layers import relative_position_index
 
 _RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -25,7 +26,7 @@ _AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
 Path = tuple[str, ...]
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Weights that do not fit the model, or are none."""
 
 

@@ -1,4 +1,4 @@
-"""The noise n_S of a set of identities (eq. 1-3 of the CION paper): a measure, never optimised."""
+"""The noise n_S of a set of identities (eq. 1-3 of the CION paper): a measure, never optimized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities by the company that images keep: average linkage of shared neighbourhoods over the whole data set.
+"""Identities by the company that images keep: average linkage of shared neighborhoods over the whole data set.
 
 One clustering decides for all three levels; they are its scopes. Level 1 lets go what ends up elsewhere than most of
 its tracklet, level 2 is its outcome within every video, level 3 the whole. What a tracker put together starts out as
@@ -16,7 +16,7 @@ from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import Pairs
 from cion_jax.neighbors.reciprocal import overlaps
 from data_prep.denoise import nearest_member
-from data_prep.denoise.normalise import normalise
+from data_prep.denoise.normalize import normalize
 from data_prep.denoise.per_video import Levels
 
 LIMIT = 0.42  # least mean overlap where nothing is calibrated
@@ -28,7 +28,7 @@ class Nodes:
     """What is clustered: images, or parts of long tracklets.
 
     Attributes:
-      rows: [n, d] float32 means, L2-normalised.
+      rows: [n, d] float32 means, L2-normalized.
       weight: [n] number of images.
       video: [n] int64.
       tracklet: [n] int64, numbered over the data set.
@@ -41,9 +41,9 @@ class Nodes:
     tracklet: np.ndarray
     box_known: np.ndarray
 
-    def normalised(self) -> Nodes:
-        """The same nodes with `normalise.normalise`d rows."""
-        return replace(self, rows=normalise(self.rows, self.video, self.tracklet))
+    def normalized(self) -> Nodes:
+        """The same nodes with `normalize.normalize`d rows."""
+        return replace(self, rows=normalize(self.rows, self.video, self.tracklet))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Cuts long tracklets into a few parts of like looks, so that neighbour lists are not filled by one tracklet."""
+"""Cuts long tracklets into a few parts of like looks, so that neighbor lists are not filled by one tracklet."""
 
 from __future__ import annotations
 

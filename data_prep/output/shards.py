@@ -20,8 +20,8 @@ from tensorflow_datasets import features as tfds_features
 from tensorflow_datasets.core.proto import dataset_info_pb2
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
+from cion_jax.common.files import finished
 from cion_jax.data import records
-from data_prep.pipeline.workdir import finished
 from data_prep.types import Image
 
 RECORDS_PER_SHARD = 10_000
@@ -88,7 +88,7 @@ def array_records(path: Path) -> Iterator[ArrayRecordWriter]:
 
 
 def encode_example(image: Image, identity: int, jpeg: bytes) -> bytes:
-    """One record: a serialised tf.train.Example with the fields of `cion_jax.data.records`.
+    """One record: a serialized tf.train.Example with the fields of `cion_jax.data.records`.
 
     Raises:
       ValueError: `jpeg` does not begin like a JPEG file.

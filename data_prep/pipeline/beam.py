@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
+from cion_jax.common.errors import UserError
 from cion_jax.common.progress import progress
 from data_prep.pipeline.workdir import Work
 
@@ -27,7 +28,7 @@ _POLL = 0.2  # seconds between two looks at how many videos are done, at least
 _LOOKING = 0.05  # share of the time that may be spent looking
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """The run cannot go on; what is done is kept."""
 
 

@@ -24,8 +24,8 @@ def identities(collection: Collection, method: Method) -> tuple[Levels, np.ndarr
     part, nodes = _nodes(collection)
     met = collection.met(part)
     cannot = met if method.cannot_link else NO_PAIRS
-    if method.normalise:
-        nodes = nodes.normalised()
+    if method.normalize:
+        nodes = nodes.normalized()
     outcome = shared_neighbors.cluster(nodes, cannot, met, method.calibrate)
     identity = outcome.identity[part]
     levels = collection.levels(_levels(collection, identity))

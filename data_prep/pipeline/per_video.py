@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from cion_jax.common.files import finished
 from cion_jax.common.images import encode_jpeg
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
@@ -23,7 +24,7 @@ from data_prep.embedders import EmbedderError
 from data_prep.output import faces
 from data_prep.output.provenance import PROVENANCE
 from data_prep.output.shards import array_records
-from data_prep.pipeline.workdir import Work, finished
+from data_prep.pipeline.workdir import Work
 from data_prep.types import Embedder, Image, Reject, Source, is_text
 
 # Columns of a video's references: those of the provenance that the source fills, and the number of the
@@ -85,7 +86,7 @@ def denoise(work: Work, video: str, limits: Limits, cannot_link: bool, timed: bo
 def divide(work: Work, video: str) -> None:
     """Divides the tracklets of one video into parts and writes these.
 
-    The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalised means.
+    The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalized means.
     """
     features = np.load(work.file(video, "npy"), mmap_mode="r")
     part_of = sub_tracklets.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])

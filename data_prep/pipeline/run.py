@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from cion_jax.common.files import finished
 from cion_jax.data import records
 from data_prep import embedders, sources
 from data_prep.config import OVERLAP, Config, Limits
@@ -29,7 +30,7 @@ from data_prep.pipeline import beam, per_video
 from data_prep.pipeline.aggregate import Gathered, gather, gather_identified
 from data_prep.pipeline.image_table import Collection
 from data_prep.pipeline.thresholds import as_set, settle
-from data_prep.pipeline.workdir import Work, finished
+from data_prep.pipeline.workdir import Work
 from data_prep.types import Image, Reject, Source, is_text
 
 WORK_FORMAT = 3  # of the files in the work folder; to be raised when what they hold changes

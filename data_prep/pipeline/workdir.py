@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common.errors import UserError
+from cion_jax.common.files import finished
 from cion_jax.data import records
 
 _ARROW_END = b"ARROW1"
 _LONGEST = 150  # characters of a file name before it is cut; file systems allow 255 bytes
 
 
-class OutputError(ValueError):
+class OutputError(UserError):
     """The output folder holds something else."""
 
 
@@ -76,17 +77,6 @@ class Work:
         with finished(record) as part:
             part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
         return False
-
-
-@contextlib.contextmanager
-def finished(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside `path` that becomes `path` when the block ends without an error."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _whole(path: Path) -> bool:

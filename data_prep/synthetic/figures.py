@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.synthetic.people import Paint, Part, Person, body
 
 PIXELS_PER_METRE = 72
-MARGIN = 0.08  # metres around the figure
+MARGIN = 0.08  # meters around the figure
 AMBIENT = 0.55
 
 
@@ -109,7 +109,7 @@ class _Surface:
         return (rows, columns), v, u
 
     def shade(self, parts: list[Part], view: View) -> np.ndarray:
-        """[h, w, 3] float32 colours in the view's light."""
+        """[h, w, 3] float32 colors in the view's light."""
         pixels = np.flatnonzero(self.part >= 0)
         pixels = pixels[np.argsort(self.part.ravel()[pixels], kind="stable")]
         along, normal_u, normal_v = self.along.ravel()[pixels], *self.normal.reshape(2, -1)[:, pixels]
@@ -122,7 +122,7 @@ class _Surface:
                 continue
             side = np.clip(normal_u[some] * dv - normal_v[some] * du, -1, 1)
             garment = part.span[0] + along[some] * (part.span[1] - part.span[0])
-            lit[some] = colours(part.paint, garment, _wrap(np.arcsin(side) - view.heading))
+            lit[some] = colors(part.paint, garment, _wrap(np.arcsin(side) - view.heading))
         normal_w = np.sqrt(1 - normal_u**2 - normal_v**2)
         u, v, w = view.light
         light = AMBIENT + (1 - AMBIENT) * np.maximum(normal_u * u + normal_v * v + normal_w * w, 0)
@@ -131,11 +131,11 @@ class _Surface:
         return rgb
 
 
-def colours(paint: Paint, along: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """Colours of points of a surface.
+def colors(paint: Paint, along: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Colors of points of a surface.
 
     Args:
-      paint: the surface's colours.
+      paint: the surface's colors.
       along: [n] 0 at the garment's top, 1 at its end.
       around: [n] radians from the body's front, positive to its left.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Colour = tuple[float, float, float]  # RGB, 0..1
+Color = tuple[float, float, float]  # RGB, 0..1
 
 CLOTH = [
     (24, 24, 28), (62, 64, 70), (128, 130, 134), (226, 226, 222), (28, 38, 82), (60, 98, 168), (150, 30, 36),
@@ -29,12 +29,12 @@ BAGS = ("none", "none", "backpack", "backpack", "shoulder", "hand")
 
 
 class Paint(NamedTuple):
-    """Colour over a part's surface: `kind` says where `second` shows instead of `first`."""
+    """Color over a part's surface: `kind` says where `second` shows instead of `first`."""
 
     kind: str
-    first: Colour
-    second: Colour = (0.0, 0.0, 0.0)
-    strap: Colour | None = None
+    first: Color
+    second: Color = (0.0, 0.0, 0.0)
+    strap: Color | None = None
     strap_kind: str = "none"
 
 
@@ -60,23 +60,23 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """All that stays with a person from video to video. `height` is in metres, `cadence` in strides per second."""
+    """All that stays with a person from video to video. `height` is in meters, `cadence` in strides per second."""
 
     height: float
     girth: float
     shoulders: float
     hips: float
-    skin: Colour
-    hair: Colour
+    skin: Color
+    hair: Color
     hair_kind: str
     upper: Paint
     lower: Paint
     lower_kind: str
     coat: bool
     long_sleeves: bool
-    shoes: Colour
+    shoes: Color
     bag: str
-    bag_colour: Colour
+    bag_color: Color
     bag_side: float
     stride: float
     arm_swing: float
@@ -86,8 +86,8 @@ class Person:
 
 def draw_person(rng: np.random.Generator) -> Person:
     """Draws one person; the common things are drawn often, so that many people share some of their clothes."""
-    bag, bag_colour = _pick(rng, BAGS), _cloth(rng)
-    strap = bag_colour if bag in ("backpack", "shoulder") else None
+    bag, bag_color = _pick(rng, BAGS), _cloth(rng)
+    strap = bag_color if bag in ("backpack", "shoulder") else None
     hair_kind = _pick(rng, HAIR_KINDS)
     return Person(
         height=float(rng.uniform(1.52, 1.94)),
@@ -104,7 +104,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         long_sleeves=bool(rng.random() < 0.65),
         shoes=_cloth(rng),
         bag=bag,
-        bag_colour=bag_colour,
+        bag_color=bag_color,
         bag_side=float(rng.choice([-1.0, 1.0])),
         stride=float(rng.uniform(0.36, 0.56)),
         arm_swing=float(rng.uniform(0.15, 0.6)),
@@ -204,7 +204,7 @@ def _arm(person: Person, trunk: _Trunk, phase: float, side: float) -> list[Part]
     ]
     if person.bag == "hand" and side == person.bag_side:
         low = hand + np.array([0.0, side * 0.02, -0.12])
-        paint = Paint("band", person.bag_colour, person.upper.second)
+        paint = Paint("band", person.bag_color, person.upper.second)
         parts.append(Part(hand - np.array([0, 0, 0.03]), low, (0.02, 0.03), (0.05, 0.075), paint, True))
     return parts
 
@@ -229,7 +229,7 @@ def _head(person: Person, trunk: _Trunk) -> list[Part]:
 
 
 def _carried(person: Person, trunk: _Trunk) -> list[Part]:
-    paint = Paint("band", person.bag_colour, person.lower.second)
+    paint = Paint("band", person.bag_color, person.lower.second)
     if person.bag == "backpack":
         return [Part(trunk.at(0.79, -0.1), trunk.at(0.62, -0.115), (0.066, 0.078), (0.04, 0.06), paint)]
     if person.bag == "shoulder":
@@ -248,12 +248,12 @@ def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
     return names[rng.integers(len(names))]
 
 
-def _cloth(rng: np.random.Generator) -> Colour:
+def _cloth(rng: np.random.Generator) -> Color:
     return _near(rng, CLOTH, 9, CLOTH_SHARE)
 
 
-def _near(rng: np.random.Generator, colours: list, spread: float, share: list[int] | None = None) -> Colour:
+def _near(rng: np.random.Generator, colors: list, spread: float, share: list[int] | None = None) -> Color:
     p = None if share is None else np.array(share) / sum(share)
-    base = np.array(colours[rng.choice(len(colours), p=p)])
+    base = np.array(colors[rng.choice(len(colors), p=p)])
     red, green, blue = np.clip((base + rng.normal(0, spread, 3)) / 255, 0.03, 0.97)
     return float(red), float(green), float(blue)

@@ -1,7 +1,7 @@
-"""The cameras of the synthetic street: what each of them looks at, and how it distorts colour, light and detail.
+"""The cameras of the synthetic street: what each of them looks at, and how it distorts color, light and detail.
 
-A camera is a pinhole above flat ground that looks straight ahead. In metres, X points right and Z away from the
-camera; a point on the ground at depth Z is `focal / Z` pixels per metre large.
+A camera is a pinhole above flat ground that looks straight ahead. In meters, X points right and Z away from the
+camera; a point on the ground at depth Z is `focal / Z` pixels per meter large.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-TILE = 1.5  # metres between the joints of the pavement
+TILE = 1.5  # meters between the joints of the pavement
 FULL_WIDTH = 640  # the picture width for which sizes in pixels are written down here
 
 
@@ -22,9 +22,9 @@ class Camera:
     Attributes:
       size: width and height of its pictures, pixels.
       focal: pixels.
-      above: height above the ground, metres.
+      above: height above the ground, meters.
       horizon: row of the horizon, may lie outside the picture.
-      near, far: the depths between which people walk, metres.
+      near, far: the depths between which people walk, meters.
       background: [h, w, 3] float32 RGB, 0..1.
       light: [h, w] float32, how much light falls on the ground of each pixel; 1 = full sun.
       things: what stands in front of people, far ones first.
@@ -46,12 +46,12 @@ class Camera:
         return float(np.arctan2(self.above - 0.9, (self.near + self.far) / 2))
 
     def ground(self, x: float, z: float) -> tuple[float, float, float]:
-        """Column and row of a point on the ground, and the pixels per metre there."""
+        """Column and row of a point on the ground, and the pixels per meter there."""
         scale = self.focal / z
         return self.size[0] / 2 + x * scale, self.horizon + self.above * scale, scale
 
     def edge(self, z: float) -> float:
-        """X of the picture's right edge at a depth, metres."""
+        """X of the picture's right edge at a depth, meters."""
         return self.size[0] / 2 * z / self.focal
 
 
@@ -67,7 +67,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Look:
-    """How one video renders colours; the camera's own cast and the light of the hour.
+    """How one video renders colors; the camera's own cast and the light of the hour.
 
     Attributes:
       mix: [3, 3] linear map of RGB.
@@ -83,13 +83,13 @@ class Look:
     noise: float
     sun: tuple[float, float, float]
 
-    def colour(self, rgb: np.ndarray) -> np.ndarray:
+    def color(self, rgb: np.ndarray) -> np.ndarray:
         """[..., 3] RGB 0..1 in full sun -> float32 levels as this video shows them, above 255 where overexposed."""
         mixed = np.maximum(rgb @ self.mix.T, 0)
         return 255 * mixed.astype(np.float32) ** np.float32(self.gamma)
 
     def dim(self, light: float | np.ndarray) -> float | np.ndarray:
-        """What `colour`'s levels are multiplied with where less light falls (1 = full sun)."""
+        """What `color`'s levels are multiplied with where less light falls (1 = full sun)."""
         return light**self.gamma
 
 
@@ -251,8 +251,8 @@ class _Painter:
         green = np.array([0.22, 0.36, 0.16]) * self.rng.uniform(0.7, 1.3)
         for _ in range(70):
             x, y = self.rng.uniform(0.12, 0.88) * width, self.rng.uniform(0.2, 1.0) * height
-            colour = np.clip(green * self.rng.uniform(0.5, 1.3), 0, 1)
-            cv2.circle(rgba, (int(x), int(y)), max(2, int(0.11 * width)), (*colour.tolist(), 1.0), -1, cv2.LINE_AA)
+            color = np.clip(green * self.rng.uniform(0.5, 1.3), 0, 1)
+            cv2.circle(rgba, (int(x), int(y)), max(2, int(0.11 * width)), (*color.tolist(), 1.0), -1, cv2.LINE_AA)
         return self._place(rgba, z, self.rng.uniform(0.05, 0.95))
 
     def _car(self) -> Thing:
@@ -277,11 +277,11 @@ class _Painter:
         return self._place(rgba, z, self.rng.uniform(0.1, 0.9))
 
     def _tone(self, low: float, high: float) -> tuple[float, float, float]:
-        """A nearly grey colour."""
+        """A nearly grey color."""
         r, g, b = np.clip(self.rng.uniform(low, high) + self.rng.normal(0, 0.04, 3), 0, 1)
         return float(r), float(g), float(b)
 
     def _hue(self) -> tuple[float, float, float]:
-        """Any colour but the most glaring."""
+        """Any color but the most glaring."""
         r, g, b = self.rng.uniform(0.15, 0.75, 3)
         return float(r), float(g), float(b)

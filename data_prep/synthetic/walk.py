@@ -15,7 +15,7 @@ from data_prep.synthetic.scene import Camera, Lens, Look, Thing
 
 PHASES = 8  # drawn phases of a stride
 STRIDE_METRES = 0.82  # ground covered by one stride (two steps), as a share of the height
-OUTSIDE = 0.5  # metres beyond the picture's edge where people appear and vanish
+OUTSIDE = 0.5  # meters beyond the picture's edge where people appear and vanish
 SHADOW = 0.45 * np.exp(-1.5 * np.add.outer(*[np.linspace(-2, 2, 41, dtype=np.float32) ** 2] * 2))
 
 
@@ -43,7 +43,7 @@ class Walk:
       number: of the person.
       person: looks and gait.
       start: seconds from the video's start to the first point.
-      points: [n, 2] (X, Z) in metres.
+      points: [n, 2] (X, Z) in meters.
       phase: of the stride at the first point, radians.
     """
 
@@ -76,14 +76,14 @@ class Walk:
         return point, leg, self.phase + 2 * np.pi * gone / stride
 
     def sprite(self, leg: int, phase: float, camera: Camera, look: Look) -> Sprite:
-        """The figure on a leg of its way in the video's colours; drawn once per leg and step of the stride."""
+        """The figure on a leg of its way in the video's colors; drawn once per leg and step of the stride."""
         step = round(phase / (2 * np.pi) * PHASES) % PHASES
         if (leg, step) not in self._sprites:
             (x, z), (dx, dz) = self.points[leg : leg + 2].mean(0), self.points[leg + 1] - self.points[leg]
             heading = float(np.arctan2(dx, -dz) + np.arctan2(x, z))
             view = View(heading, camera.pitch, look.sun)
             figure = draw(self.person, 2 * np.pi * step / PHASES, view)
-            self._sprites[leg, step] = figure._replace(rgb=look.colour(figure.rgb))
+            self._sprites[leg, step] = figure._replace(rgb=look.color(figure.rgb))
         return self._sprites[leg, step]
 
 
@@ -127,7 +127,7 @@ def film(
     Yields:
       per frame [h, w, 3] uint8 RGB and who is in the picture.
     """
-    empty = look.colour(camera.background) * look.dim(camera.light[..., None])
+    empty = look.color(camera.background) * look.dim(camera.light[..., None])
     things = [_lit(thing, camera, look) for thing in camera.things]
     lens = Lens(look, camera.size, rng)
     for frame in range(frames):
@@ -189,7 +189,7 @@ class _Stage:
                 seen.append(Sighting(frame, number, box, float(counts[number] / area)))
         return seen
 
-    def _blend(self, colour: np.ndarray, alpha: np.ndarray, left: int, top: int):
+    def _blend(self, color: np.ndarray, alpha: np.ndarray, left: int, top: int):
         """Paints over the frame where they overlap; returns the solid pixels there, and where that is."""
         height, width = self.frame.shape[:2]
         rows = slice(max(top, 0), max(0, min(top + alpha.shape[0], height)))
@@ -198,7 +198,7 @@ class _Stage:
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return np.zeros((0, 0), bool), (slice(0, 0), slice(0, 0))
         under, share = self.frame[rows, columns], alpha[inner][..., None]
-        under += share * (np.broadcast_to(colour, (*alpha.shape, 3))[inner] - under)
+        under += share * (np.broadcast_to(color, (*alpha.shape, 3))[inner] - under)
         return alpha[inner] > 0.5, (rows, columns)
 
 
@@ -208,9 +208,9 @@ def _light_at(camera: Camera, x: float, y: float) -> float:
 
 
 def _lit(thing: Thing, camera: Camera, look: Look) -> Thing:
-    """A thing in the colours that this video gives it where it stands."""
+    """A thing in the colors that this video gives it where it stands."""
     dim = look.dim(_light_at(camera, thing.left, thing.top + len(thing.rgba)))
-    return replace(thing, rgba=np.dstack([look.colour(thing.rgba[..., :3]) * dim, thing.rgba[..., 3]]))
+    return replace(thing, rgba=np.dstack([look.color(thing.rgba[..., :3]) * dim, thing.rgba[..., 3]]))
 
 
 def _extent(mask: np.ndarray) -> tuple[tuple[float, float, float, float], int]:

@@ -63,7 +63,7 @@ def run(**changes) -> RunResult:
         clustering=Outcome(np.zeros(0, np.int64), 0.375, np.linspace(0, 1, 50), np.zeros(50)),
         selection={"images": 7, "identities": 2, "not_selected": {"no identity": 1, "identity full": 1}},
         rejected={"unreadable image": 4, "malformed line": 1},
-        embedder="colour",
+        embedder="color",
         embedder_digest="ab" * 32,
         source="tracklets",
         input="/data/<people> | more",

@@ -13,12 +13,12 @@ from data_prep.output.report import page
 from data_prep.pipeline import beam, per_video, run
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColour, by_key, job, paint
+from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColor, by_key, job, paint
 
 
 @pytest.fixture(autouse=True)
-def mean_colour(monkeypatch):
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
+def mean_color(monkeypatch):
+    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     monkeypatch.setattr(page, "write", lambda folder, run: None)
 
 

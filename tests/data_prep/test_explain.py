@@ -13,14 +13,14 @@ from data_prep import embedders, explain
 from data_prep.output.report import page
 from data_prep.pipeline import run
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColour, by_key, job, paint
+from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColor, by_key, job, paint
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     at = tmp_path_factory.mktemp("explained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedders, "open", lambda spec: MeanColour())
+        patch.setattr(embedders, "open", lambda spec: MeanColor())
         patch.setattr(page, "write", lambda folder, run: None)
         run.run(job(paint(at / "in"), at / "out"))
     return at / "out"
@@ -34,7 +34,7 @@ def told(folder, key):
 def test_an_image_that_moved(folder):
     _, source, level1, level2, level3, written = told(folder, f"{A}/t0/002.jpg")
     assert source.strip() == f"from: {A}/t0/002.jpg, video {A}, tracklet t0, frame 2"
-    # Red and green are at right angles; JPEG changes the colours a little.
+    # Red and green are at right angles; JPEG changes the colors a little.
     assert level1.strip().startswith("level 1: left tracklet t0 in round 1, 1.0")
     assert level1.endswith("from the mean of the others (sigma_cst 0.200)")
     assert level2.strip() == "level 2: moved to tracklet t1, 0.000 away; joined no other tracklet of the video"

@@ -18,7 +18,7 @@ from tests.data_prep.test_pipeline import content
 
 # Starts processes that have imported everything already.
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["data_prep.pipeline.run", "data_prep.embedders.colour"])
+START.set_forkserver_preload(["data_prep.pipeline.run", "data_prep.embedders.color"])
 VIDEOS = 8
 
 
@@ -56,7 +56,7 @@ def run_limited(root, output, limit):
 
 
 def job(root, output):
-    return run.Job("tracklets", str(root), "colour", output, Config(linkage="chains", sigma_cst=0.5, sigma_drm=0.1))
+    return run.Job("tracklets", str(root), "color", output, Config(linkage="chains", sigma_cst=0.5, sigma_drm=0.1))
 
 
 def done(output):

@@ -1,4 +1,4 @@
-"""The whole run on flat pictures whose features are their colours, so that every number is known by hand."""
+"""The whole run on flat pictures whose features are their colors, so that every number is known by hand."""
 
 import hashlib
 import json
@@ -29,17 +29,17 @@ STREET = {
 
 def paint(root: Path, street=STREET, suffix=".jpg") -> Path:
     for video, tracklets in street.items():
-        for tracklet, colours in tracklets.items():
+        for tracklet, colors in tracklets.items():
             (root / video / tracklet).mkdir(parents=True)
-            for i, colour in enumerate(colours):
-                picture = np.full((16, 8, 3), colour[::-1], np.uint8)
+            for i, color in enumerate(colors):
+                picture = np.full((16, 8, 3), color[::-1], np.uint8)
                 _, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
                 (root / video / tracklet / f"{i:03d}{suffix}").write_bytes(data)
     return root
 
 
-class MeanColour:
-    """Embedder whose feature is the mean colour; spoil(video call number, features) may break it."""
+class MeanColor:
+    """Embedder whose feature is the mean color; spoil(video call number, features) may break it."""
 
     name, digest, calls = "mean", "0" * 64, 0
 
@@ -47,20 +47,20 @@ class MeanColour:
         self.spoil = spoil
 
     def __call__(self, crops):
-        call, MeanColour.calls = MeanColour.calls, MeanColour.calls + 1
+        call, MeanColor.calls = MeanColor.calls, MeanColor.calls + 1
         features = np.array([crop.mean((0, 1)) for crop in crops], np.float32).reshape(-1, 3)
         length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
         return self.spoil(call, features / length)
 
 
 @pytest.fixture
-def mean_colour(monkeypatch):
+def mean_color(monkeypatch):
     """Installs the embedder; returns a function that installs a spoilt one. Leaves out the report, for speed."""
     monkeypatch.setattr(page, "write", lambda folder, run: None)
 
     def install(spoil=lambda call, features: features):
-        MeanColour.calls = 0
-        monkeypatch.setattr(embedders, "open", lambda spec: MeanColour(spoil))
+        MeanColor.calls = 0
+        monkeypatch.setattr(embedders, "open", lambda spec: MeanColor(spoil))
 
     install()
     return install
@@ -84,7 +84,7 @@ def spoil_second_video(call, features):
     return features
 
 
-def test_levels_by_hand(tmp_path, mean_colour):
+def test_levels_by_hand(tmp_path, mean_color):
     metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
     levels = {level["name"]: level for level in metrics["levels"]}
     assert list(levels) == ["input", "single_tracklet", "single_video", "cross_video"]
@@ -100,7 +100,7 @@ def test_levels_by_hand(tmp_path, mean_colour):
     assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
 
 
-def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
+def test_provenance_says_what_each_level_did(tmp_path, mean_color):
     run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
     rows = by_key(tmp_path / "out")
     moved, lost, kept = rows[f"{A}/t0/002.jpg"], rows[f"{A}/t1/002.jpg"], rows[f"{B}/u0/000.jpg"]
@@ -118,7 +118,7 @@ def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_shards_hold_what_provenance_says(tmp_path, mean_colour, suffix):
+def test_shards_hold_what_provenance_says(tmp_path, mean_color, suffix):
     root = paint(tmp_path / "in", suffix=suffix)
     run.run(job(root, tmp_path / "out"))
     reader = shards.ShardReader(tmp_path / "out")
@@ -135,49 +135,49 @@ def test_shards_hold_what_provenance_says(tmp_path, mean_colour, suffix):
             assert np.abs(found.astype(int) - expected).max() <= 4
 
 
-def test_a_finished_run_is_left_alone(tmp_path, mean_colour):
+def test_a_finished_run_is_left_alone(tmp_path, mean_color):
     the_job = job(paint(tmp_path / "in"), tmp_path / "out")
     first = run.run(the_job)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
     assert run.run(the_job) == first
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
-    assert MeanColour.calls == 2
+    assert MeanColor.calls == 2
 
 
-def test_a_run_that_broke_continues_and_ends_with_the_same_bytes(tmp_path, mean_colour):
+def test_a_run_that_broke_continues_and_ends_with_the_same_bytes(tmp_path, mean_color):
     root = paint(tmp_path / "in")
     run.run(job(root, tmp_path / "undisturbed"))
-    mean_colour(spoil_second_video)
+    mean_color(spoil_second_video)
     with pytest.raises(RunError, match=r"1 of 2 videos.*fell over.*same command tries again"):
         run.run(job(root, tmp_path / "out"))
     assert not (tmp_path / "out" / "metrics.json").exists()
-    mean_colour()
+    mean_color()
     run.run(job(root, tmp_path / "out"))
-    assert MeanColour.calls == 1  # the video that was done is not embedded again
+    assert MeanColor.calls == 1  # the video that was done is not embedded again
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
 
 
-def test_a_run_that_stopped_after_the_shards_is_finished(tmp_path, mean_colour):
+def test_a_run_that_stopped_after_the_shards_is_finished(tmp_path, mean_color):
     the_job = job(paint(tmp_path / "in"), tmp_path / "out")
     first = run.run(the_job)
     (tmp_path / "out" / "metrics.json").unlink()
     assert run.run(the_job) == first
 
 
-def test_other_settings_are_refused(tmp_path, mean_colour):
+def test_other_settings_are_refused(tmp_path, mean_color):
     root = paint(tmp_path / "in")
     run.run(job(root, tmp_path / "out"))
     with pytest.raises(OutputError, match=r"config\.sigma_cst: None there, 0\.3 now"):
         run.run(job(root, tmp_path / "out", sigma_cst=0.3))
 
 
-def test_bad_features_are_set_aside_by_reason(tmp_path, mean_colour):
+def test_bad_features_are_set_aside_by_reason(tmp_path, mean_color):
     def spoil(call, features):
         if call == 0:
             features[0], features[1] = np.nan, 0
         return features if call < 2 else np.ones((len(features), 7), np.float32) / np.sqrt(7)
 
-    mean_colour(spoil)
+    mean_color(spoil)
     street = STREET | {"z": {"t0": [RED, RED]}}
     metrics = run.run(job(paint(tmp_path / "in", street), tmp_path / "out"))
     assert metrics["rejected"] == {
@@ -195,13 +195,13 @@ def test_bad_features_are_set_aside_by_reason(tmp_path, mean_colour):
     assert metrics["levels"][0]["images"] == 11
 
 
-def test_too_few_rows_of_features_fail_the_video(tmp_path, mean_colour):
-    mean_colour(lambda call, features: features[1:])
+def test_too_few_rows_of_features_fail_the_video(tmp_path, mean_color):
+    mean_color(lambda call, features: features[1:])
     with pytest.raises(RunError, match="expected one row each"):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
-def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_colour):
+def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_color):
     root = paint(tmp_path / "in")
     cut = root / B / "u0" / "000.jpg"
     cut.write_bytes(cut.read_bytes()[:200])
@@ -211,19 +211,19 @@ def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_colour):
     assert metrics["levels"][0]["images"] == 12
 
 
-def test_nothing_usable_is_an_error(tmp_path, mean_colour):
-    mean_colour(lambda call, features: features * np.nan)
+def test_nothing_usable_is_an_error(tmp_path, mean_color):
+    mean_color(lambda call, features: features * np.nan)
     with pytest.raises(RunError, match=r"no usable image.*'features not finite': 13"):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
-def test_nothing_left_to_write_is_an_error(tmp_path, mean_colour):
+def test_nothing_left_to_write_is_an_error(tmp_path, mean_color):
     root = paint(tmp_path / "in", {A: {"t0": [RED]}})
     with pytest.raises(RunError, match=r"no image is left.*'identity too small': 1.*min_identity_images"):
         run.run(job(root, tmp_path / "out"))
 
 
-def test_long_tracklets_are_thinned_evenly(tmp_path, mean_colour):
+def test_long_tracklets_are_thinned_evenly(tmp_path, mean_color):
     root = paint(tmp_path / "in", {A: {"t0": [RED] * 9}})
     metrics = run.run(job(root, tmp_path / "out", max_tracklet_images=3))
     assert metrics["rejected"] == {"thinned tracklet": 6}
@@ -236,7 +236,7 @@ def test_an_extractor_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("embedder", [None, "mean"])
-def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder):
+def test_known_identities_go_straight_to_shards(tmp_path, mean_color, embedder):
     root = paint(tmp_path / "in")
     entries = [(f"{A}/t0/000.jpg", 30), (f"{B}/u0/000.jpg", 30), (f"{B}/u1/000.jpg", 7), (f"{B}/u1/001.jpg", 7)]
     entries.append((f"{A}/t1/000.jpg", 9))
@@ -255,12 +255,12 @@ def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder)
     assert (alone["truth"], alone["identity"], alone["record"]) == (9, 2, None)  # numbered after those written
 
 
-def test_scores_use_only_images_of_known_truth(tmp_path, mean_colour):
+def test_scores_use_only_images_of_known_truth(tmp_path, mean_color):
     names = {"0002_c1s1_000001_01": RED, "0002_c1s1_000002_01": RED, "0002_c2s1_000001_01": RED}
     names |= {"0003_c1s1_000001_02": GREEN, "0003_c1s1_000002_02": GREEN, "-1_c1s1_000003_03": RED}
     (tmp_path / "in").mkdir()
-    for name, colour in names.items():
-        _, data = cv2.imencode(".jpg", np.full((16, 8, 3), colour[::-1], np.uint8))
+    for name, color in names.items():
+        _, data = cv2.imencode(".jpg", np.full((16, 8, 3), color[::-1], np.uint8))
         (tmp_path / "in" / f"{name}.jpg").write_bytes(data)
     levels = run.run(job(tmp_path / "in", tmp_path / "out", "market1501"))["levels"]
     # Pairs of the truth: 3 of person 2, 1 of person 3. Tracklets find 2; linked, all 4, and 3 wrong with junk.
@@ -269,7 +269,7 @@ def test_scores_use_only_images_of_known_truth(tmp_path, mean_colour):
     assert levels[3]["pairwise_precision"] == pytest.approx(4 / 7)
 
 
-def test_the_default_finds_what_the_colours_say(tmp_path, mean_colour, caplog):
+def test_the_default_finds_what_the_colors_say(tmp_path, mean_color, caplog):
     metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out", preset="cion_jax"))
     assert "the published limits are taken" in caplog.text
     assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
@@ -291,7 +291,7 @@ def crowd(root: Path, seconds=range(1, 4)) -> Path:
 
 
 @pytest.mark.parametrize(("linkage", "expected"), [("chains", 2), ("overlap", 1)])
-def test_cannot_link_holds_through_another_video(tmp_path, mean_colour, linkage, expected):
+def test_cannot_link_holds_through_another_video(tmp_path, mean_color, linkage, expected):
     root = crowd(tmp_path / "in")
     free = run.run(job(root, tmp_path / "free", "market1501", linkage=linkage))
     assert free["levels"][3]["identities"] == 1
@@ -300,7 +300,7 @@ def test_cannot_link_holds_through_another_video(tmp_path, mean_colour, linkage,
     assert apart["levels"][3]["identities"] == expected
 
 
-def test_positions_are_no_times(tmp_path, mean_colour):
+def test_positions_are_no_times(tmp_path, mean_color):
     # Tracklets of folders have frame numbers that may be mere positions: nobody was seen together.
     root = paint(tmp_path / "in", {A: {"t0": [RED, RED], "t1": [RED, RED]}})
     metrics = run.run(job(root, tmp_path / "out", cannot_link=True))

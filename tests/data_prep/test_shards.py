@@ -19,8 +19,8 @@ def _image(video, tracklet, frame):
 
 
 def _jpeg(image):
-    colour = (10 * image.frame % 256, 0, 255 if image.video == "hall" else 0)
-    return cv2.imencode(".jpg", np.full((16, 8, 3), colour, np.uint8))[1].tobytes()
+    color = (10 * image.frame % 256, 0, 255 if image.video == "hall" else 0)
+    return cv2.imencode(".jpg", np.full((16, 8, 3), color, np.uint8))[1].tobytes()
 
 
 # Two people; person 0 is seen in two videos. Deliberately out of order.

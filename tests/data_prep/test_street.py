@@ -13,7 +13,7 @@ from data_prep import sources
 from data_prep.sources import mottext
 from data_prep.sources.market1501 import Market1501
 from data_prep.synthetic import street
-from data_prep.synthetic.figures import View, colours, draw
+from data_prep.synthetic.figures import View, colors, draw
 from data_prep.synthetic.people import Paint
 from data_prep.synthetic.tracker import APART, Mistakes, overlap, track
 from data_prep.synthetic.walk import Sighting
@@ -245,7 +245,7 @@ def test_a_logo_shows_from_the_front_only():
         assert abs((rows[-1] - rows[0]) / (1.8 * 72) - 1.0) < 0.08
     assert red[0] > 50
     assert red[1] == 0
-    ring = colours(Paint("rings", (0, 0, 0), (1, 1, 1)), np.array([0.1, 0.2]), np.zeros(2))
+    ring = colors(Paint("rings", (0, 0, 0), (1, 1, 1)), np.array([0.1, 0.2]), np.zeros(2))
     np.testing.assert_array_equal(ring, [[0, 0, 0], [1, 1, 1]])
 
 

@@ -82,7 +82,7 @@ def test_a_norm_behind_a_convolution_by_hand():
     np.testing.assert_allclose([fused[0].kernel[...].item(), fused[0].bias[...].item()], [2, 3], rtol=1e-6)
 
 
-def test_branches_add_around_the_centre():
+def test_branches_add_around_the_center():
     small, large = np.full((1, 1, 1, 2), 5.0), np.arange(18.0).reshape(3, 3, 1, 2)
     total = fuse.added(fuse.Taps(large, np.array([1.0, 2.0])), fuse.Taps(small, np.array([10.0, 20.0])))
     np.testing.assert_array_equal(total.bias, [11, 22])

@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.tasks.distill.head import Head, l2_normalise
+from cion_jax.models.layers import l2_normalize
+from cion_jax.tasks.distill.head import Head
 from cion_jax.weights import torch_names
 from tests import recipe
 
@@ -31,7 +32,7 @@ def measured(fixtures):
         def loss(params, x):
             head = models.merge(graphdef, params, stats)
             embedding, out = head.embed(x), head(x)
-            return (out * g).sum(), (out, embedding, l2_normalise(embedding))
+            return (out * g).sum(), (out, embedding, l2_normalize(embedding))
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
 
@@ -48,10 +49,10 @@ def measured(fixtures):
 @pytest.mark.parametrize("case", CASES)
 def test_outputs(measured, case):
     spec, expected, results = measured
-    (_, _), (out, embedding, normalised) = results[case]
+    (_, _), (out, embedding, normalized) = results[case]
     np.testing.assert_allclose(out, expected[f"out_{case}"], rtol=0, atol=1e-5 * spec["out_std"])
     np.testing.assert_allclose(embedding, expected["mlp_out"], rtol=0, atol=1e-5 * expected["mlp_out"].std())
-    np.testing.assert_allclose(normalised, expected["bottleneck_normalised"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(normalized, expected["bottleneck_normalised"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parity
@@ -83,13 +84,13 @@ def test_logits_are_float32_under_bfloat16():
 
 
 def test_a_row_of_zeros_has_a_finite_gradient():
-    value, gradient = jax.value_and_grad(lambda x: l2_normalise(x).sum())(jnp.zeros((1, 8)))
+    value, gradient = jax.value_and_grad(lambda x: l2_normalize(x).sum())(jnp.zeros((1, 8)))
     assert value == 0
     assert np.all(np.isfinite(gradient))
 
 
 def test_rows_shorter_than_the_floor_are_divided_by_it():
-    np.testing.assert_allclose(l2_normalise(jnp.array([[3e-13, 4e-13]])), [[0.3, 0.4]], rtol=1e-5)
+    np.testing.assert_allclose(l2_normalize(jnp.array([[3e-13, 4e-13]])), [[0.3, 0.4]], rtol=1e-5)
 
 
 def test_last_layer_shards_over_prototypes():

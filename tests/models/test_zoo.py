@@ -45,11 +45,11 @@ PAPER = {
     "volo_d2": (57.62, 9.15),
     "volo_d3": (85.26, 13.26),
 }
-NORMALISED = 5  # operations that the paper's count has for every normalised number; ours has products alone
+NORMALIZED = 5  # operations that the paper's count has for every normalized number; ours has products alone
 
 
 @pytest.fixture
-def normalised(monkeypatch):
+def normalized(monkeypatch):
     """Numbers that came out of norms since the test began, in a list of one."""
     total = [0]
 
@@ -72,13 +72,13 @@ def test_every_backbone_of_the_paper_is_there():
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_sizes_are_the_papers(name, normalised):
+def test_sizes_are_the_papers(name, normalized):
     """Of multiply-adds the products alone are below the paper's by up to 10% where norms are many and products few."""
     module, (parameters, work) = models.abstract(name), PAPER[name]
     assert flops.parameters(module) / 1e6 == pytest.approx(parameters, abs=0.006)
     products = flops.multiply_adds(module) / 1e9
     # Half of the last digit, and ConvNeXt's norms between stages, which the paper's count misses.
-    assert products + NORMALISED * normalised[0] / 1e9 == pytest.approx(work, abs=0.006)
+    assert products + NORMALIZED * normalized[0] / 1e9 == pytest.approx(work, abs=0.006)
 
 
 def test_work_grows_with_the_image():

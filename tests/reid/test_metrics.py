@@ -134,7 +134,7 @@ def test_reranking_of_two_far_clusters_by_hand():
         (lambda: metrics.distances(np.ones((2, 3)), np.ones((2, 4))), r"got \(2, 3\) and \(2, 4\)"),
         (lambda: metrics.distances(np.full((2, 3), np.nan), np.ones((2, 3))), "must be finite"),
         (lambda: metrics.evaluate(np.ones((2, 3)), *map(np.arange, (2, 4, 2, 4))), "2 queries and 4 gallery"),
-        (lambda: metrics.expand(np.ones((2, 3)), 3), "1 to 2 neighbours"),
+        (lambda: metrics.expand(np.ones((2, 3)), 3), "1 to 2 neighbors"),
         (lambda: rerank.rerank(np.ones((2, 3)), np.ones((18, 3))), r"more than 20 images .* got 20"),
     ],
 )

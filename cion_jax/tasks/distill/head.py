@@ -1,4 +1,4 @@
-"""The projection head of the self-distillation: MLP, L2 norm, weight-normalised prototypes."""
+"""The projection head of the self-distillation: MLP, L2 norm, weight-normalized prototypes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import Layers, Linear, gelu, wide
+from cion_jax.models.layers import Layers, Linear, gelu, l2_normalize
 from cion_jax.models.ops import on_rows
-
-NORM_FLOOR = 1e-12
 
 
 class Head(nnx.Module):
@@ -19,7 +17,7 @@ class Head(nnx.Module):
       in_features: width of the backbone's features.
       prototypes: P, width of the logits.
       hidden: width of the MLP's two hidden layers.
-      bottleneck: width of the normalised embedding.
+      bottleneck: width of the normalized embedding.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class Head(nnx.Module):
 
     def __call__(self, x_BF: jax.Array) -> jax.Array:
         """[B, in_features] -> [B, prototypes] logits, float32 or wider whatever `dtype` is."""
-        return product(l2_normalise(self.embed(x_BF)), self.last_layer.kernel(), self.last_layer.dtype)
+        return product(l2_normalize(self.embed(x_BF)), self.last_layer.kernel(), self.last_layer.dtype)
 
     def embed(self, x_BF: jax.Array) -> jax.Array:
         """[..., in_features] -> [..., bottleneck], before the L2 norm."""
@@ -55,7 +53,7 @@ class Prototypes(nnx.Module):
     """Linear layer without bias whose columns are `weight_v`'s directions at length `weight_g`.
 
     `weight_v` is [bottleneck, prototypes], `weight_g` [1, prototypes]. With both sharded over the last axis
-    nothing but the embedding crosses devices. `weight_g` starts at 1, where the optimiser leaves it.
+    nothing but the embedding crosses devices. `weight_g` starts at 1, where the optimizer leaves it.
     """
 
     def __init__(self, bottleneck: int, prototypes: int, *, dtype, rngs: nnx.Rngs):
@@ -75,10 +73,3 @@ def product(x_BF: jax.Array, kernel_FP: jax.Array, dtype) -> jax.Array:
     sums = jnp.promote_types(dtype, jnp.float32)
     kernel_FP = kernel_FP.astype(dtype)
     return on_rows(lambda x: jnp.matmul(x, kernel_FP, preferred_element_type=sums), x_BF.astype(dtype))
-
-
-def l2_normalise(x: jax.Array) -> jax.Array:
-    """Rows at length 1 (a length below 1e-12 counts as that), computed in float32 or wider."""
-    x = wide(x)
-    # The root of the floored square: its gradient at a row of zeros is zero, not NaN.
-    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), NORM_FLOOR**2))

@@ -6,7 +6,7 @@ prototypes, C prototypes of one part, F features of an embedding.
 The cross entropy H(t, s) = -sum_p t_p log s_p is linear in t, so the sum over all pairs of images of one identity is
 the product of two sums, and the sum over all pairs of views is one more: no pair is ever formed, and the cost does not
 depend on K. It is linear in log s = z - log sum exp z, too. So the prototypes can pass by in parts: all that has to
-be kept of a part is its share of the sum over p and of the normalisers. Where there are several parts, their logits are
+be kept of a part is its share of the sum over p and of the normalizers. Where there are several parts, their logits are
 made again for the gradient.
 """
 
@@ -30,19 +30,19 @@ class LossConfig:
     Attributes:
       weighting: `paper` averages over all counted (image pair, view pair) terms (eq. 9); `released` is what the
         authors' code computes.
-      centring: what keeps the teacher from one answer to everything. `mean`, the paper's, subtracts a moving average
+      centering: what keeps the teacher from one answer to everything. `mean`, the paper's, subtracts a moving average
         of its logits. `sinkhorn` makes every batch use all prototypes equally (SwAV, arXiv 2006.09882; DINOv2, arXiv
         2304.07193): for runs too short or batches too small for the average to tell people apart.
       student_temperature, teacher_temperature: softmax temperatures, > 0.
-      centre_momentum: EMA momentum of the centre, 0 .. 1; `sinkhorn` has no use for it.
+      center_momentum: EMA momentum of the center, 0 .. 1; `sinkhorn` has no use for it.
       chunk: prototypes of one device whose logits exist at the same time, > 0.
     """
 
     weighting: Literal["paper", "released"] = "paper"
-    centring: Literal["mean", "sinkhorn"] = "mean"
+    centering: Literal["mean", "sinkhorn"] = "mean"
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
-    centre_momentum: float = 0.9
+    center_momentum: float = 0.9
     chunk: int = 8192
 
     def __post_init__(self):
@@ -93,40 +93,40 @@ class Targets(NamedTuple):
     norm_BU: jax.Array
 
 
-def make_targets(teacher: Logits, centre_P: jax.Array, config: LossConfig, axes: Axes = ONE_DEVICE):
-    """Targets of a batch, and the centre after it.
+def make_targets(teacher: Logits, center_P: jax.Array, config: LossConfig, axes: Axes = ONE_DEVICE):
+    """Targets of a batch, and the center after it.
 
     Args:
       teacher: logits; no gradient flows into them.
-      centre_P: centre of the teacher's logits, from before this batch, fp32.
-      config: centring and temperature.
+      center_P: center of the teacher's logits, from before this batch, fp32.
+      config: centering and temperature.
       axes: of the mesh.
 
     Returns:
-      (Targets, centre after the batch: EMA of the mean of all its raw teacher logits).
+      (Targets, center after the batch: EMA of the mean of all its raw teacher logits).
     """
     n = len(teacher.parts)
 
     def balance(norm_BU):
         def part(operands):
-            parameters, centre_C = operands
+            parameters, center_C = operands
             t_BUC = teacher.of(parameters).astype(jnp.float32)
             scaled_BUC = t_BUC / config.teacher_temperature
-            if config.centring == "mean":
-                shift_C = centre_C / config.teacher_temperature
+            if config.centering == "mean":
+                shift_C = center_C / config.teacher_temperature
             else:
                 shift_C = _log_sum_exp(scaled_BUC - norm_BU[..., None], (0, 1), axes.images)
             return shift_C, jax.nn.logsumexp(scaled_BUC - shift_C, -1), t_BUC.mean((0, 1))
 
-        shift_NC, norm_NBU, mean_NC = _each(part, (teacher.parts, centre_P.reshape(n, -1)))
+        shift_NC, norm_NBU, mean_NC = _each(part, (teacher.parts, center_P.reshape(n, -1)))
         return shift_NC.reshape(-1), _log_sum_exp(norm_NBU, 0, axes.prototypes), mean_NC.reshape(-1)
 
     norm_BU = jnp.float32(0)[None, None]
     # Sinkhorn and Knopp: every prototype gets the same share of the batch, then every view is a distribution again.
-    for _ in range(1 if config.centring == "mean" else SINKHORN_ROUNDS):
+    for _ in range(1 if config.centering == "mean" else SINKHORN_ROUNDS):
         shift_P, norm_BU, mean_P = balance(norm_BU)
     mean_P = lax.pmean(mean_P, axes.images)
-    after_P = config.centre_momentum * centre_P + (1 - config.centre_momentum) * mean_P
+    after_P = config.center_momentum * center_P + (1 - config.center_momentum) * mean_P
     return lax.stop_gradient((Targets(shift_P, norm_BU), after_P))
 
 
@@ -174,10 +174,10 @@ def student_loss(
     return lax.pmean((loss, measured), axes.images)
 
 
-def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, centre_P: jax.Array, k: int, config: LossConfig):
+def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, center_P: jax.Array, k: int, config: LossConfig):
     """The loss of logits that exist already; arguments and result as in `make_targets` and `student_loss`."""
     student, teacher = Logits.whole(z_BVP), Logits.whole(t_BUP)
-    targets, _ = make_targets(teacher, centre_P, config)
+    targets, _ = make_targets(teacher, center_P, config)
     return student_loss(student, teacher, targets, k, config)
 
 

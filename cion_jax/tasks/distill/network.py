@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cion_jax.models import registry
-from cion_jax.tasks.distill.head import Head, l2_normalise
+from cion_jax.models.layers import l2_normalize
+from cion_jax.tasks.distill.head import Head
 
 
 class Network(nnx.Module):
@@ -49,4 +50,4 @@ class Network(nnx.Module):
             x = x_BVHWC.reshape(-1, *x_BVHWC.shape[2:])
             f = self.backbone(x, train=train, key=None if key is None else jax.random.fold_in(key, i))
             features.append(f.reshape(*x_BVHWC.shape[:2], -1))
-        return l2_normalise(self.head.embed(jnp.concatenate(features, 1))), self.head.last_layer.kernel()
+        return l2_normalize(self.head.embed(jnp.concatenate(features, 1))), self.head.last_layer.kernel()

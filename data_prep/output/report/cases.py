@@ -103,7 +103,7 @@ class Groups:
 
 
 def excluded(columns: Columns, rng: np.random.Generator, most: int) -> Cases:
-    """Level 1: images that left their tracklet, between their neighbours in time."""
+    """Level 1: images that left their tracklet, between their neighbors in time."""
     rows = np.flatnonzero(_numbers(columns.table["level1_round"]) > 0)
     groups = Groups(columns.tracklet)
 

@@ -1,4 +1,4 @@
-"""The charts of the report, as inline SVG whose ink follows the page's colours."""
+"""The charts of the report, as inline SVG whose ink follows the page's colors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 BLUE, AMBER, GREEN, RED = "#3b7dd8", "#e8a33d", "#2f9e75", "#d9534f"
-# Stands for "the colour of the text" until the SVG is written: Matplotlib has no such colour.
+# Stands for "the color of the text" until the SVG is written: Matplotlib has no such color.
 _INK = "#010203"
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -78,9 +78,9 @@ def _noise(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Non
 
 def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     kinds = {"pairwise_precision": BLUE, "pairwise_recall": AMBER, "pairwise_f1": GREEN}
-    for name, colour in kinds.items():
+    for name, color in kinds.items():
         label = name.removeprefix("pairwise_").replace("f1", "F1")
-        axes.plot(names, [row[name] for row in rows], "o-", color=colour, label=label)
+        axes.plot(names, [row[name] for row in rows], "o-", color=color, label=label)
     axes.set_ylim(0, 1.05)
     axes.set_title("Pairs against the truth")
     axes.legend()
@@ -89,9 +89,9 @@ def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> No
 def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None:
     end = max(panel.limit * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
     kinds = {"same person": (same, BLUE), "different people": (other, AMBER)}
-    for label, (values, colour) in kinds.items():
+    for label, (values, color) in kinds.items():
         weights = np.full(len(values), 1 / max(len(values), 1))  # so that both kinds are seen, however many they are
-        axes.hist(values, np.linspace(0, end, 41), weights=weights, color=colour, alpha=0.7, label=label)
+        axes.hist(values, np.linspace(0, end, 41), weights=weights, color=color, alpha=0.7, label=label)
     axes.axvline(panel.limit, color=RED, linewidth=1.5)
     shares = [f"{np.mean(values < panel.limit):.1%}" if len(values) else "none" for values, _ in kinds.values()]
     axes.set_title(

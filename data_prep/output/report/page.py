@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 
 from cion_jax.common import images
+from cion_jax.common.files import finished
 from cion_jax.data import records
 from data_prep.output.provenance import LEVELS, REJECTED_FILE, RunResult, images_at
 from data_prep.output.report import cases as cases_of
 from data_prep.output.report import charts, html
 from data_prep.output.report.cases import Case, Cases, Columns
 from data_prep.output.report.charts import Panel
-from data_prep.pipeline.workdir import finished
 from data_prep.types import Image
 
 TITLES = dict(zip(LEVELS, ("Input", "Level 1: tracklet", "Level 2: video", "Level 3: all videos"), strict=True))
@@ -112,9 +112,9 @@ def _distances(run: RunResult) -> str:
     samples = settled.samples
     values = [(samples.image, samples.image_apart), (samples.centroid, samples.centroid_apart)]
     if clustering is not None:
-        panels.append(Panel("Shared neighbourhood", "overlap", clustering.limit, "overlap"))
+        panels.append(Panel("Shared neighborhood", "overlap", clustering.limit, "overlap"))
         values.append((clustering.same, clustering.other))
-        text += " Groups become one identity while they share the right limit of their neighbourhoods on average."
+        text += " Groups become one identity while they share the right limit of their neighborhoods on average."
     chart = charts.distances([(p, *v) for p, v in zip(panels, values, strict=True)])
     aside = "limits found without labels" if settled.calibrated else "limits as set or published"
     return html.section("Distances and limits", f"{aside}; different people: {settled.apart}", text, chart)

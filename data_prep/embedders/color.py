@@ -1,4 +1,4 @@
-"""A descriptor without weights: colour histograms of horizontal stripes, head to feet.
+"""A descriptor without weights: color histograms of horizontal stripes, head to feet.
 
 Clothing is what stays the same between cameras when nothing has been learned yet. Chosen among 80 variants on 200
 people of Market-1501's training images and on a synthetic street. Area under the ROC curve of same against different
@@ -27,14 +27,14 @@ BATCH = 64  # small enough for the caches
 FEATURES = STRIPES * int(np.prod(BINS))
 
 
-class Colour:
-    """The colour descriptor as an embedder."""
+class Color:
+    """The color descriptor as an embedder."""
 
-    name = "colour"
+    name = "color"
     digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """[h, w, 3] uint8 RGB crops of any sizes -> [n, FEATURES] float32, L2-normalised."""
+        """[h, w, 3] uint8 RGB crops of any sizes -> [n, FEATURES] float32, L2-normalized."""
         return common.embed(crops, BATCH, FEATURES, _describe)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from data_prep.pipeline.workdir import OutputError, Work, finished
+from cion_jax.common.files import finished
+from data_prep.pipeline.workdir import OutputError, Work
 
 
 def test_file_names_are_safe_and_distinct(tmp_path):

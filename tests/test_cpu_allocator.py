@@ -9,11 +9,11 @@ import pytest
 STEPS = """
 import itertools, resource, statistics, sys
 import jax, jax.numpy as jnp
-from cion_jax import memory
+from cion_jax.distributed import cpu_allocator
 
-memory.one_step_at_a_time()
+cpu_allocator.one_step_at_a_time()
 if sys.argv[1] == "kept":
-    memory.keep_freed()
+    cpu_allocator.keep_freed()
 step = jax.jit(lambda x: jnp.sin(x) @ x[:, :8])  # holds 64 MiB: 16,384 pages
 x = jnp.ones((4096, 4096))
 faults = []

@@ -15,13 +15,13 @@ from tests.runs import ROOT
 # Joins, then does what it is told: "sleep", "done", "fail", "abort" (as JAX does when process 0 is gone).
 MEMBER = """
 import ctypes, os, sys, time
-from cion_jax import rollcall
-rollcall.GRACE = 0.5
+from cion_jax.distributed import liveness
+liveness.GRACE = 0.5
 process, count, port, task = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-door = rollcall.listen() if process == 0 else None
+door = liveness.listen() if process == 0 else None
 if door:
     print(door.getsockname()[1], flush=True)
-calls = rollcall.RollCall(process, [f"host{i}" for i in range(count)], ("127.0.0.1", port), door)
+calls = liveness.RollCall(process, [f"host{i}" for i in range(count)], ("127.0.0.1", port), door)
 print("joined", flush=True)
 if task == "fail":
     calls.fail("ShardError: a shard\\n  is missing")
@@ -30,8 +30,8 @@ if task == "abort":
     time.sleep(0.2)
     ctypes.CDLL(None).abort()  # without Python's lock, as in a thread of C++
 if task == "blame":  # an error that comes before it is known who is gone
-    rollcall.GRACE = 10
-    rollcall.leave_without(calls.blame())
+    liveness.GRACE = 10
+    liveness.leave_without(calls.blame())
 if task == "done":
     calls.finish()
     time.sleep(process)

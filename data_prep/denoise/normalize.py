@@ -8,11 +8,11 @@ SHRINK = 3  # how much of an even spread is mixed into the spread within trackle
 _BLOCK = 2**16
 
 
-def normalise(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.ndarray:
+def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.ndarray:
     """Subtracts what a video's rows have in common, then evens out what varies within tracklets.
 
     A video's mean is its camera and light more than its people. What changes within a tracklet is pose, occlusion
-    and noise: directions in which one person varies count less (within-class covariance normalisation, Hatch et al.,
+    and noise: directions in which one person varies count less (within-class covariance normalization, Hatch et al.,
     2006, with tracklets for classes).
 
     Args:

@@ -76,7 +76,7 @@ def test_every_flag_reaches_the_runner(tmp_path, monkeypatch, flags):
 def test_two_workers_write_what_one_does(tmp_path):
     root = paint(tmp_path / "in")
     for name, flags in {"one": (), "two": ("--runner=DirectRunner", "--direct_num_workers=2")}.items():
-        run.run(run.Job("tracklets", str(root), "colour", tmp_path / name, Config(), flags))
+        run.run(run.Job("tracklets", str(root), "color", tmp_path / name, Config(), flags))
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert len(content(tmp_path / "one")) >= 8
 

@@ -1,4 +1,4 @@
-"""Shared neighbourhoods against their definition row by row, and nearest neighbours exact and approximate."""
+"""Shared neighborhoods against their definition row by row, and nearest neighbors exact and approximate."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_nearest_are_the_largest_products():
     np.testing.assert_allclose(np.take_along_axis(product, found, 1), np.sort(product, axis=1)[:, :-6:-1], atol=1e-6)
 
 
-def test_a_row_is_never_its_own_neighbour():
+def test_a_row_is_never_its_own_neighbor():
     assert search.nearest(np.ones((4, 1), np.float32), 3).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 
 

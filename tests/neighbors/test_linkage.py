@@ -112,7 +112,7 @@ def row(*degrees):
 
 
 def test_tracklets_that_met_stay_apart_at_levels_2_and_3():
-    # Neighbours 10 degrees apart (distance 0.015); the second gap is 12 degrees: the weakest link.
+    # Neighbors 10 degrees apart (distance 0.015); the second gap is 12 degrees: the weakest link.
     x = row(0, 10, 22, 32)
     met = (np.array([0]), np.array([3]))
     assert single_video.merge(x, np.arange(4), 0.03).tolist() == [0, 0, 0, 0]
