@@ -99,9 +99,9 @@ def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
     """Makes a backbone from what --checkpoint says.
 
     Args:
-      spec: as `pretrained.load` takes it.
+      spec: as `weights.load.load` takes it.
       batch_size: images that are computed at a time.
-      choice: `network` and `ignore` of `pretrained.load`; raises like it.
+      choice: `network` and `ignore` of `weights.load.load`; raises like it.
     """
     found = load.load(spec, **choice)
     return Backbone(found.name, found.module(), found.size, step=found.step, batch_size=batch_size)

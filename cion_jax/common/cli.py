@@ -88,7 +88,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
                 _check_name(schema, argument.lstrip("-").split("=")[0])
     given = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
-    return flags.FLAGS([argv[0], *defaults, *argv[1:]])
+    try:
+        return flags.FLAGS([argv[0], *defaults, *argv[1:]])
+    except FileNotFoundError as error:  # of a config file
+        raise typed_config.ConfigError(f"{error}; give a config file, e.g. --config=configs/vit_b.py") from error
 
 
 def _check_name(schema: type, path: str) -> None:
