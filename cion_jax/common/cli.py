@@ -39,7 +39,10 @@ def define_config(schema: type, default: str | None = None, unused: Sequence[str
     def settings():
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file, e.g. --config=configs/vit_b.py")
-        holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
+        try:
+            holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
+        except OSError as error:  # there is no such file, or it fails
+            raise typed_config.ConfigError(f"--config: {error}") from error
         return typed_config.freeze(schema, holder.value)
 
     return settings
@@ -88,10 +91,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
                 _check_name(schema, argument.lstrip("-").split("=")[0])
     given = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
-    try:
-        return flags.FLAGS([argv[0], *defaults, *argv[1:]])
-    except FileNotFoundError as error:  # of a config file
-        raise typed_config.ConfigError(f"{error}; give a config file, e.g. --config=configs/vit_b.py") from error
+    return flags.FLAGS([argv[0], *defaults, *argv[1:]])
 
 
 def _check_name(schema: type, path: str) -> None:
