@@ -76,7 +76,7 @@ def test_of_many_identities_a_sample_is_compared_and_says_so(monkeypatch):
     rows = rng.standard_normal((300, 3))
     exact = noises.discrimination(rows, 0.1)
     assert exact > 1000
-    monkeypatch.setattr(noises.neighbors, "EXACT", 200)
+    monkeypatch.setattr(noises.search, "EXACT", 200)
     monkeypatch.setattr(noises, "SAMPLED", 100)
     found = noises.measure([(rows, np.arange(300))], rows, 0.2, 0.1)
     assert (found.compared, found.identities) == (100, 300)
