@@ -271,7 +271,7 @@ def test_scores_use_only_images_of_known_truth(tmp_path, mean_color):
 
 def test_the_default_finds_what_the_colors_say(tmp_path, mean_color, caplog):
     metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out", preset="cion_jax"))
-    assert "the published limits are taken" in caplog.text
+    assert "the published thresholds are taken" in caplog.text
     assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
     rows = by_key(tmp_path / "out")
     moved = rows[f"{A}/t0/002.jpg"]
@@ -290,13 +290,13 @@ def crowd(root: Path, seconds=range(1, 4)) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("linkage", "expected"), [("chains", 2), ("overlap", 1)])
+@pytest.mark.parametrize(("linkage", "expected"), [("published", 2), ("shared_neighbors", 1)])
 def test_cannot_link_holds_through_another_video(tmp_path, mean_color, linkage, expected):
     root = crowd(tmp_path / "in")
     free = run.run(job(root, tmp_path / "free", "market1501", linkage=linkage))
     assert free["levels"][3]["identities"] == 1
     apart = run.run(job(root, tmp_path / "apart", "market1501", linkage=linkage, cannot_link=True))
-    # By overlap they count as one person found twice: there are no boxes, and they look the same.
+    # By shared neighbors they count as one person found twice: there are no boxes, and they look the same.
     assert apart["levels"][3]["identities"] == expected
 
 
