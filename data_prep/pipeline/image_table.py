@@ -75,7 +75,7 @@ class ImageTable:
     @property
     def width(self) -> int:
         """How many features an image has."""
-        return self.work.features(self.videos[0]).shape[1]
+        return self.work.shape(self.videos[0])[1]
 
     @property
     def has_box(self) -> np.ndarray:

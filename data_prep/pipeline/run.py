@@ -156,7 +156,7 @@ def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reje
     """Videos with features of the most common width; the images of the others are rejected."""
     widths = {}
     for video in videos:
-        rows, width = work.features(video).shape
+        rows, width = work.shape(video)
         if rows:
             widths[video] = width
     usual = collections.Counter(widths.values()).most_common(1)

@@ -48,6 +48,10 @@ class Work:
         """[m, d] features of a video, memory-mapped: they are read when they are used."""
         return np.load(self.file(video, "npy"), mmap_mode="r")
 
+    def shape(self, video: str) -> tuple[int, int]:
+        """How many images a video has, and how many features each; reads no features."""
+        return np.load(self.file(video, "npy"), mmap_mode="r").shape
+
     def holds(self, video: str, kind: str) -> bool:
         """Whether a stage has left its `kind` file; one that is cut short, as by a loss of power, is removed."""
         path, rows = self.file(video, kind), self.file(video, "npy")

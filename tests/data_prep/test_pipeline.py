@@ -1,5 +1,6 @@
 """The whole run on flat pictures whose features are their colors, so that every number is known by hand."""
 
+import collections
 import hashlib
 import json
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from cion_jax.data import records, shards
 from data_prep import embedders
 from data_prep.config import Config
+from data_prep.denoise.settings import SharedNeighborSettings
 from data_prep.output.report import page
 from data_prep.pipeline import run
 from data_prep.pipeline.beam import RunError
-from data_prep.pipeline.workdir import OutputError
+from data_prep.pipeline.workdir import OutputError, Work
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 A, B = "hof 1", "straße"
@@ -305,3 +307,25 @@ def test_positions_are_no_times(tmp_path, mean_color):
     root = paint(tmp_path / "in", {A: {"t0": [RED, RED], "t1": [RED, RED]}})
     metrics = run.run(job(root, tmp_path / "out", cannot_link=True))
     assert [level["identities"] for level in metrics["levels"]] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("preset", ["paper", "cion_jax"])
+@pytest.mark.parametrize("cannot_link", [False, True])
+def test_features_are_read_five_times(tmp_path, mean_color, monkeypatch, preset, cannot_link):
+    # Once to sample distances, once by the method in every video, once by it and the noise within videos, and twice at
+    # level 3 (centroids, then the distances to them).
+    read, features = collections.Counter(), Work.features
+    monkeypatch.setattr(Work, "features", lambda work, video: read.update([video]) or features(work, video))
+    run.run(job(paint(tmp_path / "in"), tmp_path / "out", preset=preset, cannot_link=cannot_link))
+    assert read == {A: 5, B: 5}
+
+
+def test_the_record_of_a_run_has_what_its_result_depends_on(tmp_path, mean_color):
+    config = {"shared_neighbors": SharedNeighborSettings(k1=7), "preset": "cion_jax"}
+    metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out", **config))
+    assert metrics["method"] == "shared_neighbors"
+    assert metrics["settings"]["shared_neighbors.k1"] == 7
+    assert metrics["settings"]["cooccurrence.max_iou"] == 0.5
+    assert "shared_neighbors.tracklet_prior" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(OutputError, match=r"config.shared_neighbors.k1: 7 there, 20 now"):
+        run.run(job(paint(tmp_path / "again"), tmp_path / "out", preset="cion_jax"))

@@ -109,7 +109,7 @@ def test_report_is_one_file_with_the_right_numbers(tmp_path):
     assert "σ_cst = 0.45" in words
     assert "below it 74.0% and 26.0%" in words  # of 50 points of 0 .. 0.6 and of 0.3 .. 0.9 are below 0.45
     assert "overlap = 0.375; below it 38.0% and 100.0%" in words
-    assert "different people: tracklets that were seen together" in words
+    assert "different people: co-occurring tracklets" in words
     assert "σ_drm = 0.2" in words
     assert "unreadable image 4 0.jpg: empty; 1.jpg: empty; 2.jpg: empty malformed line 1 gt.txt:7" in words
     assert "/data/<people> | more" in words  # escaped
