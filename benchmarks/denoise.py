@@ -216,7 +216,7 @@ def published(table: ImageTable, thresholds: Thresholds, once: float, speed: Spe
     identity, done = measured("levels read", lambda: saved_identities(table))
     yield done
     count = int(identity.max()) + 1
-    means, done = measured("centroids", lambda: cosine.centroids(table.parts(identity), count), once)
+    means, done = measured("centroids", lambda: cosine.centroids(table.labeled(identity), count), once)
     yield done
     floors = count * WIDTH * 4 / speed.read, count * thresholds.r_s * WIDTH / speed.multiply
     linked, done = measured(

@@ -17,7 +17,7 @@ DECIMALS = 9
 # Means shorter than this point nowhere: their images cancel out. They are at distance 1 from everything.
 _NOWHERE = 1e-6
 
-Parts = Iterable[tuple[np.ndarray, np.ndarray]]
+Labeled = Iterable[tuple[np.ndarray, np.ndarray]]
 """Pieces of a data set, iterated more than once: features [m, d] and their identities [m] int64, -1: none."""
 
 
@@ -50,18 +50,18 @@ def leave_one_out(similarity: np.ndarray, length2: float | np.ndarray, others: i
     return distance(np.where(nowhere, 0, (similarity - 1) / rest))
 
 
-def centroids(parts: Parts, count: int) -> np.ndarray:
+def centroids(labeled: Labeled, count: int) -> np.ndarray:
     """Mean of the L2-normalized features of every identity.
 
     Args:
-      parts: the data set; labels in 0 .. count-1, images labeled -1 belong to none.
+      labeled: the data set; labels in 0 .. count-1, images labeled -1 belong to none.
       count: number of identities.
 
     Returns:
-      [count, d] float64 (d = 0 where there are no parts); 0 for an identity without images.
+      [count, d] float64 (d = 0 where there are no images); 0 for an identity without images.
     """
     total, images = None, np.zeros(count)
-    for features, labels in parts:
+    for features, labels in labeled:
         total = np.zeros((count, features.shape[1])) if total is None else total
         found, local = np.unique(labels[labels >= 0], return_inverse=True)
         local_labels = np.full(len(labels), -1)

@@ -43,7 +43,11 @@ def distances(
     if len(rows) <= k1 or not 1 <= k2 <= k1:
         raise ValueError(f"got {len(rows)} rows, k1 = {k1}, k2 = {k2}; expected more than k1 rows, and k2 in 1 .. k1")
     near = search.with_self(search.nearest(rows, k1 - 1, exact))
-    known = reciprocal.distributions(rows, near, round(k1 / 2) + 1, k2, strict=True)
+    return between(reciprocal.distributions(rows, near, round(k1 / 2) + 1, k2, strict=True), largest)
+
+
+def between(known: sp.csr_array, largest: float = 1.0) -> sp.csr_array:
+    """The same from distributions [n, n], rows of which sum to 1: 1 - s / (2 - s), s what two rows have in common."""
     starts, columns, values = [0], [], []
     for found, apart in _by_row(known, largest):
         starts.append(starts[-1] + len(found))

@@ -66,10 +66,10 @@ class WithinVideos:
 
 
 def measure(
-    parts: cosine.Parts, means: np.ndarray, thresholds: Thresholds, search: SearchSettings
+    labeled: cosine.Labeled, means: np.ndarray, thresholds: Thresholds, search: SearchSettings
 ) -> tuple[Noise, np.ndarray]:
     """Noise of identities with centroids `means` [M, d], and what `consistency` says of the distances."""
-    noisy, distance = consistency(parts, means, thresholds.sigma_cst)
+    noisy, distance = consistency(labeled, means, thresholds.sigma_cst)
     return total(means, noisy, thresholds.sigma_drm, search), distance
 
 
@@ -80,14 +80,14 @@ def total(means: np.ndarray, noisy: int, sigma_drm: float, search: SearchSetting
     return Noise(len(means), noisy, *sampled_discrimination(means, sigma_drm, search.noise_sample))
 
 
-def consistency(parts: cosine.Parts, means: np.ndarray, sigma_cst: float) -> tuple[int, np.ndarray]:
+def consistency(labeled: cosine.Labeled, means: np.ndarray, sigma_cst: float) -> tuple[int, np.ndarray]:
     """Eq. 1: mu(max_i dist(x_i, c_k) - sigma_cst) with mu(0) = 1, for centroids c_k = `means` [M, d].
 
     Returns:
       How many identities are noisy, and [N] distances of all images to their centroids, nan where there is none.
     """
     radius, distances = np.full(len(means), -1.0), [np.zeros(0)]
-    for features, labels in parts:
+    for features, labels in labeled:
         inside = labels >= 0
         found, local = np.unique(labels[inside], return_inverse=True)
         apart = np.full(len(labels), np.nan)

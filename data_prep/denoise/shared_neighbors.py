@@ -1,7 +1,7 @@
 """Identities by shared neighbors: average linkage of shared neighborhoods over the whole data set.
 
 One clustering decides for all three levels; they are its scopes. Level 1 lets go what ends up elsewhere than most of
-its tracklet, level 2 is its outcome within every video, level 3 the whole. What a tracker put together starts out as
+its tracklet, level 2 is what it found within every video, level 3 the whole. What a tracker put together starts out as
 alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for a better home, not for being odd.
 """
 

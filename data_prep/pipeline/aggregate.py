@@ -49,8 +49,8 @@ def aggregate(table: ImageTable, config: Config, thresholds: Thresholds) -> Aggr
         of = within.pop(name)
         found = noise.total(of.means, of.noisy, thresholds.sigma_drm, settings.search)
         levels.append(_measured(name, table, labels, found))
-    means = cosine.centroids(table.parts(identity), _count(identity))
-    found, distance = noise.measure(table.parts(identity), means, thresholds, settings.search)
+    means = cosine.centroids(table.labeled(identity), _count(identity))
+    found, distance = noise.measure(table.labeled(identity), means, thresholds, settings.search)
     levels.append(_measured(ACROSS, table, identity, found))
     columns = {**_level_columns(table, done), "level3_joined": _optional(joined), "distance": _optional(distance)}
     provenance, selection = _selected(table, identity, columns, config)
@@ -61,8 +61,8 @@ def _video_by_video(
     table: ImageTable, labeling: Labeling, within: Mapping[str, noise.WithinVideos]
 ) -> Iterator[Levels]:
     """What levels 1 and 2 did with every video, whose identities of all levels up to 2 are measured on the way."""
-    parts = progress(table.parts(table.tracklet), "levels and noise within videos", len(table.videos))
-    for video, (features, tracklet) in enumerate(parts):
+    labeled = progress(table.labeled(table.tracklet), "levels and noise within videos", len(table.videos))
+    for video, (features, tracklet) in enumerate(labeled):
         done, x = labeling.levels(video, features), cosine.unit(features)
         for name, labels in _groups(tracklet - tracklet[0], done).items():
             within[name].add(x, labels)
@@ -80,11 +80,11 @@ def aggregate_identified(table: ImageTable, config: Config, thresholds: Threshol
     known &= truth >= 0
     identity = np.full(len(truth), -1)
     identity[known] = numbered(truth[known])
-    means = cosine.centroids(table.parts(identity), _count(identity))
+    means = cosine.centroids(table.labeled(identity), _count(identity))
     level: dict[str, Any] = {"name": "input", "images": int(known.sum()), "identities": len(means)}
     columns: dict[str, Any] = {}
     if means.shape[1]:
-        found, distance = noise.measure(table.parts(identity), means, thresholds, config.search)
+        found, distance = noise.measure(table.labeled(identity), means, thresholds, config.search)
         level |= _noise(found)
         columns["distance"] = _optional(distance)
     provenance, selection = _selected(table, identity, columns, config)

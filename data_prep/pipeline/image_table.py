@@ -59,9 +59,9 @@ class ImageTable:
         column = self.table["truth"]
         return column.fill_null(0).to_numpy(), column.is_valid().to_numpy()
 
-    def parts(self, labels: np.ndarray) -> cosine.Parts:
+    def labeled(self, labels: np.ndarray) -> cosine.Labeled:
         """Features of all videos with these labels [N], read when they are iterated over."""
-        return _Parts(self, labels)
+        return _Labeled(self, labels)
 
     def spans(self) -> Iterator[tuple[int, int, int]]:
         """First row, end row and first tracklet of every video."""
@@ -118,7 +118,7 @@ class ImageTable:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Labeled:
     of: ImageTable
     labels: np.ndarray
 

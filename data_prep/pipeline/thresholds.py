@@ -51,8 +51,8 @@ def _cooccur(table: ImageTable, least: int) -> bool:
 def _samples(table: ImageTable, different: str, most: int) -> Samples:
     rng = np.random.default_rng(0)
     found = []
-    parts = table.parts(table.tracklet)
-    for (features, tracklet), cooccurring in zip(parts, table.cooccurring(), strict=True):
+    labeled = table.labeled(table.tracklet)
+    for (features, tracklet), cooccurring in zip(labeled, table.cooccurring(), strict=True):
         local = tracklet - tracklet[0]
         pairs = cooccurring if different == calibrate.COOCCURRING else calibrate.random_pairs(local, rng)
         found.append(calibrate.sample(features, local, pairs))

@@ -283,7 +283,7 @@ def test_the_default_finds_what_the_colors_say(tmp_path, mean_color, caplog):
 
 
 def crowd(root: Path, seconds=range(1, 4)) -> Path:
-    """Two people of the same looks, seen together in one camera and linked by a third tracklet in another."""
+    """Two people of the same looks, who co-occur in one camera and linked by a third tracklet in another."""
     root.mkdir()
     for name in [f"{person:04d}_c1s1_{t:06d}_0{person}" for person in (1, 2) for t in seconds] + [
         f"0003_c2s1_{t:06d}_01" for t in seconds
@@ -303,7 +303,7 @@ def test_cannot_link_holds_through_another_video(tmp_path, mean_color, linkage, 
 
 
 def test_positions_are_no_times(tmp_path, mean_color):
-    # Tracklets of folders have frame numbers that may be mere positions: nobody was seen together.
+    # Tracklets of folders have frame numbers that may be mere positions: nobody co-occurs.
     root = paint(tmp_path / "in", {A: {"t0": [RED, RED], "t1": [RED, RED]}})
     metrics = run.run(job(root, tmp_path / "out", cannot_link=True))
     assert [level["identities"] for level in metrics["levels"]] == [2, 2, 1, 1]
