@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
