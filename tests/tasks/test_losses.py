@@ -56,10 +56,13 @@ def test_circle_softmax_equals_the_reference(mgn):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("name", "margin"), [("soft_hard", None), ("margin03_hard", 0.3)])
-def test_mgns_triplet_equals_the_reference(mgn, name, margin):
+@pytest.mark.parametrize(
+    ("name", "margin", "normalized"),
+    [("soft_hard", None, False), ("margin03_hard", 0.3, False), ("soft_hard_normalised", None, True)],
+)
+def test_mgns_triplet_equals_the_reference(mgn, name, margin, normalized):
     spec, arrays, x, _, labels = mgn
-    value, gradient = jax.value_and_grad(losses.triplet)(x, labels, margin)
+    value, gradient = jax.value_and_grad(losses.triplet)(x, labels, margin, normalized)
     np.testing.assert_allclose(value, spec["float64"][f"tri_{name}"], rtol=EXACT)
     assert reference.error(gradient, arrays[f"grad_features_triplet_{name}_f64"]) < EXACT
 

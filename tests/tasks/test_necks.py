@@ -9,11 +9,8 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.data.views import MEAN, STD
 from cion_jax.models import registry, weights
 from cion_jax.tasks.supervised import losses, necks
-from cion_jax.typed import ConfigError
-from tests import miniatures
 from tests.tasks import reference
 
 EXACT = 1e-9
@@ -103,3 +100,82 @@ def test_bnneck_equals_the_reference(fixtures, name, width):
         np.testing.assert_allclose(negative, expected["dist_an_f64"], rtol=1e-9)
         assert np.array_equal(furthest, expected["p_inds"])
         assert np.array_equal(nearest, expected["n_inds"])
+
+
+@pytest.fixture(scope="module")
+def mgn(fixtures):
+    """The fixture of MGN and the network with its weights, in float64."""
+    spec, arrays = reference.load(fixtures, "mgn_r50ibn")
+    named = reference.weights(spec["seed"], spec["entries"])
+    reference.check(named, spec["weights_check"])
+    with jax.enable_x64(True):
+        yield spec, arrays, *_loaded(partial(necks.MGN, "resnet50_ibn", spec["classes"], dtype=jnp.float64), named)
+
+
+def _normalized(spec, n, h, w):
+    x = reference.crops(spec["seed"], n, h, w).transpose(0, 2, 3, 1).astype(float)
+    return jnp.asarray((x - spec["pixel_mean"]) / spec["pixel_std"])
+
+
+def _check_served(mgn, height, width):
+    spec, arrays, graphdef, params, stats = mgn
+    with jax.enable_x64(True):
+        x = _normalized(spec, 2, height, width)
+        ours = jax.jit(lambda params, stats, x: models.merge(graphdef, params, stats).serve(x))(params, stats, x)
+    expected = arrays[f"eval_{height}x{width}_f64"]
+    assert reference.error(ours, expected) < EXACT
+    assert reference.error(ours[0] - ours[1], expected[0] - expected[1]) < EXACT
+
+
+@pytest.mark.parity
+def test_mgn_serves_what_the_reference_does(mgn):
+    _check_served(mgn, 192, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_mgn_serves_what_the_reference_does_at_full_size(mgn):
+    _check_served(mgn, 384, 128)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_mgn_trains_as_the_reference(mgn):
+    spec, arrays, graphdef, params, stats = mgn
+    labels = jnp.asarray(spec["labels"])
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def step(params, stats, x):
+        network = models.merge(graphdef, params, stats)
+        parts = network(x, train=True)
+        terms = losses.mgn(*parts, labels)
+        return sum(t.sum() for t in terms.values()), (parts, terms, models.split(network)[2])
+
+    with jax.enable_x64(True):
+        (total, (parts, terms, after)), gradients = step(params, stats, _normalized(spec, 8, 192, 64))
+        logits = [losses.circle_softmax(parts.cosines[:, p], labels) for p in range(len(necks.HEADS))]
+    np.testing.assert_allclose(total, spec["total_float64"], rtol=EXACT)
+    for kind, name, heads in (
+        ("identity", "cls", necks.HEADS),
+        ("triplet", "triplet", ("b1", "b2", "b3", "b22", "b33")),
+    ):
+        expected = [spec["losses_float64"][f"loss_{name}_{head}"] for head in heads]
+        np.testing.assert_allclose(terms[kind], expected, rtol=EXACT)
+    for p, head in enumerate(necks.HEADS):
+        assert reference.error(logits[p], arrays[f"train/{head}/logits_f64"]) < EXACT
+        assert reference.error(parts.features[:, p], arrays[f"train/{head}/features_f64"]) < EXACT
+    statistics = weights.to_torch({}, after)
+    for name, expected in reference.prefixed(arrays, "train/after/").items():
+        assert reference.error(statistics[name.removesuffix("_f64")], expected) < EXACT
+    _check_gradients(spec, arrays, weights.to_torch(gradients, {}))
+
+
+def _check_gradients(spec, arrays, ours):
+    names = [n for n, _, _, kind in spec["entries"] if kind == "param" and n not in spec["parameters_without_gradient"]]
+    norms = np.array([np.linalg.norm(ours[name]) for name in names])
+    np.testing.assert_allclose(norms, arrays["train/grad_l2_all_f64"], rtol=1e-7)
+    for name, expected in zip(spec["grad_params"], arrays["train/grad_first8_f64"], strict=True):
+        first = ours[name].ravel()[:8]
+        typical = np.linalg.norm(ours[name]) / np.sqrt(ours[name].size)
+        assert np.abs(first - expected[: len(first)]).max() < 1e-7 * typical, name

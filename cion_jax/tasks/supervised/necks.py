@@ -77,7 +77,7 @@ class BNNeck(nnx.Module):
     """
 
     def __init__(self, features: int, classes: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        kw = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
         self.bottleneck = NeckNorm(features, **kw)
         self.classifier = Linear(features, classes, False, init=_CLASSIFIER, **kw)
 
@@ -136,10 +136,10 @@ class PartHead(nnx.Module):
     """Pooling, reduction to `width` features, neck, and a classifier by cosines."""
 
     def __init__(self, inputs: int, classes: int, width: int = WIDTH, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        kw = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
         self.pool_layer = GeneralizedMean()
         self.bottleneck = Layers([Conv(inputs, width, 1, bias=False, **kw), NeckNorm(width, **kw)])
-        self.bottleneck[1].scale.set_value(1 + 0.02 * jax.random.normal(rngs.params(), (width,)))
+        self.bottleneck[1].scale.set_value(1 + 0.02 * jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.classifier = Linear(width, classes, False, init=_UNIFORM, **kw)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
@@ -166,9 +166,7 @@ class MGN(nnx.Module):
     """
 
     def __init__(self, name: str, classes: int, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
-        resnet: Any = registry.create(name, dtype=dtype, remat=remat, rngs=rngs)
-        if not isinstance(resnet, ResNet):
-            raise ConfigError(f"MGN takes a ResNet apart, got the backbone {name}; choose resnet50_ibn or its like")
+        resnet = _resnet(name, dtype=dtype, remat=remat, rngs=rngs)
         first, *rest = resnet.layer3
         shared = {0: resnet.conv1, 1: resnet.bn1, 4: resnet.layer1, 5: resnet.layer2, 6: first}
         self.backbone, self.remat = Layers(shared), remat
@@ -196,7 +194,7 @@ class MGN(nnx.Module):
         return Parts(jnp.stack(features, 1), jnp.stack(cosines, 1))
 
     def serve(self, x_BHWC: Array) -> Array:
-        """[B, H, W, 3] -> [B, 8 * 256] that stands for images at test time: all parts after the neck, not normalised."""
+        """[B, H, W, 3] -> [B, 8 * 256] that stands for images at test time: parts after the neck, not normalised."""
         features_BPD = self(x_BHWC).features
         return features_BPD.reshape(len(features_BPD), -1)
 
@@ -246,3 +244,10 @@ def spread(tree: Mapping[str, Any]) -> dict[str, Any]:
     shared = {number: tree[name] for number, name in named.items() if name in tree}
     branch = {"0": rest, "1": tree["layer4"]}
     return {"backbone": {**shared, "6": first}, **{f"b{number}": branch for number in BRANCHES}}
+
+
+def _resnet(name: str, **kw) -> Any:
+    backbone = registry.create(name, **kw)
+    if not isinstance(backbone, ResNet):
+        raise ConfigError(f"MGN takes a ResNet apart, got the backbone {name}; choose resnet50_ibn or its like")
+    return backbone
