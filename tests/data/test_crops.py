@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding
@@ -15,6 +14,10 @@ from cion_jax.data.crops import CropParams, CropSpec, EraseSpec
 from tests.tasks import reference
 
 DRAWS = 20_000
+jit_draw = jax.jit(crops.draw, static_argnames=("count", "spec"))
+jit_resize = jax.jit(crops.resize, static_argnames="spec")
+jit_crop = jax.jit(crops.crop, static_argnames="pad")
+jit_render = jax.jit(crops.render, static_argnames="spec")
 RECIPES = {"transreid": crops.TRANSREID, "mgn": crops.MGN}
 
 
@@ -40,48 +43,54 @@ def test_stages_equal_the_reference(fixtures, name):
     cases = [case for case in spec["cases"] if case["kind"] == "train"]
     photos = np.array([case["photo"] for case in cases])
     params = CropParams(
-        jnp.array([case["flip"] for case in cases]),
-        jnp.array([[case["crop_top"], case["crop_left"]] for case in cases]),
-        jnp.array([case["erase"] or [0, 0, 0, 0] for case in cases]),
+        np.array([case["flip"] for case in cases]),
+        np.array([[case["crop_top"], case["crop_left"]] for case in cases]),
+        np.array([case["erase"] or [0, 0, 0, 0] for case in cases]),
     )
     small = _small(name)
-    resized = np.asarray(crops.resize(canvas[photos], sizes[photos], jnp.zeros(len(cases), bool), small))
     theirs = np.stack([arrays[f"c{i}/resized"] for i in range(len(cases))])
-    off = np.abs(resized - theirs)
-    # Pillow 13 begins with the pass that shrinks more: image_ops' order of passes moves some levels by one.
-    assert off.mean() < 0.2
-    assert off.max() <= 2
-    flipped = jnp.where(params.flip[:, None, None, None], theirs[:, :, ::-1], theirs).astype(jnp.float32)
-    cropped = crops.crop(flipped, params.corner, small.pad)
+    straight = np.zeros(len(cases), bool)
+    off = np.abs(jit_resize(canvas[photos], sizes[photos], straight, small) - theirs)
+    # Ours begins with the width, as Pillow up to 12, Pillow 13 with what shrinks more. What is equal where it begins
+    # with the width is equal elsewhere, once rows and columns change their parts.
+    other = CropSpec(small.width, small.height)
+    turned = jit_resize(canvas[photos].swapaxes(1, 2), sizes[photos][:, ::-1], straight, other)
+    height_first = sizes[photos, 0] / small.height > sizes[photos, 1] / small.width
+    assert set(height_first) == {False, True}
+    off = np.where(height_first[:, None, None, None], np.abs(turned.swapaxes(1, 2) - theirs), off)
+    assert off.max() <= 1
+    assert off.mean() < 1e-4
+    flipped = np.where(params.flip[:, None, None, None], theirs[:, :, ::-1], theirs).astype(np.float32)
+    cropped = jit_crop(flipped, params.corner, small.pad)
     assert np.array_equal(cropped, np.stack([arrays[f"c{i}/cropped"] for i in range(len(cases))]))
     # From images of the final size on: resizing leaves them as they are, so all that follows is exact.
-    whole = jnp.tile(jnp.array([64, 32]), (len(cases), 1))
-    final = crops.render(jnp.asarray(theirs), whole, params, jax.random.key(0), small)
+    whole = np.tile([64, 32], (len(cases), 1))
+    final = np.asarray(jit_render(theirs, whole, params, jax.random.key(0), small))
     if name == "mgn":  # whose final values are levels: the model normalises
-        final = jnp.round((final * jnp.array(small.std) + jnp.array(small.mean)) * 255)
+        final = (final * np.array(small.std) + np.array(small.mean)) * 255
     expected = np.stack([arrays[f"c{i}/final"] for i in range(len(cases))]).transpose(0, 2, 3, 1).astype(np.float32)
     compared = np.ones(final.shape[:3], bool)
     if name == "transreid":
         for i, case in enumerate(cases):
             top, left, height, width = case["erase"] or [0, 0, 0, 0]
             compared[i, top : top + height, left : left + width] = False
-        assert np.abs(np.asarray(final)[~compared]).max() < 6
-        assert 0.9 < np.asarray(final)[~compared].std() < 1.1
-    np.testing.assert_allclose(np.asarray(final)[compared], expected[compared], atol=1e-6)
+        assert np.abs(final[~compared]).max() < 6
+        assert 0.9 < final[~compared].std() < 1.1
+    np.testing.assert_allclose(final[compared], expected[compared], atol=1e-4 if name == "mgn" else 1e-6)
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_mirrored_resize_is_the_resize_mirrored(flip):
     image = np.random.default_rng(0).integers(0, 256, (1, 50, 30, 3), np.uint8)
-    spec, size = CropSpec(24, 12), jnp.array([[50, 30]])
-    straight = crops.resize(image, size, jnp.array([False]), spec)
-    ours = crops.resize(image, size, jnp.array([flip]), spec)
+    spec, size = CropSpec(24, 12), np.array([[50, 30]])
+    straight = jit_resize(image, size, np.array([False]), spec)
+    ours = jit_resize(image, size, np.array([flip]), spec)
     assert np.array_equal(ours, straight[:, :, ::-1] if flip else straight)
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return {n: jax.tree.map(np.asarray, crops.draw(jax.random.key(1), DRAWS, spec)) for n, spec in RECIPES.items()}
+    return {n: jax.tree.map(np.asarray, jit_draw(jax.random.key(1), DRAWS, spec)) for n, spec in RECIPES.items()}
 
 
 @pytest.mark.parity
