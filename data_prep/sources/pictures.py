@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax.common import images
+from cion_jax.common.files import read_regular
 from data_prep.types import Image, Reject, SourceError
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -30,14 +31,14 @@ class Pictures:
 
     def jpeg(self, image: Image) -> bytes | None:
         """The file's bytes where it is a JPEG, else None."""
-        data = (self.root / image.path).read_bytes()
+        data = read_regular(self.root / image.path)
         return data if images.is_jpeg(data) else None
 
 
 def load(path: Path, where: str) -> np.ndarray | Reject:
     """Reads and decodes one picture file; a Reject for `where` if it cannot be."""
     try:
-        return images.decode(path.read_bytes())
+        return images.decode(read_regular(path))
     except (OSError, images.PictureError) as error:
         return Reject("unreadable image", where, f"{path}: {error}")
 
