@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cion_jax.common.typed_config import unknown
+from data_prep.config import Config
 from data_prep.sources.annotations import Annotations
 from data_prep.sources.market1501 import Market1501
 from data_prep.sources.mot import Mot
@@ -19,6 +20,13 @@ FORMATS: dict[str, type[Source]] = {
     "mot": Mot,
     "tracklets": Tracklets,
 }
+
+
+def options(name: str, config: Config) -> dict[str, Any]:
+    """What a run's settings say to a source, as `open` takes it."""
+    found: dict[str, Any] = {} if config.tracks is None else {"tracks": config.tracks}
+    settings = {"mot": config.mot, "annotations": config.annotations}
+    return found | ({"settings": settings[name]} if name in settings else {})
 
 
 def open(name: str, root: str | Path, **options: Any) -> Source:

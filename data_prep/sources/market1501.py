@@ -57,7 +57,7 @@ class Market1501(Pictures):
             return
         name = crop_names.parse(path.name)
         if name is None:
-            detail = f"got {path.name!r}, expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX or another form, like {crop_names.EXAMPLES}"
+            detail = f"got {path.name!r}, expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX or as {crop_names.EXAMPLES}"
             self.rejected.append(Reject("malformed name", str(path), detail))
             return
         self.timed = self.timed and name.timed

@@ -10,7 +10,7 @@ import numpy as np
 
 from cion_jax.common import images
 from cion_jax.common.files import read_regular
-from data_prep.types import Image, Reject, SourceError
+from data_prep.types import Finding, Image, Reject, SourceError
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -23,6 +23,18 @@ class Pictures:
     def __init__(self, root: Path):
         self.root = root
         self.rejected: list[Reject] = []
+
+    def read(self, video: str) -> tuple[list[Image], list[Reject]]:
+        """All images of one video; see `data_prep.types.Source`."""
+        raise NotImplementedError
+
+    def examine(self, video: str) -> Finding:
+        """Counts images, tracklets and what is set aside; see `data_prep.types.Source`."""
+        images, rejects = self.read(video)
+        tracklets = len({image.tracklet for image in images})
+        cells = {"images": f"{len(images):,}", "tracklets": f"{tracklets:,}", "set aside": f"{len(rejects):,}"}
+        notes = [] if images else [f"no image in {video!r}"]
+        return Finding(video, cells, ("whole pictures are taken as crops",), tuple(notes))
 
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:
         """Decoded pictures in the order given; see `data_prep.types.Source`."""
