@@ -9,6 +9,7 @@ from typing import Any
 from cion_jax.common.typed_config import unknown
 from data_prep.config import Config
 from data_prep.sources.annotations import Annotations
+from data_prep.sources.luperson import LUPerson
 from data_prep.sources.market1501 import Market1501
 from data_prep.sources.mot import Mot
 from data_prep.sources.tracklets import Tracklets
@@ -16,6 +17,7 @@ from data_prep.types import Source, SourceError
 
 FORMATS: dict[str, type[Source]] = {
     "annotations": Annotations,
+    "luperson": LUPerson,
     "market1501": Market1501,
     "mot": Mot,
     "tracklets": Tracklets,

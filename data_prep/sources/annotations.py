@@ -37,14 +37,14 @@ class Annotations(Pictures):
         parsed = [_parse(entry) for entry in _lists.load(file)]
         rows = [row for row in parsed if not isinstance(row, Reject)]
         super().__init__(_root(file, settings or AnnotationsConfig(), [path for path, _, _ in rows[:_TRIED]]))
-        below = [_below(self.root, *row) for row in rows]
+        below = [row if isinstance(row, Reject) else _below(self.root, *row) for row in parsed]
         known = [row for row in below if not isinstance(row, Reject)]
         number = _numbers([identity for _, identity in known])
         images, duplicates = drop_duplicates(
             (_image(path, str(identity), number[str(identity)]) for path, identity in known),
             by=lambda image: image.path,
         )
-        self.rejected = [row for row in (*parsed, *below) if isinstance(row, Reject)] + duplicates
+        self.rejected = [row for row in below if isinstance(row, Reject)] + duplicates
         self._file, self._videos = file, dict[str, list[Image]]()
         for image in images:
             self._videos.setdefault(image.video, []).append(image)
