@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 
+from cion_jax.common.files import read_regular
 from data_prep.config import MotConfig
 from data_prep.sources import _geometry, _numbering
 from data_prep.sources._opened import Opened
@@ -43,17 +46,17 @@ def fingerprint(clip: Clip) -> str:
     """A digest that copies of one video share: of its ends, or of first and last picture; empty where unreadable."""
     digest = hashlib.sha256()
     try:
-        if clip.video is not None:
+        if clip.video is not None and clip.video.is_file():
             size = clip.video.stat().st_size
             with clip.video.open("rb") as file:
                 digest.update(f"{size}".encode() + file.read(_ENDS))
                 file.seek(max(0, size - _ENDS))
                 digest.update(file.read(_ENDS))
             return digest.hexdigest()
-        files = sorted(path for path in clip.pictures.iterdir() if path.is_file()) if clip.pictures else []
-        for path in (files[0], files[-1]) if files else ():
-            digest.update(path.read_bytes())
-        return digest.hexdigest() + str(len(files)) if files else ""
+        names = sorted(os.listdir(clip.pictures)) if clip.pictures else []
+        for name in names[:1] + names[-1:]:
+            digest.update(read_regular(Path(str(clip.pictures), name)))
+        return f"{digest.hexdigest()} {len(names)}" if names else ""
     except OSError:
         return ""
 

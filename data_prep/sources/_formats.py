@@ -88,7 +88,7 @@ def _deepstream(folder: Path, files: list[Path]) -> Table:
         )
 
     def row(fields: list[str], line: str) -> Row:
-        if len(fields) < 18:  # the detector's own files have the same names and no id
+        if not fields[1].isdecimal():  # the detector's own files have the same names and no id
             raise ValueError("there is no id; write the tracker's files, kitti-track-output-dir")
         number = int(line.partition(":")[0].removesuffix(".txt").rpartition("_")[2])
         return Row(number, _rows.track_id(fields[1]), _rows.rectangle(fields[_DEEPSTREAM_BOX]), (), fields[0], line)

@@ -109,7 +109,7 @@ class _Search:
         clip = Clip(self._name(folder), folder, video=video)
         if self._own_text(folder) is None:
             by_name = self._with_text(replace(clip, name=video.stem), video.stem)
-            if by_name.text is not None:
+            if by_name.problem or by_name.prefix or (by_name.text and by_name.text.stem == video.stem):
                 return by_name
         return self._with_text(clip, clip.name)
 
@@ -208,9 +208,10 @@ def find(root: Path, tracks: str | None) -> tuple[list[Clip], list[Reject]]:
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder; expected the input's root folder")
     search = _Search(root, tracks)
-    clips, rejects = _one_of_detectors(list(search.clips()))
+    found = list(search.clips())
+    clips, rejects = _one_of_detectors(found)
     clips = _unique(_one_text_each(clips), root)
-    used = [path for clip in clips for path in (clip.folder, clip.pictures, clip.text, clip.video) if path is not None]
+    used = [path for clip in found for path in (clip.folder, clip.pictures, clip.text, clip.video) if path is not None]
     for folder in search.tree[root].folders:
         if not any(folder in (path, *path.parents) for path in used) and not any(clip.folder == root for clip in clips):
             detail = f"expected {PICTURES[0]}/ or a video file, and a track text ({', '.join(TRACKS)})"

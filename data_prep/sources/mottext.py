@@ -20,7 +20,7 @@ from data_prep.types import Reject, SourceError
 GROUND_TRUTH = "gt.txt"
 PEDESTRIAN = "1"
 GROUND_TRUTH_TAIL = (2, 3)  # columns behind the box where the second of them is a class
-_COMMENTS = ("#", "//", "%")
+_COMMENTS, _MARKS = ("#", "//", "%"), "#/% "
 _CLEAN = str.maketrans("", "", "\"'[](){}\0")
 _BOX = 4  # numbers of a box, in front of them frame and id
 
@@ -85,7 +85,7 @@ def table(path: Path) -> Table:
         if not any(fields):
             continue
         if not started and _is_header(line):
-            columns = _header(fields, f"{path}:{number}")
+            columns = _header(split(line.lstrip(_MARKS)), f"{path}:{number}")
             started = True
             continue
         started = True
@@ -174,7 +174,7 @@ def _row(fields: Sequence[str], columns: _Columns, line: str) -> Row | str:
     """A row, or what is wrong with it."""
     expected = "expected frame,id,left,top,width,height,... in numbers, separated by commas, tabs or spaces"
     if len(fields) < columns.least:
-        return f"{len(fields)} columns; {expected}"
+        return f"{expected}: {len(fields)} columns"
     try:
         frame, track = _rows.frame_number(fields[columns.frame]), _rows.track_id(fields[columns.track])
         box = _rows.rectangle([fields[i] for i in columns.box])
@@ -188,7 +188,7 @@ def _row(fields: Sequence[str], columns: _Columns, line: str) -> Row | str:
 
 def _is_header(line: str) -> bool:
     """Whether a line names columns: words among which two at least are known."""
-    return sum(_plain(field) in _COLUMN for field in split(line.lstrip("#/% "))) >= 2
+    return sum(_plain(field) in _COLUMN for field in split(line.lstrip(_MARKS))) >= 2
 
 
 def _header(fields: Sequence[str], where: str) -> _Columns:
