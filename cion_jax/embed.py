@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
+from cion_jax.common.files import read_regular, walk
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.reid.metrics import normalize
@@ -120,7 +121,7 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
 
 def _try_to_read(path: Path) -> np.ndarray | str:
     try:
-        return images.decode(path.read_bytes())
+        return images.decode(read_regular(path))
     except (OSError, images.PictureError) as error:
         return f"{path}: {error}"
 
@@ -131,7 +132,7 @@ def main(_: Sequence[str]) -> None:
     folder, output = Path(args.input), Path(args.output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
     backbone = backbone_of_flags()

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cion_jax.common.preprocessing import IMAGENET_MEAN as MEAN
+from cion_jax.common.preprocessing import IMAGENET_STD as STD
 from cion_jax.data import image_ops
-from cion_jax.data.views import MEAN, STD
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cion_jax.typed import ConfigError
 from flax import nnx
 
 from cion_jax import models
 from cion_jax.models import layers, registry, weights
 from cion_jax.tasks.supervised import losses, necks, optimizers, schedules
 from cion_jax.tasks.supervised.optimizers import NEVER, Group, Optimizer
-from cion_jax.typed import ConfigError
 from tests.tasks import reference
 
 EXACT = 1e-9  # of gradients
