@@ -28,6 +28,7 @@ from flax import nnx
 
 from cion_jax import models
 from cion_jax.common import cli, images
+from cion_jax.common.finite import check_finite
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
@@ -237,8 +238,9 @@ def main(_: Sequence[str]) -> None:
 
     embedded = embed_files(backbone, paths, "embedding")
     list_unreadable(embedded.unreadable, len(paths), "input")
-    features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
+    check_finite(embedded.features, keys)
+    features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
     with open(output, "wb") as file:

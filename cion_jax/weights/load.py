@@ -18,21 +18,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import nnx
 
 from cion_jax import models
+from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.training.checkpoint import Network, Trained, load_network
 from cion_jax.training.state import TrainState
-from cion_jax.weights import torch_file, torch_names
+from cion_jax.weights import positions, torch_names
+from cion_jax.weights.adapt import POSITIONS, check_weights
 from cion_jax.weights.torch_names import WeightsError
+from cion_jax.weights.weights_file import map_names, open_weights
 
 DEFAULT_SIZE = (256, 128)  # height, width of the input, where neither a run nor the command line says it
 _NAME = r"(?P<name>[^@=]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?"
 _RANDOM, _FILE = re.compile(f"random:{_NAME}"), re.compile(f"file:{_NAME}=(?P<path>.+)")
-_HEAD = ("head.mlp.", "head.last_layer.")  # a backbone may have a classifier called `head`
 
 State = dict[str, np.ndarray]
 
@@ -99,32 +99,55 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) ->
         return Backbone(name, size, *models.split(_untrained(name))[1:], step=0)
     if spec.startswith("file:"):
         name, size, path = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
-        return _fit(read(path, network), name, size, ignore, path)
+        like = models.split(models.abstract(name))[1:]
+        return _fit(read(path, network, like, size), name, size, ignore, path)
     named = read(spec, network)
     if named.run:
         view = named.run.config.views.global_1
         return _fit(named, named.run.config.model.name, (view.height, view.width), ignore, spec)
-    if not {"model", "input_size"} <= named.metadata.keys():
-        raise ConfigError(f"--checkpoint={spec} does not say of which backbone it is; give file:NAME={spec}")
-    height, width = json.loads(named.metadata["input_size"])
-    return _fit(named, named.metadata["model"], (height, width), ignore, spec)
+    return _fit(named, named.metadata["model"], input_size(named.metadata, spec), ignore, spec)
 
 
-def read(path: str | Path, network: Network = "teacher") -> Named:
+def read(
+    path: str | Path,
+    network: Network = "teacher",
+    like: tuple[dict, dict] | None = None,
+    size: tuple[int, int] = DEFAULT_SIZE,
+) -> Named:
     """Reads one network of a run (its newest checkpoint or the one named), a safetensors file or a file of torch.save.
 
-    A PyTorch file is a state dict, or a dict that holds one as `teacher` and `student`, as `state_dict` or as `model`.
-    Names may begin with `module.` and `backbone.`.
+    Args:
+      path: of the run or of the file; the network that fits the model is taken, wherever in the file it is.
+      network: which one, of a source with several.
+      like: (params, stats) of the model's backbone, of arrays or shapes; not needed where the source says what it is.
+      size: (height, width) of the images that the weights are wanted for.
     """
-    path = Path(path)
-    if not path.exists():
-        raise WeightsError(f"there is no {path}; expected a training workdir, or a PyTorch or safetensors file")
-    if path.is_dir():
+    if Path(path).is_dir():
         run = load_network(path, network)
         backbone = torch_names.to_torch(run.params["backbone"], run.stats.get("backbone", {}))
-        return Named(backbone, torch_names.to_torch(run.params["head"], {}), run=run)
-    saved, metadata = _safetensors(path) if path.suffix == ".safetensors" else (torch_file.read(path), {})
-    return Named(*_split(_choose(saved, network, path), path), metadata)
+        head = torch_names.to_torch(run.params["head"], {})
+        check_weights(
+            {f"{part}.{name}": a for part, of in (("backbone", backbone), ("head", head)) for name, a in of.items()}
+        )
+        return Named(backbone, head, run=run)
+    opened = open_weights(path)
+    if like is None:
+        if not {"model", "input_size"} <= opened.metadata.keys():
+            raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")
+        like, size = models.split(models.abstract(opened.metadata["model"]))[1:], input_size(opened.metadata, path)
+    return Named(*opened.network(*like, size, network), opened.metadata)
+
+
+def input_size(metadata: Mapping[str, str], path: str | Path) -> tuple[int, int]:
+    """(height, width) of the images that an exported file is for."""
+    try:
+        height, width = json.loads(metadata["input_size"])
+    except (ValueError, TypeError, RecursionError):
+        height = width = 0
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        said = printable(metadata["input_size"])
+        raise WeightsError(f"{path} says that its images are of the size {said}, expected [height, width]")
+    return height, width
 
 
 def start(state: TrainState, path: str, ignore: Iterable[str], shardings: TrainState) -> TrainState:
@@ -139,9 +162,9 @@ def start(state: TrainState, path: str, ignore: Iterable[str], shardings: TrainS
     Raises:
       WeightsError: the backbone does not fit. A head that does not fit, or none, leaves the head as it is.
     """
-    named = read(path)
     params, stats = state.student["params"], state.student["stats"]
-    backbone, backbone_stats = _map(named.backbone, params["backbone"], stats.get("backbone", {}), ignore, path)
+    named = read(path, like=(params["backbone"], stats.get("backbone", {})))
+    backbone, backbone_stats = map_names(named.backbone, params["backbone"], stats.get("backbone", {}), ignore, path)
     try:
         head = torch_names.from_torch(named.head, params["head"], {})[0] if named.head else params["head"]
         said = "and the head" if named.head else "without a head"
@@ -157,52 +180,13 @@ def start(state: TrainState, path: str, ignore: Iterable[str], shardings: TrainS
     return dataclasses.replace(state, student=student, teacher=jax.tree.map(jnp.copy, student))
 
 
-def _safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-        return safetensors.numpy.load_file(path), metadata
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is no safetensors file: {error}") from error
-
-
-def _choose(saved: Any, network: Network, path: Path) -> dict[str, Any]:
-    """The state dict within what a file holds."""
-    if not isinstance(saved, dict):
-        raise WeightsError(f"{path} holds a {type(saved).__name__}, expected a state dict")
-    both = [key for key in ("teacher", "student") if isinstance(saved.get(key), dict)]
-    if both and network not in both:
-        raise WeightsError(f"{path} has no {network}, but a {both[0]}")
-    if not both and network != "teacher":
-        raise WeightsError(f"{path} holds one network, not a {network} beside a teacher; leave the choice out")
-    nested = both or [key for key in ("state_dict", "model") if isinstance(saved.get(key), dict)]
-    return saved[network if both else nested[0]] if nested else saved
-
-
-def _split(named: dict[str, Any], path: Path) -> tuple[State, State]:
-    """(backbone, head) without the prefixes that wrappers put before the names."""
-    strange = [repr(name) for name, array in named.items() if not isinstance(array, np.ndarray)]
-    if strange or not named:
-        raise WeightsError(f"{path} is no state dict: {', '.join(strange[:5]) or 'it is empty'} is no tensor")
-    bare = {name: name.removeprefix("module.") for name in named}
-    head = {b.removeprefix("head."): named[n] for n, b in bare.items() if b.startswith(_HEAD)}
-    backbone = {b.removeprefix("backbone."): named[n] for n, b in bare.items() if not b.startswith(_HEAD)}
-    if len(head) + len(backbone) != len(named):
-        raise WeightsError(f"{path} has names that differ only by `module.` or `backbone.`; give one network's")
-    return backbone, head
-
-
 def _fit(named: Named, name: str, size: tuple[int, int], ignore: Iterable[str], path: str) -> Backbone:
-    module = _untrained(name) if ignore else models.abstract(name)
-    params, stats = _map(named.backbone, *models.split(module)[1:], ignore, path)
+    _, params, stats = models.split(_untrained(name) if ignore else models.abstract(name))
+    at_size = positions.shape_at(params[POSITIONS].shape, size) if POSITIONS in params else ()
+    if POSITIONS in named.backbone and named.backbone[POSITIONS].shape == at_size:
+        params = params | {POSITIONS: named.backbone[POSITIONS]}
+    params, stats = map_names(named.backbone, params, stats, ignore, path)
     return Backbone(name, size, params, stats, named.run.step if named.run else None, named.run)
-
-
-def _map(named: State, params: dict, stats: dict, ignore: Iterable[str], path: str) -> tuple[dict, dict]:
-    try:
-        return torch_names.from_torch(named, params, stats, ignore=ignore)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
 
 
 def _untrained(name: str) -> Any:
