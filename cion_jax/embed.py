@@ -21,6 +21,7 @@ from absl import flags
 
 from cion_jax.common import cli, images
 from cion_jax.common.files import read_regular, walk
+from cion_jax.common.finite import check_finite
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.reid.metrics import normalize
@@ -140,8 +141,9 @@ def main(_: Sequence[str]) -> None:
 
     embedded = embed_files(backbone, paths, "embedding")
     list_unreadable(embedded.unreadable, len(paths), "input")
-    features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
+    check_finite(embedded.features, keys)
+    features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
     with open(output, "wb") as file:
