@@ -35,6 +35,7 @@ DEFAULT_SIZE = (256, 128)  # height, width of the input, where neither a run nor
 _NAME = r"(?P<name>[^@=]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?"
 _RANDOM, _FILE = re.compile(f"random:{_NAME}"), re.compile(f"file:{_NAME}=(?P<path>.+)")
 _HEAD = ("head.mlp.", "head.last_layer.")  # a backbone may have a classifier called `head`
+_CLASSIFIER = "classifier"  # of the identities that a public ReID file was trained on
 
 State = dict[str, np.ndarray]
 
@@ -95,6 +96,8 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = ()) ->
     Raises:
       ConfigError: another spelling, or a name that does not exist.
       CheckpointError, WeightsError, TorchFileError, OSError: no usable weights there.
+
+    A file's classifier of the people it was trained on, where the backbone has none, is left out; stderr says so.
     """
     if spec.startswith("random:"):
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")
@@ -202,9 +205,18 @@ def _fit(named: Named, name: str, size: tuple[int, int], ignore: Iterable[str], 
 
 def _map(named: State, params: dict, stats: dict, ignore: Iterable[str], path: str) -> tuple[dict, dict]:
     try:
-        return weights.from_torch(named, params, stats, ignore=ignore)
+        return weights.from_torch(_without_classifier(named, params, path), params, stats, ignore=ignore)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
+
+
+def _without_classifier(named: State, params: dict, path: str) -> State:
+    """A state dict without the `classifier` that the model does not have; says on stderr what was left out."""
+    beside = {n: a.shape for n, a in named.items() if n.startswith(_CLASSIFIER + ".") and _CLASSIFIER not in params}
+    if beside and jax.process_index() == 0:
+        listed = ", ".join(f"{name} {shape}" for name, shape in sorted(beside.items()))
+        print(f"{path}: left out {listed}: a classifier of people, not part of the backbone", file=sys.stderr)
+    return {name: array for name, array in named.items() if name not in beside}
 
 
 def _untrained(name: str) -> Any:

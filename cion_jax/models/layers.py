@@ -223,7 +223,7 @@ class Attention(nnx.Module):
 class Layers(nnx.Module):
     """Numbered layers, named "0", "1", ... as in PyTorch's Sequential and ModuleList.
 
-    A norm behind a convolution is applied to its output.
+    A norm behind a convolution or a linear layer is applied to its output.
 
     Args:
       layers: the layers in order, or {number: layer} that leaves out numbers without weights (activations).
@@ -242,11 +242,11 @@ class Layers(nnx.Module):
 
     @property
     def folds(self) -> list[tuple[str, str]]:
-        """Pairs of convolution and norm, for `fuse`."""
+        """Pairs of convolution (or linear layer) and norm, for `fuse`."""
         return [
             (str(a), str(b))
             for a, b in itertools.pairwise(self._numbers)
-            if isinstance(self[a], Conv) and isinstance(self[b], BatchNorm | IBN)
+            if isinstance(self[a], Conv | Linear) and isinstance(self[b], BatchNorm | IBN)
         ]
 
     @property
