@@ -282,11 +282,6 @@ def wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
-    """PyTorch's max pooling: symmetric padding with minus infinity."""
-    return nnx.max_pool(x_BHWC, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
-
-
 def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) -> jax.Array:
     """Stochastic depth: in training drops the residual branch [B, ...] of a share `rate` of the images.
 

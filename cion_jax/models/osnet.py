@@ -16,8 +16,9 @@ from flax import nnx
 from jax.nn import initializers
 
 from cion_jax.models.depthwise import Depthwise
-from cion_jax.models.layers import KAIMING, BatchNorm, Conv, InstanceNorm, Layers, Linear, max_pool, run
+from cion_jax.models.layers import KAIMING, BatchNorm, Conv, InstanceNorm, Layers, Linear, run
 from cion_jax.models.mobile import SqueezeExcite
+from cion_jax.models.pooling import max_pool
 
 FEATURES = 512
 STREAMS = 4  # of one to four lite convolutions, so of receptive fields 3 to 9
