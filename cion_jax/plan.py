@@ -13,9 +13,11 @@ litters every start of JAX on a CPU and is therefore kept apart:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,25 +195,32 @@ def _verdict(p: Plan) -> str:
     return "" if p.fits is None else ", fits" if p.fits else ", DOES NOT FIT"
 
 
-def main(_) -> int:
-    """Entry point: exit status 1 where the step does not fit."""
-    config = SETTINGS()
-    found = plan(config, TOPOLOGY.value)
+def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
+    """Plans what the flags ask for: exit status 1 where the step does not fit."""
+    args, config = flags.FLAGS, settings()
+    found = plan(config, args.topology)
     print(text(found, config.model.name))
-    if JSON.value:
+    if args.json:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
-        Path(JSON.value).write_text(json.dumps(row, indent=1) + "\n")
-    if SHARDINGS.value:
-        mesh = sharding.make_mesh(config.mesh, _devices(TOPOLOGY.value)[0])
-        Path(SHARDINGS.value).write_text(sharding.describe(states.abstract(config), mesh) + "\n")
+        Path(args.json).write_text(json.dumps(row, indent=1) + "\n")
+    if args.shardings:
+        mesh = sharding.make_mesh(config.mesh, _devices(args.topology)[0])
+        Path(args.shardings).write_text(sharding.describe(states.abstract(config), mesh) + "\n")
     return int(found.fits is False)
 
 
+def define_flags() -> Callable[[], Config]:
+    """Defines what the command takes; the function returned gives the settings."""
+    flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
+    flags.DEFINE_string("json", "", "File to write the plan to as well.")
+    flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
+    return cli.define_config(Config, unused=["data.path"])
+
+
+def run_main() -> None:
+    """The command `cion-plan`."""
+    cli.run(functools.partial(main, define_flags()))
+
+
 if __name__ == "__main__":
-    SETTINGS = cli.define_config(Config, unused=["data.path"])
-    TOPOLOGY = flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
-    JSON = flags.DEFINE_string("json", "", "File to write the plan to as well.")
-    SHARDINGS = flags.DEFINE_string(
-        "shardings", "", "File for a line about every array: shape, split, bytes on a device."
-    )
-    cli.run(main)
+    run_main()

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -127,16 +128,16 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
     return reached >= end
 
 
-def main(_) -> int:
-    """Entry point; the exit status is explained above."""
-    config = SETTINGS()
+def main(settings: Callable[[], Config], place: Callable[[], multihost.Place | None], _: Sequence[str]) -> int:
+    """Trains as the flags say; the exit status is explained above."""
+    config, workdir = settings(), Path(flags.FLAGS.workdir)
     cpu_allocator.one_step_at_a_time()
     try:
         # A checkpoint may fail to be saved because another process is gone.
-        with multihost.joined(PLACE(), own=(UserError, UnreadableError)), Signals(config.train.grace) as signals:
+        with multihost.joined(place(), own=(UserError, UnreadableError)), Signals(config.train.grace) as signals:
             cpu_allocator.keep_freed()
             try:
-                finished = train(config, Path(WORKDIR.value), lambda: signals.asked)
+                finished = train(config, workdir, lambda: signals.asked)
             except TrainingStopped as stop:  # in all processes at the same step
                 multihost.say(f"stopped: {stop}")
                 return 1
@@ -151,8 +152,16 @@ def main(_) -> int:
     return 0 if finished else LEFT
 
 
+def define_flags() -> tuple[Callable[[], Config], Callable[[], multihost.Place | None]]:
+    """Defines what the command takes; the functions returned give the settings and this process's place."""
+    flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
+    return cli.define_config(Config), multihost.define_flags()
+
+
+def run_main() -> None:
+    """The command `cion-train`."""
+    cli.run(functools.partial(main, *define_flags()), leave=multihost.leave)
+
+
 if __name__ == "__main__":
-    SETTINGS = cli.define_config(Config)
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
-    PLACE = multihost.define_flags()
-    cli.run(main, leave=multihost.leave)
+    run_main()
