@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.paths import path_name
 from cion_jax.training.config import Config
 from cion_jax.training.state import TrainState, abstract, make_network
+
+# Orbax warns whoever only reads a run that it is only read.
+logging.getLogger("absl").addFilter(lambda record: record.msg != "Given directory is read only=%s")
 
 FOLDER = "checkpoints"
 Network = Literal["teacher", "student"]
@@ -72,9 +76,9 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
-        )
+        writes = {"max_to_keep": keep, "cleanup_tmp_directories": True}
+        reads = {"max_to_keep": None, "save_interval_steps": 0, "create": False, "read_only": True}
+        options = ocp.CheckpointManagerOptions(**(reads if read_only else writes))
         handlers = {
             "teacher": ocp.StandardCheckpointHandler(),
             "training": ocp.StandardCheckpointHandler(),
