@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/venv.sh
-export JAX_PLATFORMS=cpu DISABLE_MKDOCS_2_WARNING=true
+export JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1
 verb=${1:-build}
 [ $# = 0 ] || shift
 exec .venv/bin/python -m mkdocs "$verb" --strict "$@"
