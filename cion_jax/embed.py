@@ -151,13 +151,19 @@ def main(_: Sequence[str]) -> None:
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_backbone_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
 
 
-if __name__ == "__main__":
-    _define_flags()
+def run_main() -> None:
+    """The command `cion-embed`."""
+    define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()

@@ -78,13 +78,19 @@ def main(_: Sequence[str]) -> None:
     print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_weights_flags()
     flags.DEFINE_enum("format", None, tuple(FORMATS), "What to write.", required=True)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_string("licence", "", "Licence of the weights, for the card.")
 
 
-if __name__ == "__main__":
-    _define_flags()
+def run_main() -> None:
+    """The command `cion-export`."""
+    define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()

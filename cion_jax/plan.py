@@ -13,9 +13,11 @@ litters every start of JAX on a CPU and is therefore kept apart:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,28 +197,34 @@ def _verdict(p: Plan) -> str:
     return "" if p.fits is None else ", fits" if p.fits else ", DOES NOT FIT"
 
 
-def main(_) -> int:
-    """Entry point: exit status 1 where the step does not fit."""
-    config = SETTINGS()
+def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
+    """Plans what the flags ask for: exit status 1 where the step does not fit."""
+    args, config = flags.FLAGS, settings()
     task = TASKS[config.task](config)
-    found = plan(task, TOPOLOGY.value)
+    found = plan(task, args.topology)
     print(text(found, config.model.name))
-    if JSON.value:
+    if args.json:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
-        Path(JSON.value).write_text(json.dumps(row, indent=1) + "\n")
-    if SHARDINGS.value:
-        mesh = sharding.make_mesh(config.mesh, _devices(TOPOLOGY.value)[0])
-        Path(SHARDINGS.value).write_text(
-            sharding.describe(jax.eval_shape(lambda: init_state(task)), mesh, task.rules) + "\n"
-        )
+        Path(args.json).write_text(json.dumps(row, indent=1) + "\n")
+    if args.shardings:
+        mesh = sharding.make_mesh(config.mesh, _devices(args.topology)[0])
+        state = jax.eval_shape(lambda: init_state(task))
+        Path(args.shardings).write_text(sharding.describe(state, mesh, task.rules) + "\n")
     return int(found.fits is False)
 
 
+def define_flags() -> Callable[[], Any]:
+    """Defines what the command takes; the function returned gives the settings."""
+    flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
+    flags.DEFINE_string("json", "", "File to write the plan to as well.")
+    flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
+    return cli.define_config(schemas(), unused=["data.path"])
+
+
+def run_main() -> None:
+    """The command `cion-plan`."""
+    cli.run(functools.partial(main, define_flags()))
+
+
 if __name__ == "__main__":
-    SETTINGS = cli.define_config(schemas(), unused=["data.path"])
-    TOPOLOGY = flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
-    JSON = flags.DEFINE_string("json", "", "File to write the plan to as well.")
-    SHARDINGS = flags.DEFINE_string(
-        "shardings", "", "File for a line about every array: shape, split, bytes on a device."
-    )
-    cli.run(main)
+    run_main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import sys
 import traceback
 import typing
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cion_jax.common import typed_config
+from cion_jax.common import packaged_configs, typed_config
 from cion_jax.common.errors import UserError
 
 MISTAKE = 2  # exit status where nothing could be done
@@ -29,19 +30,22 @@ def define_config(
     Args:
       schema: dataclass that the config file's ConfigDict is frozen into; names every setting. Several: by the value
         of the setting `task`.
-      default: config file to use where the command line gives none.
+      default: config file, or name of a packaged config, to use where the command line gives none.
       unused: dotted names of texts that this command does not need, which may therefore be empty.
 
     Returns:
       Function that gives the frozen settings once flags are parsed; raises typed.ConfigError.
     """
-    holder = config_flags.DEFINE_config_file("config", None, "Python file with a get_config() function.")
+    known = ", ".join(packaged_configs.names())
+    holder = config_flags.DEFINE_config_file(
+        "config", None, f"Python file with a get_config() function, or one of {known}; --config.a.b=c sets a setting."
+    )
     _schemas["config"] = [schema] if isinstance(schema, type) else list(schema.values())
     _defaults["config"] = default
 
     def settings():
         if holder.value is None:
-            raise typed_config.ConfigError("--config is not given; give a config file, e.g. --config=configs/vit_b.py")
+            raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
         try:
             holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
         except OSError as error:  # there is no such file, or it fails
@@ -61,7 +65,7 @@ def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> t
 
 
 def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit) -> None:
-    """Parses the flags and runs `main`; never returns.
+    """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
     A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
     2; any other exception is a bug and shows its traceback.
@@ -83,6 +87,9 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
             print(f"error: {error}; make room, or give a place that this user may use", file=sys.stderr)
         sys.exit(MISTAKE)
 
+    if _HELP.intersection(sys.argv[1:]):
+        print(_help(main))
+        leave(0)
     try:
         app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
     except SystemExit as end:
@@ -92,6 +99,7 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
         leave(1)
 
 
+_HELP = {"--help", "-help", "-h", "--helpshort"}
 _schemas: dict[str, list[type]] = {}
 _defaults: dict[str, str | None] = {}  # not given to the flag, which would read the overrides before they are checked
 
@@ -104,9 +112,33 @@ def _parse(argv: Sequence[str]) -> list[str]:
     given = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
     try:
-        return flags.FLAGS([argv[0], *defaults, *argv[1:]])
+        return flags.FLAGS([argv[0], *_with_files([*defaults, *argv[1:]])])
     except (KeyError, AttributeError) as error:  # a setting of another task than the file's
         raise typed_config.ConfigError(f"the config file has no such setting: {error}") from error
+
+
+def _with_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with files in place of the names of packaged configs."""
+    found = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name in _schemas and equals and argument.startswith("-"):
+            argument = f"--{name}={packaged_configs.find(value)}"
+        elif before.startswith("-") and before.lstrip("-") in _schemas:
+            argument = packaged_configs.find(argument)
+        found.append(argument)
+    return found
+
+
+def _help(main: Callable) -> str:
+    """What a program is for and all its flags; absl's own leaves out what another module defines for it."""
+    while isinstance(main, functools.partial):
+        main = main.func
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module == sys.argv[0] or module.startswith(("cion_jax.", "data_prep.")):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module("flags", flag)
+    return f"{sys.modules[main.__module__].__doc__}{flags.FLAGS.module_help('flags')}"
 
 
 def _check_name(schemas: Sequence[type], path: str) -> None:

@@ -81,7 +81,13 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """The views of an image: two global ones, which the teacher sees too, and local ones. Defaults: the paper's."""
+    """The views of an image. Defaults: the paper's.
+
+    Attributes:
+      global_1, global_2: large views, which the teacher sees too.
+      local: small views, which only the student sees.
+      local_views: how many of these, 0 or more.
+    """
 
     global_1: ViewSpec = ViewSpec()
     global_2: ViewSpec = ViewSpec(blur=0.1, solarize=0.2)

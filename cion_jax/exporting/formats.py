@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ import safetensors.numpy
 from flax import serialization
 from jax import export
 
-from cion_jax.exporting import onnx_file
+from cion_jax.common.errors import UserError
 from cion_jax.models.layers import l2_normalize
 from cion_jax.weights import torch_names
 from cion_jax.weights.backbone import Backbone
@@ -96,12 +97,21 @@ def _stablehlo_error(path: Path, backbone: Backbone) -> float:
     return _program_error(export.deserialize(bytearray(path.read_bytes())).call, backbone)
 
 
+def _onnx_file() -> ModuleType:
+    """`exporting.onnx_file`, which needs packages that nothing else needs."""
+    try:
+        from cion_jax.exporting import onnx_file
+    except ImportError as error:
+        raise UserError(f"--format=onnx: {error}; install it with `pip install 'cion-jax[onnx]'`") from error
+    return onnx_file
+
+
 def _write_onnx(path: Path, backbone: Backbone) -> None:
-    onnx_file.write(path, program(backbone), backbone.size)
+    _onnx_file().write(path, program(backbone), backbone.size)
 
 
 def _onnx_error(path: Path, backbone: Backbone) -> float:
-    return _program_error(onnx_file.open_program(path), backbone)
+    return _program_error(_onnx_file().open_program(path), backbone)
 
 
 def _program_error(run: Callable, backbone: Backbone) -> float:

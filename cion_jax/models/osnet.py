@@ -7,8 +7,8 @@ that a file was trained on is not part of the backbone.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal
+from functools import partial, reduce
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ Instance = Literal["", "after", "inside"]
 
 
 class Unit(nnx.Module):
-    """Convolution without bias and what normalises it: BatchNorm, InstanceNorm or nothing."""
+    """Convolution without bias and what normalizes it: BatchNorm, InstanceNorm or nothing."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Unit(nnx.Module):
     ):
         kw = {"dtype": dtype, "rngs": rngs}
         self.conv = Conv(inputs, outputs, kernel, stride, kernel // 2, bias=False, **kw)
-        self.bn = norm and norm(outputs, **kw)
+        self.bn: BatchNorm | InstanceNorm | None = None if norm is None else norm(outputs, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, inputs] -> [B, H / stride, W / stride, outputs]."""
@@ -114,7 +114,7 @@ class Block(nnx.Module):
         """[B, H, W, inputs] -> [B, H, W, outputs]."""
         y = jax.nn.relu(self.conv1(x_BHWC, train=train))
         streams = [run(stream, y, train=train, key=None, remat=False) for stream in self._streams()]
-        y = self.conv3(sum(map(self.gate, streams)), train=train)
+        y = self.conv3(reduce(jnp.add, map(self.gate, streams)), train=train)
         if self.IN is not None and self.inside:
             y = self.IN(y)
         y = y + (x_BHWC if self.downsample is None else self.downsample(x_BHWC, train=train))
@@ -125,7 +125,7 @@ class Block(nnx.Module):
     def _streams(self) -> list:
         if self.numbered:
             return [stream.layers for stream in self.conv2]
-        return [[self.conv2a], self.conv2b, self.conv2c, self.conv2d]
+        return [[self.conv2a], *(getattr(self, f"conv2{letter}") for letter in "bcd")]
 
 
 class OSNet(nnx.Module):
@@ -153,8 +153,8 @@ class OSNet(nnx.Module):
         self.features, self.numbered, self.remat = FEATURES, numbered, remat
         self.conv1 = Unit(3, channels[0], 7, 2, norm=InstanceNorm if instance else BatchNorm, **kw)
         for stage, kinds, inputs, outputs in zip(_STAGES, blocks, channels[:-1], channels[1:], strict=True):
-            pair = [Block(inputs, outputs, kinds[0], numbered, **kw), Block(outputs, outputs, kinds[1], numbered, **kw)]
-            between = [] if stage == _STAGES[-1] else [Layers([Unit(outputs, outputs, **kw)])]
+            pair: list[Any] = [Block(inputs, outputs, kinds[0], numbered, **kw), Block(outputs, outputs, kinds[1], numbered, **kw)]
+            between: list[Any] = [] if stage == _STAGES[-1] else [Layers([Unit(outputs, outputs, **kw)])]
             setattr(self, stage, Layers(pair if numbered else pair + between))
             if numbered and between:
                 setattr(self, stage.replace("conv", "pool"), between[0])

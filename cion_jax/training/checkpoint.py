@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from cion_jax.common.paths import path_name
 from cion_jax.training import digests
 from cion_jax.training.config import RunConfig
 from cion_jax.training.state import TrainState, at_path
+
+# Orbax warns whoever only reads a run that it is only read.
+logging.getLogger("absl").addFilter(lambda record: record.msg != "Given directory is read only=%s")
 
 FOLDER = "checkpoints"
 
@@ -56,9 +60,9 @@ class Checkpointer:
         self._folder = (Path(workdir) / FOLDER).resolve()
         if self._folder.exists() and not self._folder.is_dir():
             raise CheckpointError(f"{self._folder} is a file, expected a folder of checkpoints; give another --workdir")
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
-        )
+        writes = {"max_to_keep": keep, "cleanup_tmp_directories": True}
+        reads = {"max_to_keep": None, "save_interval_steps": 0, "create": False, "read_only": True}
+        options = ocp.CheckpointManagerOptions(**(reads if read_only else writes))
         trees = dict.fromkeys(("served", _OLD_SERVED, "training"))
         handlers = {name: ocp.StandardCheckpointHandler() for name in trees} | {"run": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)

@@ -46,10 +46,8 @@ class Metrics:
         self._rows = workdir / ROWS
         self._board = None
         if jax.process_index() == 0:
-            from clu import metric_writers  # imports TensorFlow, which takes seconds
-
             _keep_rows(self._rows, start)
-            self._board = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+            self._board = _open_board(workdir / "tensorboard")
         self.seen: dict[str, float] = {}
         self._task, self._settings, self._start, self._end = task, task.config.train, start, end
         self._held: tuple[int, dict, float | None] | None = None
@@ -146,6 +144,27 @@ class Trace:
             jax.profiler.start_trace(self._folder)
         else:
             jax.profiler.stop_trace()
+
+
+class _NoBoard:
+    """In place of TensorBoard's writer."""
+
+    def write_scalars(self, step: int, row: dict[str, float]) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _open_board(folder: Path) -> Any:
+    """TensorBoard's writer; where CLU or TensorFlow is missing, one that writes nothing, which is said once."""
+    try:
+        from clu import metric_writers  # imports TensorFlow, which takes seconds
+    except ImportError as error:
+        hint = "pip install 'cion-jax[tensorboard]'"
+        print(f"no TensorBoard ({error}; `{hint}` for it): measurements go to {ROWS} alone", file=sys.stderr)
+        return _NoBoard()
+    return metric_writers.SummaryWriter(str(folder))
 
 
 def _not_finite(step: int, row: dict[str, float]) -> str:

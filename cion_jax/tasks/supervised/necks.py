@@ -19,7 +19,8 @@ from jax.nn import initializers
 
 from cion_jax.models import registry
 from cion_jax.models.head import l2_normalise
-from cion_jax.models.layers import BatchNorm, Conv, Layers, Linear, max_pool, run, wide
+from cion_jax.models.layers import BatchNorm, Conv, Layers, Linear, run, wide
+from cion_jax.models.pooling import max_pool
 from cion_jax.models.resnet import ResNet
 from cion_jax.typed import ConfigError
 
