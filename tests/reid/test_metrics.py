@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from cion_jax.reid import metrics, rerank
+from cion_jax.reid import distances, metrics, nearest, rerank
+from cion_jax.reid.distances import Between, Given, ScoreError
 
-VARIANTS = ["".join(v) for v in itertools.product(metrics.METRICS, ["", "_aqe5", "_aqe10"], ["", "_rerank"])]
+VARIANTS = ["".join(v) for v in itertools.product(distances.METRICS, ["", "_aqe5", "_aqe10"], ["", "_rerank"])]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def reference(fixtures):
 
 def expanded(arrays, k):
     both = np.concatenate([arrays["query_features"], arrays["gallery_features"]])
-    return np.split(metrics.expand(both, k), [len(arrays["query_features"])])
+    return np.split(nearest.expand(both, k), [len(arrays["query_features"])])
 
 
 @pytest.mark.parity
@@ -31,9 +32,10 @@ def test_equals_the_reference(reference, variant):
     for step in steps:
         if step.startswith("aqe"):
             query, gallery = expanded(arrays, int(step.removeprefix("aqe")))
-    distance = (rerank.rerank if "rerank" in steps else metrics.distances)(query, gallery, metric)
+    between = (rerank.Reranked if "rerank" in steps else Between)(query, gallery, metric)
     ids = [arrays[f"{part}_{what}"] for what in ("ids", "cams") for part in ("query", "gallery")]
-    scores = metrics.evaluate(distance, *ids)
+    scores = metrics.evaluate(between, metrics.Pairing(*ids))
+    distance = between.rows(slice(None))
 
     np.testing.assert_array_equal(scores.valid, arrays["valid_query_index"])
     np.testing.assert_allclose(scores.ap, arrays[f"{variant}/ap"], atol=1e-9)
@@ -134,7 +136,7 @@ def test_reranking_of_two_far_clusters_by_hand():
         (lambda: metrics.distances(np.ones((2, 3)), np.ones((2, 4))), r"got \(2, 3\) and \(2, 4\)"),
         (lambda: metrics.distances(np.full((2, 3), np.nan), np.ones((2, 3))), "must be finite"),
         (lambda: metrics.evaluate(np.ones((2, 3)), *map(np.arange, (2, 4, 2, 4))), "2 queries and 4 gallery"),
-        (lambda: metrics.expand(np.ones((2, 3)), 3), "1 to 2 neighbours"),
+        (lambda: nearest.expand(np.ones((2, 3)), 3), "1 to 2 neighbours"),
         (lambda: rerank.rerank(np.ones((2, 3)), np.ones((18, 3))), r"more than 20 images .* got 20"),
     ],
 )
