@@ -23,7 +23,7 @@ from flax import nnx
 
 from benchmarks.common import accelerator, header, median_seconds, table
 from cion_jax import models
-from cion_jax.models import count
+from cion_jax.models import flops
 from cion_jax.models.fuse import fuse
 
 MODELS = flags.DEFINE_list("models", None, "Backbones to measure; all of them by default.")
@@ -82,7 +82,7 @@ def _row(name: str, peak: float) -> tuple:
     images = jnp.asarray(np.random.default_rng(0).standard_normal((BATCH.value, HEIGHT, WIDTH, 3)), _dtype())
     forward, training = _seconds(*_forward(module), images), _seconds(*_training(module), images)
     fused = _seconds(*_forward(fuse(module)), images)
-    floor = BATCH.value * count.multiply_adds(module) / peak
+    floor = BATCH.value * flops.multiply_adds(module) / peak
     cells = [f"{BATCH.value / s:.1f}" for s in (floor, forward, fused, floor * BACKWARD, training)]
     theirs = _timm_seconds(name)
     return name, *cells, f"{forward / fused:.2f}", f"{theirs / forward:.2f}" if theirs else ""

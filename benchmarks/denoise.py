@@ -30,14 +30,16 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks import common
-from cion_jax.progress import progress
-from data_prep import neighbors, pipeline, stages
-from data_prep.collection import Collection
+from cion_jax.common.progress import progress
+from cion_jax.neighbors import cosine, search
 from data_prep.config import CHAINS, PRESETS, Config, Limits
-from data_prep.denoise import cosine, cross_video
-from data_prep.gather import gather, saved_levels
+from data_prep.denoise import cross_video
+from data_prep.pipeline import per_video
+from data_prep.pipeline.aggregate import gather, saved_levels
+from data_prep.pipeline.image_table import Collection
+from data_prep.pipeline.run import Job, each_video
+from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
-from data_prep.work import Work
 
 IMAGES, TRACKLETS, VIDEOS, WIDTH = 4_800_000, 312_000, 20_000, 512
 SEEN_BEFORE, RECENT, STRAY, JUNK = 0.2, 1000, 0.05, 0.02
@@ -121,7 +123,7 @@ def _write(work: Work, video: str, rows: np.ndarray, tracklet: np.ndarray, truth
         for i, (t, who) in enumerate(zip(tracklet.tolist(), truth.tolist(), strict=True))
     ]
     np.save(work.file(video, "npy"), rows)
-    stages.write_table(work.file(video, "arrow"), stages.references(images, [-1] * len(images)))
+    per_video.write_table(work.file(video, "arrow"), per_video.references(images, [-1] * len(images)))
 
 
 def _directions(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -173,7 +175,7 @@ def _largest_child_gib() -> float:
 def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed) -> Iterator[Measured]:
     """Denoises `share` of the whole, stage by stage."""
     config = Config(preset=preset)
-    job = pipeline.Job("tracklets", str(folder), None, folder / f"{preset}{share}", config, tuple(flags))
+    job = Job("tracklets", str(folder), None, folder / f"{preset}{share}", config, tuple(flags))
     work, limits = Work(job.output), config.limits()
     work.folder.mkdir(parents=True)
     videos = generate(work, share)
@@ -184,7 +186,7 @@ def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed)
     chains = config.method.linkage == CHAINS
     _, done = measured(
         "levels 1 and 2" if chains else "tracklets divided",
-        lambda: pipeline.each_video(job, work, videos, limits),
+        lambda: each_video(job, work, videos, limits),
         once,
         images * WIDTH / speed.multiply if chains else 0,  # one product of every image with a mean
         workers=True,
@@ -218,15 +220,15 @@ def published(collection: Collection, limits: Limits, once: float, speed: Speed)
 
 
 def unlimited(name: str, means: np.ndarray, limit: float) -> Measured:
-    """Links centroids without a range by their nearest neighbours, and says how many exact links that found."""
+    """Links centroids without a range by their nearest neighbors, and says how many exact links that found."""
 
     def linked() -> tuple[np.ndarray, np.ndarray]:
-        i, j = np.concatenate([np.stack(pairs) for pairs in neighbors.near_links(means, limit)], axis=1)
-        return i * len(means) + j, neighbors.components(len(means), [(i, j)])
+        i, j = np.concatenate([np.stack(pairs) for pairs in search.near_links(means, limit)], axis=1)
+        return i * len(means) + j, search.components(len(means), [(i, j)])
 
     (links, group), done = measured(name, linked)
     some = np.random.default_rng(3).choice(len(means), min(SAMPLE, len(means)), replace=False)
-    i, j = np.concatenate([np.stack(pairs) for pairs in neighbors.around(means, some, limit)], axis=1)
+    i, j = np.concatenate([np.stack(pairs) for pairs in search.around(means, some, limit)], axis=1)
     found = np.isin(np.minimum(i, j) * len(means) + np.maximum(i, j), links)
     print(f"  {group.max() + 1:,} identities; recall of {len(found):,} exact links: {found.mean():.4f}", flush=True)
     return done

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from benchmarks.denoise_quality import Case, Market, spoilt
-from cion_jax.progress import progress
+from cion_jax.common.progress import progress
 from data_prep.sources import mot, mottext
 
 HEIGHT, WIDTH = 128, 64  # of every crop of Market-1501

@@ -24,11 +24,12 @@ import cv2
 import numpy as np
 
 from benchmarks import common, denoise_rivals
-from cion_jax.progress import progress
-from data_prep import embedders, neighbors
-from data_prep.denoise import calibrate, cosine, linkage, meetings, parts, per_video, robust, score
-from data_prep.denoise.labels import numbered
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from cion_jax.common.progress import progress
+from cion_jax.neighbors import cosine, linkage, search
+from cion_jax.neighbors.labels import numbered
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
+from data_prep import embedders
+from data_prep.denoise import calibrate, cooccurrence, per_video, score, shared_neighbors, sub_tracklets
 from data_prep.sources.market1501 import Market1501
 from data_prep.types import Reject
 
@@ -66,7 +67,7 @@ class Case:
         pieces = [np.zeros((2, 0), np.int64)]
         for a, b in itertools.pairwise(self.starts()):
             unknown = np.full((b - a, 4), np.nan)
-            pieces.append(np.stack(meetings.meetings(self.frame[a:b], self.tracklet[a:b], unknown)) + a)
+            pieces.append(np.stack(cooccurrence.meetings(self.frame[a:b], self.tracklet[a:b], unknown)) + a)
         i, j = np.concatenate(pieces, axis=1)
         return i, j
 
@@ -168,41 +169,43 @@ class Ours:
 
     def __init__(self, case: Case):
         self.case, self.met = case, case.met()
-        local = [parts.divide(case.rows[a:b], case.tracklet[a:b]) for a, b in itertools.pairwise(case.starts())]
+        local = [sub_tracklets.divide(case.rows[a:b], case.tracklet[a:b]) for a, b in itertools.pairwise(case.starts())]
         counts = np.cumsum([0, *(part.max() + 1 for part in local)])
         self.part = np.concatenate([part + first for part, first in zip(local, counts[:-1], strict=True)])
         first = np.unique(self.part, return_index=True)[1]
         means = cosine.unit(cosine.centroids([(case.rows, self.part)], counts[-1])).astype(np.float32)
         boxes = np.zeros(len(first), bool)
-        self.nodes = robust.Nodes(means, np.bincount(self.part), case.video[first], case.tracklet[first], boxes)
+        self.nodes = shared_neighbors.Nodes(
+            means, np.bincount(self.part), case.video[first], case.tracklet[first], boxes
+        )
 
-    def identities(self, cannot_link=True, normalise=True, calibrated=True) -> np.ndarray:
+    def identities(self, cannot_link=True, normalize=True, calibrated=True) -> np.ndarray:
         """[n] identities of the images."""
         met = linkage.between(self.part, self.met)
         cannot = met if cannot_link else NO_PAIRS
-        nodes = self.nodes.normalised() if normalise else self.nodes
-        return robust.cluster(nodes, cannot, met, calibrated).identity[self.part]
+        nodes = self.nodes.normalized() if normalize else self.nodes
+        return shared_neighbors.cluster(nodes, cannot, met, calibrated).identity[self.part]
 
     def at(self, limits: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Identities at fixed limits."""
-        before = robust.LIMIT
+        before = shared_neighbors.LIMIT
         try:
             for limit in limits:
-                robust.LIMIT = float(limit)
+                shared_neighbors.LIMIT = float(limit)
                 yield limit, self.identities(calibrated=False)
         finally:
-            robust.LIMIT = before
+            shared_neighbors.LIMIT = before
 
     def levels(self) -> dict[str, np.ndarray]:
         """Identities after levels 1, 2 and 3, and without what level 1 took apart."""
         case, final = self.case, self.identities()
         first, second, count = [], [], 0
         for a, b in itertools.pairwise(case.starts()):
-            done = robust.levels(case.rows[a:b], case.tracklet[a:b] - case.tracklet[a], final[a:b])
+            done = shared_neighbors.levels(case.rows[a:b], case.tracklet[a:b] - case.tracklet[a], final[a:b])
             first.append(np.where(done.round == 0, case.tracklet[a:b], -1))
             second.append(np.where(done.identity >= 0, done.identity + count, -1))
             count += done.identity.max(initial=-1) + 1
-        usual = robust.usual(case.tracklet, final, int(case.tracklet.max()) + 1)
+        usual = shared_neighbors.usual(case.tracklet, final, int(case.tracklet.max()) + 1)
         return {
             "ours, no labels": final,
             "  level 1 alone": np.concatenate(first),
@@ -224,7 +227,7 @@ def chains(case: Case, sigma_cst: float, sigma_drm: float, cannot_link: bool = F
         count += own.max(initial=-1) + 1
     means = cosine.centroids([(case.rows, identity)], count)
     cannot = linkage.between(identity, met) if cannot_link else NO_PAIRS
-    linked = neighbors.identities(means, sigma_drm, count, cannot)
+    linked = search.identities(means, sigma_drm, count, cannot)
     return np.where(identity >= 0, linked[identity], -1)
 
 
@@ -264,7 +267,7 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
     ours = Ours(case)
     for name, labels in ours.levels().items():
         yield name, of(labels)
-    for option in ("cannot_link", "normalise", "calibrated"):
+    for option in ("cannot_link", "normalize", "calibrated"):
         yield f"  without {option}", of(ours.identities(**{option: False}))
     yield "ours, best limit", best(ours.at(np.arange(0.3, 0.56, 0.04)))
 

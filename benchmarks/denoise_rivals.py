@@ -11,14 +11,13 @@ from scipy.cluster import hierarchy
 from scipy.sparse import csgraph
 from scipy.spatial.distance import squareform
 
-from data_prep import neighbors
-from data_prep.denoise import cosine, overlap
+from cion_jax.neighbors import cosine, reciprocal, search
 
 Labels = Iterator[tuple[float, np.ndarray]]
 """Limits and the [n] identities that they give."""
 
-RECIPROCAL = 30  # neighbours, as unsupervised re-identification has it
-CORE = 4  # DBSCAN's least number of neighbours, its own row included
+RECIPROCAL = 30  # neighbors, as unsupervised re-identification has it
+CORE = 4  # DBSCAN's least number of neighbors, its own row included
 _BLOCK = 500
 _LAST: dict = {}
 
@@ -89,7 +88,7 @@ def jaccard(rows: np.ndarray) -> sp.csr_array:
 
 
 def _jaccard(rows: np.ndarray) -> sp.csr_array:
-    known = overlap.distributions(rows, neighbors.nearest(rows, RECIPROCAL)).tocsr()
+    known = reciprocal.distributions(rows, search.nearest(rows, RECIPROCAL)).tocsr()
     columns = known.T.tocsr()
     sizes = np.diff(columns.indptr)
     pieces = []

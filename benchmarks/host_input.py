@@ -22,7 +22,7 @@ from benchmarks.common import header, median_seconds, table
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.pipeline import batches
 from cion_jax.data.shards import ShardReader, Unreadable, decode
-from data_prep import shards
+from data_prep.output import shards
 from data_prep.types import Image
 
 IMAGES, PER_IDENTITY, K, BATCH = 4000, 16, 4, 192

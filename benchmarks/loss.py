@@ -2,7 +2,7 @@
 
 B = 64 images, V = 10 views of which the teacher sees 2, 65536 prototypes, float32. *Of logits*: with respect to logits
 that exist already. *Streamed*: with respect to embeddings and prototypes, which includes the head's last product. The
-memory is XLA's plan: arguments, results and temporary arrays. The floor reads the logits twice (normaliser, gradient)
+memory is XLA's plan: arguments, results and temporary arrays. The floor reads the logits twice (normalizer, gradient)
 and writes the gradient once, at the rate at which this machine copies an array of their size.
 """
 
@@ -15,23 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import accelerator, header, median_seconds, table
-from cion_jax.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
-from cion_jax.models.head import product
+from cion_jax.tasks.distill.head import product
+from cion_jax.tasks.distill.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
 
 B, U, V, F, P = 64, 2, 10, 256, 65536
 KS = (2, 4, 8)
 CONFIG = LossConfig()
 
 
-def _of_logits(z_BVP, t_BUP, centre_P, *, k: int):
-    return identity_guided_loss(z_BVP, t_BUP, centre_P, k, CONFIG)[0]
+def _of_logits(z_BVP, t_BUP, center_P, *, k: int):
+    return identity_guided_loss(z_BVP, t_BUP, center_P, k, CONFIG)[0]
 
 
-def _streamed(x_BVF, kernel_FP, y_BUF, prototypes_FP, centre_P, *, k: int):
+def _streamed(x_BVF, kernel_FP, y_BUF, prototypes_FP, center_P, *, k: int):
     of = partial(product, dtype=jnp.float32)
     student = Logits.against(x_BVF, kernel_FP, of, CONFIG.chunk)
     teacher = Logits.against(y_BUF, prototypes_FP, of, CONFIG.chunk)
-    targets, _ = make_targets(teacher, centre_P, CONFIG)
+    targets, _ = make_targets(teacher, center_P, CONFIG)
     return student_loss(student, teacher, targets, k, CONFIG)[0]
 
 

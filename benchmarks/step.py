@@ -10,7 +10,8 @@ the share of the time that the device waited for it is shown. Products are the m
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
 matrix product, measured in the same call. On a CPU where PyTorch is installed, the released step in PyTorch
 (`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is. Our trainer
-keeps freed memory on a CPU (`cion_jax/memory.py`); the rival is measured as it comes, and again with memory kept.
+keeps freed memory on a CPU (`cion_jax/distributed/cpu_allocator.py`); the rival is measured as it comes, and again
+with memory kept.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.common import accelerator, header, median_seconds, table
-from cion_jax import memory, models, sharding, typed
-from cion_jax.config import Config
-from cion_jax.models import count
-from cion_jax.step import make_trainer
+from cion_jax import models
+from cion_jax.common import typed_config
+from cion_jax.distributed import cpu_allocator, sharding
+from cion_jax.models import flops
+from cion_jax.training.config import Config
+from cion_jax.training.step import make_trainer
 
 MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
 BATCH = flags.DEFINE_integer("batch", 16, "Images in a batch, a multiple of 8.")
@@ -45,7 +48,7 @@ PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
 def _config(name: str) -> Config:
-    settings = typed.thaw(Config())
+    settings = typed_config.thaw(Config())
     settings.update_from_flattened_dict(
         {
             "model.name": name,
@@ -56,7 +59,7 @@ def _config(name: str) -> Config:
             "data.curriculum": ((0, K),),
         }
     )
-    return typed.freeze(Config, settings)
+    return typed_config.freeze(Config, settings)
 
 
 def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:
@@ -90,7 +93,7 @@ def _products(config: Config) -> int:
     """Multiply-adds that one image needs: its views once forward through the teacher, thrice through the student."""
     views, backbone = config.views, models.abstract(config.model.name)
     whole, part = (
-        count.multiply_adds(backbone, v.height, v.width) + _head_products(config, backbone.features)
+        flops.multiply_adds(backbone, v.height, v.width) + _head_products(config, backbone.features)
         for v in (views.global_1, views.local)
     )
     return 2 * whole + 3 * (2 * whole + views.local_views * part)
@@ -161,9 +164,9 @@ def _row(name: str, peak: float, rivals: list[float | None]) -> tuple:
 
 def main(_) -> None:
     header(f"training step: batch {BATCH.value}, K {K}, {PROTOTYPES.value} prototypes, {PRECISION.value}")
-    memory.one_step_at_a_time()
+    cpu_allocator.one_step_at_a_time()
     rivals = [[_rival_ms(name)] for name in MODELS.value]
-    memory.keep_freed()
+    cpu_allocator.keep_freed()
     rivals = [[*before, _rival_ms(name)] for before, name in zip(rivals, MODELS.value, strict=True)]
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {2 * peak / 1e12:.2f} TFLOP/s")

@@ -1,8 +1,8 @@
 """The released training step in PyTorch, the rival that `benchmarks.step` shows where torch is installed.
 
-Networks, head, loss, optimiser and teacher are those of the released code by the specification, down to the loss that
-forms a pair of every two images of an identity. It gets its views for nothing: normalised ones lie in memory, while
-ours cuts and colours them within the step.
+Networks, head, loss, optimizer and teacher are those of the released code by the specification, down to the loss that
+forms a pair of every two images of an identity. It gets its views for nothing: normalized ones lie in memory, while
+ours cuts and colors them within the step.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ class _Network(nn.Module):
         return self.last(F.normalize(self.mlp(features), dim=-1))
 
 
-def _loss(student, teacher, centre):
+def _loss(student, teacher, center):
     """Every pair of views of every pair of images of an identity, one after another."""
-    t = [x.view(-1, K, x.shape[1]) for x in F.softmax((teacher - centre) / 0.04, -1).chunk(GLOBALS)]
+    t = [x.view(-1, K, x.shape[1]) for x in F.softmax((teacher - center) / 0.04, -1).chunk(GLOBALS)]
     s = [x.view(-1, K, x.shape[1]) for x in F.log_softmax(student / 0.1, -1).chunk(GLOBALS + LOCALS)]
     total, pairs = 0, 0
     for u, targets in enumerate(t):
@@ -150,8 +150,8 @@ def seconds(name: str, batch: int, prototypes: int, steps: int) -> list[float]:
     """Seconds of every step but the first, of one of BACKBONES."""
     student = _Network(BACKBONES[name](), prototypes)
     teacher = copy.deepcopy(student).requires_grad_(False)
-    optimiser = torch.optim.AdamW((p for p in student.parameters() if p.requires_grad), 1e-4, weight_decay=0.04)
-    centre = torch.zeros(prototypes)
+    optimizer = torch.optim.AdamW((p for p in student.parameters() if p.requires_grad), 1e-4, weight_decay=0.04)
+    center = torch.zeros(prototypes)
     views = [torch.randn(batch, 3, 256, 128) for _ in range(GLOBALS)]
     views += [torch.randn(batch, 3, 128, 64) for _ in range(LOCALS)]
     durations = []
@@ -159,15 +159,15 @@ def seconds(name: str, batch: int, prototypes: int, steps: int) -> list[float]:
         began = time.perf_counter()
         with torch.no_grad():
             targets = teacher(views[:GLOBALS])
-        loss = _loss(student(views), targets, centre)
-        optimiser.zero_grad()
+        loss = _loss(student(views), targets, center)
+        optimizer.zero_grad()
         loss.backward()
         for parameter in student.parameters():
             if parameter.grad is not None:
                 nn.utils.clip_grad_norm_(parameter, 3.0)
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
-            centre = 0.9 * centre + 0.1 * targets.mean(0)
+            center = 0.9 * center + 0.1 * targets.mean(0)
             for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
                 mine.mul_(0.996).add_(theirs, alpha=0.004)
         durations.append(time.perf_counter() - began)

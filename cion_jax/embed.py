@@ -26,11 +26,13 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from cion_jax import cli, models, pixels, pretrained
+from cion_jax import models
+from cion_jax.common import cli, images
+from cion_jax.common.progress import progress
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
-from cion_jax.progress import progress
-from cion_jax.reid.metrics import normalise
-from cion_jax.typed import ConfigError
+from cion_jax.reid.distances import normalize
+from cion_jax.weights import load
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -58,7 +60,7 @@ class Backbone:
           images: [h, w, 3] uint8 RGB of any sizes; they are stretched to the input size.
 
         Returns:
-          [N, d] float32, not normalised.
+          [N, d] float32, not normalized.
         """
         done: list[np.ndarray] = []
         running = None
@@ -97,11 +99,11 @@ def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
     """Makes a backbone from what --checkpoint says.
 
     Args:
-      spec: as `pretrained.load` takes it.
+      spec: as `weights.load.load` takes it.
       batch_size: images that are computed at a time.
-      choice: `network` and `ignore` of `pretrained.load`; raises like it.
+      choice: `network` and `ignore` of `weights.load.load`; raises like it.
     """
-    found = pretrained.load(spec, **choice)
+    found = load.load(spec, **choice)
     return Backbone(found.name, found.module(), found.size, step=found.step, batch_size=batch_size)
 
 
@@ -216,8 +218,8 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
 
 def _try_to_read(path: Path) -> np.ndarray | str:
     try:
-        return pixels.decode(path.read_bytes())
-    except (OSError, pixels.PictureError) as error:
+        return images.decode(path.read_bytes())
+    except (OSError, images.PictureError) as error:
         return f"{path}: {error}"
 
 
@@ -227,18 +229,18 @@ def main(_: Sequence[str]) -> None:
     folder, output = Path(args.input), Path(args.output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     if not paths:
-        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(pixels.SUFFIXES)}")
+        raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
     backbone = backbone_of_flags()
     make_room(output)
 
     embedded = embed_files(backbone, paths, "embedding")
     list_unreadable(embedded.unreadable, len(paths), "input")
-    features = normalise(embedded.features) if args.normalise else embedded.features
+    features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
-    meta |= {"input_size": backbone.size, "normalised": args.normalise, "unreadable": embedded.unreadable}
+    meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
     with open(output, "wb") as file:
         np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
@@ -248,9 +250,9 @@ def _define_flags() -> None:
     define_backbone_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
-    flags.DEFINE_bool("normalise", False, "Scale features to length 1.")
+    flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
 
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=pretrained.MISTAKES)
+    cli.run(main)

@@ -15,16 +15,17 @@ from pathlib import Path
 
 from absl import flags
 
-from cion_jax import cli, pretrained
+from cion_jax.common import cli
+from cion_jax.common.errors import UserError
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import define_weights_flags, make_room
 from cion_jax.exporting.card import card
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.exporting.onnx_graph import NotInOnnx
-from cion_jax.pretrained import Backbone
-from cion_jax.typed import ConfigError
+from cion_jax.weights import load
+from cion_jax.weights.load import Backbone
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """What was written is not what was to be written."""
 
 
@@ -71,7 +72,7 @@ def export(backbone: Backbone, form: str, output: Path, **origin: str) -> float:
 def main(_: Sequence[str]) -> None:
     """Loads, writes, says how far it is off."""
     args = flags.FLAGS
-    backbone = pretrained.load(args.checkpoint, args.network, args.ignore)
+    backbone = load.load(args.checkpoint, args.network, args.ignore)
     output = Path(args.output)
     error = export(backbone, args.format, output, source=args.checkpoint, network=args.network, licence=args.licence)
     print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
@@ -86,4 +87,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, mistakes=(ExportError, NotInOnnx, *pretrained.MISTAKES))
+    cli.run(main)

@@ -25,11 +25,12 @@ import numpy as np
 from absl import flags
 from jax.experimental import topologies
 
-from cion_jax import cli, collectives, sharding
-from cion_jax import state as states
-from cion_jax.config import Config
-from cion_jax.step import make_trainer
-from cion_jax.typed import ConfigError
+from cion_jax.common import cli
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.distributed import hlo_collectives, sharding
+from cion_jax.training import state as states
+from cion_jax.training.config import Config
+from cion_jax.training.step import make_trainer
 
 
 class Chip(NamedTuple):
@@ -100,7 +101,7 @@ def plan(config: Config, topology: str) -> Plan:
     mesh = sharding.make_mesh(config.mesh, devices)
     memory, compiled = _compile(config, mesh)
     costs = compiled.cost_analysis()
-    found = collectives.of_program(compiled.as_text())
+    found = hlo_collectives.of_program(compiled.as_text())
     bound = {}
     if chip:
         crossing = sum(size for _, size in found.values())

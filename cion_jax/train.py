@@ -2,7 +2,7 @@
 
 A workdir that already holds checkpoints of the same config is resumed, exactly. Written there: `config.json`,
 `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and `profile/` where it is asked for. On several hosts every process
-runs the same command (`cion_jax.hosts`), and all see the same workdir.
+runs the same command (`cion_jax.distributed.multihost`), and all see the same workdir.
 
 Exit status: 0 done; 1 training had to stop; 2 it could not start; 75 asked to leave by SIGTERM or SIGINT, and saved;
 76 another process is gone. After 75 and 76 the same command goes on.
@@ -20,18 +20,19 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from cion_jax import cli, hosts, memory, pretrained, sharding
-from cion_jax.checkpoint import Checkpointer, SaveError, check_resumable
-from cion_jax.config import Config
-from cion_jax.data.groups import PlanError, Timeline, Units
+from cion_jax.common import cli
+from cion_jax.common.errors import UserError
+from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.pipeline import batches
-from cion_jax.data.shards import ShardError, ShardReader, Unreadable, UnreadableError
-from cion_jax.metrics import Metrics, Trace, TrainingStopped
-from cion_jax.signals import LEFT, Signals
-from cion_jax.step import make_trainer
-from cion_jax.typed import ConfigError
+from cion_jax.data.shards import ShardReader, Unreadable, UnreadableError
+from cion_jax.distributed import cpu_allocator, multihost, sharding
+from cion_jax.distributed.preemption import LEFT, Signals
+from cion_jax.training.checkpoint import Checkpointer, SaveError, check_resumable
+from cion_jax.training.config import Config
+from cion_jax.training.metrics import Metrics, Trace, TrainingStopped
+from cion_jax.training.step import make_trainer
+from cion_jax.weights import load
 
-MISTAKES = (ConfigError, ShardError, PlanError, *pretrained.MISTAKES)
 STOPS = (SaveError, UnreadableError)
 
 
@@ -50,35 +51,35 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
       TrainingStopped: the loss is not finite.
       SaveError: a checkpoint could not be written.
       UnreadableError: too many images cannot be decoded.
-      CheckpointError, ShardError, PlanError, ConfigError, FileNotFoundError: config, data and workdir do not fit
+      CheckpointError, ShardError, PlanError, ConfigError: config, data and workdir do not fit
         together.
       WeightsError, TorchFileError: nothing in `init_from` to start from.
     """
     reader = ShardReader(config.data.path)
     digest = reader.index.digest()
-    hosts.agree(config=json.dumps(dataclasses.asdict(config)), data=digest)
+    multihost.agree(config=json.dumps(dataclasses.asdict(config)), data=digest)
     units = Units.of(reader.index, config.identity)
     timeline = Timeline(units, config.train.epochs, config.data.batch_size, config.curriculum)
     end = min(config.train.steps or timeline.total_steps, timeline.total_steps)
     mesh = sharding.make_mesh(config.mesh)
     trainer = make_trainer(config, mesh, timeline.steps_per_epoch)
 
-    hosts.share_folder(workdir)
+    multihost.share_folder(workdir)
     with (
         Checkpointer(workdir, config.train.keep) as checkpointer,
         Trace(workdir / "profile", config.profile.steps) as trace,
     ):
-        start = hosts.of_first(checkpointer.latest() or 0)
+        start = multihost.of_first(checkpointer.latest() or 0)
         if start:
             check_resumable(config, checkpointer.run(start), digest)
             state = checkpointer.restore(start, trainer.like)
         else:
             state = trainer.init()
             if config.init_from:
-                state = pretrained.start(state, config.init_from, config.init_ignore, trainer.shardings)
+                state = load.start(state, config.init_from, config.init_ignore, trainer.shardings)
         if jax.process_index() == 0:
             (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-        hosts.say(
+        multihost.say(
             f"{config.model.name}: {len(reader):,} images of {len(units):,} units ({config.identity}), steps {start:,} "
             f"to {end:,} of {timeline.total_steps:,} on mesh {dict(mesh.shape)}"
         )
@@ -91,7 +92,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
             unreadable=unreadable,
             start_step=start,
             canvas=config.data.canvas,
-            rows=hosts.rows(sharding.BATCH, mesh, config.data.batch_size),
+            rows=multihost.rows(sharding.BATCH, mesh, config.data.batch_size),
             threads=config.data.threads,
         )
         metrics = Metrics(workdir, config, start, end)
@@ -105,7 +106,7 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
                     batch = next(data)
                 with jax.transfer_guard("allow"):  # all that a step needs of the host
                     images = sharding.put_batch(batch, mesh)
-                    said = hosts.totals({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()}, mesh)
+                    said = multihost.totals({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()}, mesh)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
                     state, measured = trainer.step(state, images, timeline.at(step).k)
                 reached = step + 1
@@ -120,24 +121,24 @@ def train(config: Config, workdir: Path, asked_to_leave: Callable[[], bool] = la
         metrics.close()
     skipped = f"{metrics.seen.get('skipped', 0):,.0f} images skipped"
     if reached < end:
-        hosts.say(f"left: step {reached:,} of {end:,} is saved, the same command goes on; {skipped}")
+        multihost.say(f"left: step {reached:,} of {end:,} is saved, the same command goes on; {skipped}")
     else:
-        hosts.say(f"done: {end:,} steps; {skipped}")
+        multihost.say(f"done: {end:,} steps; {skipped}")
     return reached >= end
 
 
 def main(_) -> int:
     """Entry point; the exit status is explained above."""
     config = SETTINGS()
-    memory.one_step_at_a_time()
+    cpu_allocator.one_step_at_a_time()
     try:
         # A checkpoint may fail to be saved because another process is gone.
-        with hosts.joined(PLACE(), own=(*MISTAKES, UnreadableError)), Signals(config.train.grace) as signals:
-            memory.keep_freed()
+        with multihost.joined(PLACE(), own=(UserError, UnreadableError)), Signals(config.train.grace) as signals:
+            cpu_allocator.keep_freed()
             try:
                 finished = train(config, Path(WORKDIR.value), lambda: signals.asked)
             except TrainingStopped as stop:  # in all processes at the same step
-                hosts.say(f"stopped: {stop}")
+                multihost.say(f"stopped: {stop}")
                 return 1
     except STOPS as stop:
         print(f"stopped: {stop}", file=sys.stderr)
@@ -153,5 +154,5 @@ def main(_) -> int:
 if __name__ == "__main__":
     SETTINGS = cli.define_config(Config)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
-    PLACE = hosts.define_flags()
-    cli.run(main, mistakes=MISTAKES, leave=hosts.leave)
+    PLACE = multihost.define_flags()
+    cli.run(main, leave=multihost.leave)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from cion_jax.typed import thaw
+from cion_jax.common.typed_config import thaw
 from data_prep.config import Config
 
 

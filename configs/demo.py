@@ -7,13 +7,13 @@ to see features improve, too few for the method to show its strength. Dense conv
 depthwise ones on a CPU. On the demo's street: mAP 4.2% untrained, 10.9% after 272 steps.
 """
 
-from cion_jax import typed
-from cion_jax.config import Config
+from cion_jax.common import typed_config
+from cion_jax.training.config import Config
 
 
 def get_config():
-    """The published recipe but for size, centring and strength of the augmentation."""
-    config = typed.thaw(Config())
+    """The published recipe but for size, centering and strength of the augmentation."""
+    config = typed_config.thaw(Config())
     config.model.name = "resnet18_ibn"
     config.model.dtype = "float32"
     config.model.prototypes = 1024
@@ -23,7 +23,7 @@ def get_config():
     config.data.curriculum = ((0, 4),)
     config.data.canvas = (64, 32)
     config.data.threads = 2
-    # Every camera has its own light, so colours vary much; but with few pixels clothes are all there is to go by, so
+    # Every camera has its own light, so colors vary much; but with few pixels clothes are all there is to go by, so
     # hues and edges are spared.
     for view in (config.views.global_1, config.views.global_2):
         view.height, view.width = 64, 32
@@ -32,7 +32,7 @@ def get_config():
         view.blur, view.sigma = 0.2, (0.1, 0.6)
     config.views.local_views = 0
     # Twelve people in a batch: the moving average of so few says little, balancing them says who is who.
-    config.loss.centring = "sinkhorn"
+    config.loss.centering = "sinkhorn"
     config.loss.teacher_temperature = 0.02
     config.optimizer.learning_rate = 3.75e-3
     config.optimizer.warmup_epochs = 0.25

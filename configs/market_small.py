@@ -9,7 +9,7 @@ from configs import demo
 
 
 def get_config():
-    """The demo's recipe, for longer, and with colours as they are: the light of six cameras differs less here."""
+    """The demo's recipe, for longer, and with colors as they are: the light of six cameras differs less here."""
     config = demo.get_config()
     for view in (config.views.global_1, config.views.global_2):
         view.brightness = view.contrast = view.saturation = 0.2

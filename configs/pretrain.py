@@ -8,12 +8,12 @@ local ones of 128x64; 65536 prototypes. 960 images a step as on the authors' eig
 divides, on each of up to 40 hosts. Backbones that do not fit into memory: --config.model.remat=True.
 """
 
-from cion_jax import typed
-from cion_jax.config import Config
+from cion_jax.common import typed_config
+from cion_jax.training.config import Config
 
 
 def get_config(name: str = "vit_base"):
     """The defaults are this recipe; a name that does not exist is answered with the nearest when the run starts."""
-    config = typed.thaw(Config())
+    config = typed_config.thaw(Config())
     config.model.name = name
     return config

@@ -7,12 +7,12 @@ local ones of 128x64; 65536 prototypes; batch 960 as on the authors' eight GPUs.
 93.1 mAP on Market-1501, 72.6 on MSMT17 (from 3.9 million images of 247 thousand people). Not yet trained here.
 """
 
-from cion_jax import typed
-from cion_jax.config import Config
+from cion_jax.common import typed_config
+from cion_jax.training.config import Config
 
 
 def get_config():
     """The defaults are this recipe."""
-    config = typed.thaw(Config())
+    config = typed_config.thaw(Config())
     config.model.name = "vit_base"
     return config

@@ -18,11 +18,11 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from cion_jax import cli
+from cion_jax.common import cli
 from cion_jax.data import records
-from data_prep import embedders, engine, faces, pipeline, sources, work
+from data_prep import embedders, sources
 from data_prep.config import Config
-from data_prep.types import SourceError
+from data_prep.pipeline import beam, run
 
 _CONFIG = Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"
 _settings = cli.define_config(Config, str(_CONFIG))
@@ -34,12 +34,12 @@ _EMBEDDER = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "New folder that becomes the data set.", required=True)
 
 
-def main(beam: Sequence[str], _: Sequence[str]) -> None:
-    """Runs what the flags ask for, on what `beam`, the flags of Apache Beam, ask for."""
-    engine.options(beam)
+def main(beam_flags: Sequence[str], _: Sequence[str]) -> None:
+    """Runs what the flags ask for, on what `beam_flags`, the flags of Apache Beam, ask for."""
+    beam.options(beam_flags)
     output = Path(_OUTPUT.value)
-    job = pipeline.Job(_SOURCE.value, _INPUT.value, _EMBEDDER.value, output, _settings(), tuple(beam))
-    metrics = pipeline.run(job)
+    job = run.Job(_SOURCE.value, _INPUT.value, _EMBEDDER.value, output, _settings(), tuple(beam_flags))
+    metrics = run.run(job)
     Console(width=110).print(_table(metrics["levels"]))
     selection, rejected = metrics["selection"], sum(metrics["rejected"].values())
     print(f"written: {selection['images']:,} images of {selection['identities']:,} identities; {rejected:,} set aside")
@@ -57,8 +57,5 @@ def _table(levels: Sequence[Mapping[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.argv[1:], BEAM = engine.split_flags(sys.argv[1:], set(flags.FLAGS))
-    cli.run(
-        functools.partial(main, BEAM),
-        (SourceError, embedders.EmbedderError, faces.FacesError, work.OutputError, engine.RunError, OSError),
-    )
+    sys.argv[1:], BEAM = beam.split_flags(sys.argv[1:], set(flags.FLAGS))
+    cli.run(functools.partial(main, BEAM))

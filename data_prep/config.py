@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cion_jax.typed import ConfigError, unknown
+from cion_jax.common.typed_config import ConfigError, unknown
 
 CHAINS, OVERLAP = "chains", "overlap"
 
@@ -31,24 +31,24 @@ class Method:
     Attributes:
       linkage: "chains" is the published way: images leave their tracklet beyond sigma_cst, and whatever a chain of
         centroids within sigma_drm connects is one identity. "overlap" guards against drift: groups join while their
-        members share, on average, enough of their neighbourhoods (`denoise.robust`); the sigmas then only measure.
+        members share, on average, enough of their neighborhoods (`denoise.robust`); the sigmas then only measure.
       calibrate: limits that are not set are estimated from the data, without labels (`denoise.calibrate`).
       cannot_link: tracklets that were seen together never become one identity, not even through a chain. Needs a
         source that knows frame numbers.
-      normalise: features are made comparable across videos (`denoise.normalise`); for "overlap" only.
+      normalize: features are made comparable across videos (`denoise.normalize`); for "overlap" only.
       r_s: see `Limits`; "overlap" has no range.
     """
 
     linkage: str
     calibrate: bool
     cannot_link: bool
-    normalise: bool
+    normalize: bool
     r_s: int
 
 
 PRESETS = {
-    "cion_jax": Method(OVERLAP, calibrate=True, cannot_link=True, normalise=True, r_s=0),
-    "paper": Method(CHAINS, calibrate=False, cannot_link=False, normalise=False, r_s=1000),
+    "cion_jax": Method(OVERLAP, calibrate=True, cannot_link=True, normalize=True, r_s=0),
+    "paper": Method(CHAINS, calibrate=False, cannot_link=False, normalize=False, r_s=1000),
 }
 # The published limits belong to the authors' extractor.
 PUBLISHED = (0.2, 0.18)
@@ -60,7 +60,7 @@ class Config:
 
     Attributes:
       preset: one of `PRESETS`; gives whatever of `Method` is not set. "paper" is the published method, nothing added.
-      linkage, calibrate, cannot_link, normalise, r_s: see `Method`.
+      linkage, calibrate, cannot_link, normalize, r_s: see `Method`.
       sigma_cst, sigma_drm: see `Limits`; what is set is taken, whatever a calibration would say.
       seed: of the selection.
       tracks: path of the track text within a sequence, for source `mot`.
@@ -74,7 +74,7 @@ class Config:
     linkage: str | None = None
     calibrate: bool | None = None
     cannot_link: bool | None = None
-    normalise: bool | None = None
+    normalize: bool | None = None
     sigma_cst: float | None = None
     sigma_drm: float | None = None
     r_s: int | None = None
@@ -94,7 +94,7 @@ class Config:
             linkage,
             _set(self.calibrate, preset.calibrate),
             _set(self.cannot_link, preset.cannot_link),
-            _set(self.normalise, preset.normalise and linkage == OVERLAP),
+            _set(self.normalize, preset.normalize and linkage == OVERLAP),
             _set(self.r_s, preset.r_s if linkage == CHAINS else 0),
         )
 
@@ -116,8 +116,8 @@ class Config:
         method = self.method
         if method.linkage == OVERLAP and method.r_s:
             raise ConfigError(f"config.linkage=overlap has no range, got config.r_s={method.r_s}; leave it out")
-        if method.linkage == CHAINS and method.normalise:
-            raise ConfigError("config.normalise=true goes with config.linkage=overlap only; leave it out")
+        if method.linkage == CHAINS and method.normalize:
+            raise ConfigError("config.normalize=true goes with config.linkage=overlap only; leave it out")
         least = {"r_s": (0, method.r_s), "seed": (0, self.seed), "max_tracklet_images": (1, self.max_tracklet_images)}
         for name, (lowest, value) in {**least, "min_identity_images": (1, self.min_identity_images)}.items():
             if value < lowest:

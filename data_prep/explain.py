@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import flags
 
-from cion_jax import cli
+from cion_jax.common import cli, contact_sheet
+from cion_jax.common.errors import UserError
 from cion_jax.data import records
-from cion_jax.data.shards import ShardError, ShardReader
-from data_prep import contact
-from data_prep.result import DISCARDED, KEPT, MOVED
+from cion_jax.data.shards import ShardReader
+from data_prep.output.provenance import DISCARDED, KEPT, MOVED
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
 _DATASET = flags.DEFINE_string("dataset", None, "Folder that data_prep wrote.", required=True)
@@ -36,7 +36,7 @@ _PICTURE = flags.DEFINE_string("picture", None, "PNG to write; identity_ID.png i
 Row = Mapping[str, Any]
 
 
-class ExplainError(ValueError):
+class ExplainError(UserError):
     """There is no such data set, image or identity."""
 
 
@@ -61,7 +61,7 @@ def main(_: Sequence[str]) -> None:
         print("none of its images were selected: there is nothing to show")
         return
     path = Path(_PICTURE.value or f"identity_{identity}.png")
-    contact.save(path, picture)
+    contact_sheet.save(path, picture)
     print(f"picture: {path}")
 
 
@@ -103,7 +103,7 @@ class Dataset:
         if not written:
             return None
         reader = ShardReader(self.folder)
-        return contact.sheet(
+        return contact_sheet.sheet(
             [[(row["record"], row["record"] == marked) for row in some] for _, some in _by_tracklet(written)],
             lambda numbers: [None if r is None else r[records.IMAGE] for r in reader.read(numbers)],
         )
@@ -189,9 +189,7 @@ def _level3(row: Row) -> str:
 
 def _limit(limits: Mapping[str, float], name: str) -> str:
     """The limit that decided; by overlap another one did, and the sigmas only measure."""
-    return (
-        f" (shared neighbourhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
-    )
+    return f" (shared neighborhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
 
 
 def _far(distance: float | None) -> str:
@@ -219,4 +217,4 @@ def _nearest(key: str, keys: pa.ChunkedArray) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main, (ExplainError, ShardError, OSError))
+    cli.run(main)

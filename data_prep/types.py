@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from cion_jax.common.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -62,7 +64,7 @@ def is_text(name: str) -> bool:
     return True
 
 
-class SourceError(ValueError):
+class SourceError(UserError):
     """Nothing can be read from this input at all."""
 
 
@@ -108,8 +110,8 @@ class Embedder(Protocol):
     digest: str
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32 features, L2-normalised.
+        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32 features, L2-normalized.
 
-        Rows that cannot be normalised (not finite, all zero) are returned as they are; data_prep sets them aside.
+        Rows that cannot be normalized (not finite, all zero) are returned as they are; data_prep sets them aside.
         """
         ...

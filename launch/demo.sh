@@ -13,8 +13,8 @@ run() {
   .venv/bin/python "$@"
 }
 
-run -m data_prep.sources.street --output=$out/street --people=120 --videos=16 --seed=0
-run -m data_prep --source=mot --input=$out/street/videos --embedder=colour --output=$out/dataset
+run -m data_prep.synthetic.street --output=$out/street --people=120 --videos=16 --seed=0
+run -m data_prep --source=mot --input=$out/street/videos --embedder=color --output=$out/dataset
 run -m cion_jax.evaluate --checkpoint=random:resnet18_ibn@64x32 --benchmark=market1501 \
   --data=$out/street/benchmark --output=$out/before.json
 run -m cion_jax.train --config=configs/demo.py --workdir=$out/run --config.data.path=$out/dataset

@@ -50,5 +50,5 @@ def blocks(seed: int, h: int, w: int) -> np.ndarray:
 
 
 def faint(seed: int, h: int, w: int) -> np.ndarray:
-    """White noise of 1e-3 contrast, where the epsilons of normalisation layers matter."""
+    """White noise of 1e-3 contrast, where the epsilons of normalization layers matter."""
     return np.float32(1e-3) * image(seed, h, w)

@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax import optimizer, sharding
-from cion_jax import state as states
-from cion_jax.checkpoint import Checkpointer
+from cion_jax.common.paths import path_name
+from cion_jax.distributed import sharding
+from cion_jax.training import state as states
+from cion_jax.training.checkpoint import Checkpointer
 
 ROOT = Path(__file__).parent.parent
 # One program to compile, a checkpoint after every step.
@@ -36,7 +37,7 @@ class Process:
         command += [f"--workdir={workdir}", *flags]
         if place:
             command += [f"--coordinator=127.0.0.1:{place[0]}", f"--processes={place[1]}", f"--process={place[2]}"]
-        # Programs that run for a second need not be optimised for half a minute.
+        # Programs that run for a second need not be optimized for half a minute.
         xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
         environ = {**os.environ, "XLA_FLAGS": xla, **environ}
         with open(self.log, "a") as log:
@@ -112,7 +113,7 @@ def final_state(config, workdir):
 
 def assert_equal(a, b, **tolerance):
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, err_msg=optimizer.path_name(path), **({"rtol": 0} | tolerance))
+        np.testing.assert_allclose(x, y, err_msg=path_name(path), **({"rtol": 0} | tolerance))
 
 
 def assert_same_run(one, other, config, rtol=1e-5):

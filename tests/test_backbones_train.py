@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import optimizer
-from cion_jax import state as states
+from cion_jax.common.paths import path_name
 from cion_jax.train import train
+from cion_jax.training import optimizer
+from cion_jax.training import state as states
 from tests import miniatures, toy
 from tests.runs import final_state, rows
 
@@ -16,7 +17,7 @@ miniatures.register()
 
 @pytest.fixture(autouse=True)
 def compile_quickly(monkeypatch):
-    """One device, and programs that XLA hardly optimises: three steps take less time than that would."""
+    """One device, and programs that XLA hardly optimizes: three steps take less time than that would."""
     devices = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: devices)
     jax.config.update("jax_disable_most_optimizations", True)
@@ -55,6 +56,6 @@ def test_three_steps(trained, local_views, tmp_path):
     after = final_state(config, tmp_path / "run")
     for network in ("student", "teacher"):
         pairs = jax.tree.map(np.array_equal, getattr(before, network), getattr(after, network))
-        still = {optimizer.path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
+        still = {path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
         # Behind two layer scales of 1e-6, EdgeNeXt's norm has a gradient below AdamW's epsilon at first.
         assert {path for path in still if not path.endswith("norm_xca/scale")} == {"params/head/last_layer/weight_g"}

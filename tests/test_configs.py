@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from flax import traverse_util
 
-from cion_jax import typed
-from cion_jax.config import Config
+from cion_jax.common import typed_config
+from cion_jax.training.config import Config
 from tests import toy
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -36,7 +36,7 @@ def test_config_is_its_golden_dump(path):
 def test_training_configs_freeze(path):
     config = load(path)
     config.data.path = "somewhere"
-    assert typed.freeze(Config, config).data.path == "somewhere"
+    assert typed_config.freeze(Config, config).data.path == "somewhere"
 
 
 def test_vit_b_is_the_published_recipe():

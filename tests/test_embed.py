@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import checkpoint, embed, models
-from cion_jax.config import Config, DataConfig, ModelConfig
+from cion_jax import embed, models
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import ViewsConfig, ViewSpec
-from cion_jax.state import TrainState, make_network
-from cion_jax.typed import ConfigError
+from cion_jax.training import checkpoint
+from cion_jax.training.config import Config, DataConfig, ModelConfig
+from cion_jax.training.state import TrainState, make_network
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
 SMALL = "random:resnet18_ibn@32x16"
 
 
-class MeanColour(nnx.Module):
+class MeanColor(nnx.Module):
     """Stands in for a backbone: three features that can be worked out by hand."""
 
     features = 3
@@ -37,19 +38,19 @@ class MeanColour(nnx.Module):
 
 
 @pytest.fixture
-def mean_colour():
-    MeanColour.traces.clear()
-    return embed.Backbone("mean_colour", MeanColour(), (8, 4), batch_size=2)
+def mean_color():
+    MeanColor.traces.clear()
+    return embed.Backbone("mean_color", MeanColor(), (8, 4), batch_size=2)
 
 
-def plain(*colours, h=8, w=4):
-    return [np.full((h, w, 3), colour, np.uint8) for colour in colours]
+def plain(*colors, h=8, w=4):
+    return [np.full((h, w, 3), color, np.uint8) for color in colors]
 
 
-def write(path, colour=(10, 200, 90)):
+def write(path, color=(10, 200, 90)):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 9, (64, 32, 3))
-    cv2.imwrite(str(path), (np.array(colour[::-1]) + noise).astype(np.uint8))
+    cv2.imwrite(str(path), (np.array(color[::-1]) + noise).astype(np.uint8))
     return path
 
 
@@ -58,21 +59,21 @@ def truncate(path):
     return path
 
 
-def test_values_by_hand(mean_colour):
-    features = mean_colour(plain((0, 0, 0), (255, 128, 64)))
+def test_values_by_hand(mean_color):
+    features = mean_color(plain((0, 0, 0), (255, 128, 64)))
     assert features.dtype == np.float32
     np.testing.assert_allclose(features[0], -MEAN / STD, rtol=1e-5)
     np.testing.assert_allclose(features[1], (np.array([255, 128, 64]) / 255 - MEAN) / STD, rtol=1e-5)
 
 
-def test_any_number_of_images_of_any_size_in_one_compiled_shape(mean_colour):
-    colours = [(i, 2 * i, 3 * i) for i in range(7)]
-    images = [plain(c, h=5 + i, w=9 - i)[0] for i, c in enumerate(colours)]
-    mean_colour.size = (9, 5)  # a shape of no other test
-    features = mean_colour(iter(images))
-    np.testing.assert_allclose(features, (np.array(colours) / 255 - MEAN) / STD, rtol=1e-5)
-    assert MeanColour.traces == [(2, 9, 5, 3)]
-    assert mean_colour([]).shape == (0, 3)
+def test_any_number_of_images_of_any_size_in_one_compiled_shape(mean_color):
+    colors = [(i, 2 * i, 3 * i) for i in range(7)]
+    images = [plain(c, h=5 + i, w=9 - i)[0] for i, c in enumerate(colors)]
+    mean_color.size = (9, 5)  # a shape of no other test
+    features = mean_color(iter(images))
+    np.testing.assert_allclose(features, (np.array(colors) / 255 - MEAN) / STD, rtol=1e-5)
+    assert MeanColor.traces == [(2, 9, 5, 3)]
+    assert mean_color([]).shape == (0, 3)
 
 
 def test_fit():
@@ -88,13 +89,13 @@ def test_fit():
             embed.fit(wrong, (2, 2))
 
 
-def test_unreadable_files_are_reported_and_order_is_kept(mean_colour, tmp_path, monkeypatch, capsys):
+def test_unreadable_files_are_reported_and_order_is_kept(mean_color, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(embed, "_AHEAD", 2)
     paths = [write(tmp_path / f"{i}.jpg", (10 * i, 200 - 10 * i, 90)) for i in range(9)]
     truncate(paths[1])
     paths[4].write_bytes(b"")
     paths[8].unlink()
-    embedded = embed.embed_files(mean_colour, paths, "gallery")
+    embedded = embed.embed_files(mean_color, paths, "gallery")
     np.testing.assert_array_equal(np.flatnonzero(~embedded.kept), [1, 4, 8])
     assert [line.split(":")[0] for line in embedded.unreadable] == [str(paths[i]) for i in (1, 4, 8)]
     assert (np.diff(embedded.features[:, 0]) > 0).all()
@@ -141,9 +142,9 @@ def test_trained_backbone_is_the_teacher_of_the_checkpoint(tmp_path):
 
 def test_digest_tells_weights_and_sizes_apart():
     def digest(scale, size):
-        module = MeanColour()
+        module = MeanColor()
         module.scale[...] = jnp.full(3, scale)
-        return embed.Backbone("mean_colour", module, size).digest()
+        return embed.Backbone("mean_color", module, size).digest()
 
     digests = [digest(1, (8, 4)), digest(1, (8, 4)), digest(2, (8, 4)), digest(1, (8, 8))]
     assert digests[0] == digests[1]
@@ -178,7 +179,7 @@ def test_command(tmp_path):
     write(folder / "b.jpg")
     write(folder / "a" / "c.png")
     truncate(write(folder / "a" / "d.jpg"))
-    done = run(f"--checkpoint={SMALL}", f"--input={folder}", f"--output={output}", "--normalise")
+    done = run(f"--checkpoint={SMALL}", f"--input={folder}", f"--output={output}", "--normalize")
     assert done.returncode == 0, done.stderr
     with np.load(output) as arrays:
         assert arrays["keys"].tolist() == ["a/c.png", "b.jpg"]

@@ -14,12 +14,14 @@ import pytest
 import safetensors
 from jax import export as jax_export
 
-from cion_jax import checkpoint, export, models, optimizer, pretrained
-from cion_jax import state as states
+from cion_jax import export, models
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.typed import ConfigError
+from cion_jax.training import checkpoint, optimizer
+from cion_jax.training import state as states
+from cion_jax.weights import load
 from tests import recipe, toy
 
 ORIGIN = {"source": "random:toy", "network": "teacher", "licence": "CC0-1.0"}
@@ -31,10 +33,10 @@ FAMILIES += ("resnet18", "resnet18_ibn", "swin_tiny", "vit_tiny", "volo_d1")
 @pytest.fixture(scope="module")
 def small():
     """The toy backbone with statistics that matter, 32 x 16 pixels."""
-    untrained = pretrained.load("random:toy@32x16")
+    untrained = load.load("random:toy@32x16")
     rng = np.random.default_rng(0)
     stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), untrained.stats)
-    return pretrained.Backbone("toy", (32, 16), untrained.params, stats)
+    return load.Backbone("toy", (32, 16), untrained.params, stats)
 
 
 def written(folder, backbone, form):
@@ -48,7 +50,7 @@ def images(count, size=(32, 16)):
 
 
 def features(backbone, pixels):
-    """By hand: ImageNet's normalisation in float64, the model, length 1."""
+    """By hand: ImageNet's normalization in float64, the model, length 1."""
     x = ((pixels / 255 - MEAN) / STD).astype(np.float32)
     y = np.asarray(backbone.module()(jnp.asarray(x)), np.float64)
     return y / np.linalg.norm(y, axis=1, keepdims=True)
@@ -75,7 +77,7 @@ def test_programs_take_any_number_of_images(tmp_path, small, form):
 
 
 def test_weights_come_back_exactly(tmp_path, small):
-    found = pretrained.load(str(written(tmp_path, small, "safetensors")))
+    found = load.load(str(written(tmp_path, small, "safetensors")))
     restored = flax.serialization.msgpack_restore(written(tmp_path, small, "flax").read_bytes())
     assert (found.name, found.size) == (restored["model"], tuple(restored["input_size"])) == ("toy", (32, 16))
     for params, stats in ((found.params, found.stats), (restored["params"], restored["stats"])):
@@ -102,7 +104,7 @@ def test_pytorch_loads_them_strictly(tmp_path, fixtures, name):
     _, entries = state_dict_of_the_original(fixtures, name)
     _, params, stats = models.split(models.abstract(name))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (params, stats))
-    FORMATS["safetensors"].write(tmp_path / "w.safetensors", pretrained.Backbone(name, (256, 128), *zeros))
+    FORMATS["safetensors"].write(tmp_path / "w.safetensors", load.Backbone(name, (256, 128), *zeros))
     assert header(tmp_path / "w.safetensors") == entries
 
 
@@ -115,7 +117,7 @@ def test_every_backbone_in_every_format(tmp_path, fixtures, name):
     torch_file = tmp_path / "original.safetensors"
     named = {n: np.asarray(a) for n, a in recipe.weights(spec).items()}
     safetensors.numpy.save_file(named, torch_file)
-    backbone = pretrained.load(f"file:{name}@64x32={torch_file}")
+    backbone = load.load(f"file:{name}@64x32={torch_file}")
     for form in FORMATS:
         written(tmp_path, backbone, form)
     assert header(tmp_path / "toy.safetensors") == entries
@@ -123,14 +125,14 @@ def test_every_backbone_in_every_format(tmp_path, fixtures, name):
 
 @pytest.mark.parametrize("name", [pytest.param("vit_tiny", marks=pytest.mark.slow), "resnet18_ibn"])
 def test_real_backbones(tmp_path, name):
-    backbone = pretrained.load(f"random:{name}@64x32")
+    backbone = load.load(f"random:{name}@64x32")
     for form in ("safetensors", "stablehlo", "onnx"):
         written(tmp_path, backbone, form)
 
 
 def test_an_export_that_differs_is_not_written(tmp_path, small, monkeypatch):
     def broken(path, backbone):
-        FORMATS["safetensors"].write(path, pretrained.Backbone(backbone.name, backbone.size, *small_changed(backbone)))
+        FORMATS["safetensors"].write(path, load.Backbone(backbone.name, backbone.size, *small_changed(backbone)))
 
     def small_changed(backbone):
         changed = jax.tree.map(np.array, backbone.params)
@@ -189,7 +191,7 @@ def test_a_run_exports_its_teacher_with_its_training_on_the_card(tmp_path):
         checkpointer.save(7, state, config, {"step": 7, "index": "abc"})
     rows = [{"step": step, "loss": loss} for step, loss in ((6, 2.5), (7, 2.25), (8, 2.0))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    backbone = pretrained.load(str(tmp_path))
+    backbone = load.load(str(tmp_path))
     export.export(backbone, "safetensors", tmp_path / "w.safetensors", source="W", network="teacher", licence="")
     jax.tree.map(np.testing.assert_array_equal, backbone.params, state.teacher["params"]["backbone"])
     card = (tmp_path / "w.safetensors.md").read_text()

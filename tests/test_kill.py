@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from cion_jax.checkpoint import Checkpointer, CheckpointError
-from cion_jax.signals import LEFT
+from cion_jax.distributed.preemption import LEFT
 from cion_jax.train import train
+from cion_jax.training.checkpoint import Checkpointer, CheckpointError
 from tests import toy
 from tests.runs import SHORT, Process, assert_equal, final_state, finish, nothing_left_running, numbers, rows
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cion_jax.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
+from cion_jax.tasks.distill.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
 from tests import recipe
 
 CASES = [(v, e, k) for v in (10, 6) for e, k in ((0, 2), (40, 4), (60, 6), (80, 8))]
@@ -18,8 +18,8 @@ def draw(seed, v, epoch):
     g = np.random.default_rng([seed, v, epoch])
     student = (0.3 * g.standard_normal((v * 24, 64))).astype(np.float32)
     teacher = (0.1 * g.standard_normal((48, 64))).astype(np.float32)
-    centre = (0.1 * g.standard_normal((1, 64))).astype(np.float32)
-    return student.reshape(v, 24, 64).swapaxes(0, 1), teacher.reshape(2, 24, 64).swapaxes(0, 1), centre[0]
+    center = (0.1 * g.standard_normal((1, 64))).astype(np.float32)
+    return student.reshape(v, 24, 64).swapaxes(0, 1), teacher.reshape(2, 24, 64).swapaxes(0, 1), center[0]
 
 
 def view_major(x):
@@ -33,9 +33,9 @@ def test_equals_the_reference(fixtures, v, epoch, k, weighting):
     spec, arrays = recipe.load(fixtures / "loss")
     case = next(c for c in spec["cases"] if c["tag"] == f"v{v}_e{epoch}")
     assert case["K"] == k
-    student, teacher, centre = draw(spec["seed"], v, epoch)
+    student, teacher, center = draw(spec["seed"], v, epoch)
     config = LossConfig(weighting=weighting)
-    value = jax.value_and_grad(lambda s: identity_guided_loss(s, teacher, centre, k, config)[0])
+    value = jax.value_and_grad(lambda s: identity_guided_loss(s, teacher, center, k, config)[0])
     loss, gradient = value(jnp.asarray(student))
     expected, name = (
         (case["loss_float64"], "grad_student")
@@ -45,7 +45,7 @@ def test_equals_the_reference(fixtures, v, epoch, k, weighting):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     reference = arrays[f"{case['tag']}_{name}"]
     assert np.abs(view_major(gradient) - reference).max() < 1e-5 * np.abs(reference).max()
-    _, after = make_targets(Logits.whole(jnp.asarray(teacher)), jnp.asarray(centre), config)
+    _, after = make_targets(Logits.whole(jnp.asarray(teacher)), jnp.asarray(center), config)
     np.testing.assert_allclose(after, arrays[f"{case['tag']}_center_after"][0], atol=1e-7)
 
 
@@ -89,8 +89,8 @@ def test_sinkhorn_shares_the_prototypes_out_evenly():
         p /= p.sum(1, keepdims=True)
     np.testing.assert_allclose(p.sum(0), 1, atol=0.05)
     config = LossConfig("paper", "sinkhorn", teacher_temperature=1.0)
-    for logits, centre in ((t, jnp.zeros(8)), (t + offset, jnp.ones(8))):
-        loss, measured = identity_guided_loss(z, logits, centre, 2, config)
+    for logits, center in ((t, jnp.zeros(8)), (t + offset, jnp.ones(8))):
+        loss, measured = identity_guided_loss(z, logits, center, 2, config)
         np.testing.assert_allclose(measured["teacher_entropy"], -(p * np.log(p)).sum(1).mean(), rtol=1e-5)
         log_s = np.asarray(jax.nn.log_softmax(z / 0.1), np.float64)
         same = np.einsum("bup,bup->", p.reshape(4, 2, 8), log_s[:, :2])
@@ -99,29 +99,29 @@ def test_sinkhorn_shares_the_prototypes_out_evenly():
 
 
 def embedded(p, bottleneck=12, b=6, v=4):
-    """Embeddings and prototypes of student and teacher, and a centre."""
+    """Embeddings and prototypes of student and teacher, and a center."""
     rng = np.random.default_rng(3)
     shapes = (b, v, bottleneck), (bottleneck, p), (b, 2, bottleneck), (bottleneck, p), (p,)
     return [jnp.asarray(rng.normal(size=s) / 4, jnp.float32) for s in shapes]
 
 
-def in_parts(x_BVF, kernel_FP, y_BUF, prototypes_FP, centre_P, config):
+def in_parts(x_BVF, kernel_FP, y_BUF, prototypes_FP, center_P, config):
     student = Logits.against(x_BVF, kernel_FP, jnp.matmul, config.chunk)
     teacher = Logits.against(y_BUF, prototypes_FP, jnp.matmul, config.chunk)
-    targets, after = make_targets(teacher, centre_P, config)
+    targets, after = make_targets(teacher, center_P, config)
     return *student_loss(student, teacher, targets, 3, config), after
 
 
 @pytest.mark.parametrize("chunk", [7, 40, 120])
 @pytest.mark.parametrize("weighting", ["paper", "released"])
-@pytest.mark.parametrize("centring", ["mean", "sinkhorn"])
-def test_in_parts_equals_the_whole(chunk, weighting, centring):
+@pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
+def test_in_parts_equals_the_whole(chunk, weighting, centering):
     """120 prototypes in parts of 6, of 40 and in one, against logits made beforehand."""
-    config = LossConfig(weighting, centring, chunk=chunk)
+    config = LossConfig(weighting, centering, chunk=chunk)
     operands = embedded(120)
 
-    def whole(x, kernel, y, prototypes, centre):
-        return identity_guided_loss(x @ kernel, y @ prototypes, centre, 3, config)
+    def whole(x, kernel, y, prototypes, center):
+        return identity_guided_loss(x @ kernel, y @ prototypes, center, 3, config)
 
     def parts(*operands):
         return in_parts(*operands, config)[:2]

@@ -1,11 +1,12 @@
-"""Three optimiser steps against the authors' numbers."""
+"""Three optimizer steps against the authors' numbers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cion_jax import optimizer
+from cion_jax.common.paths import path_name
+from cion_jax.training import optimizer
 from tests import recipe
 
 
@@ -25,7 +26,7 @@ def nested(flat):
 
 def flat(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {optimizer.path_name(p).replace("/", "."): np.asarray(v) for p, v in leaves}
+    return {path_name(p).replace("/", "."): np.asarray(v) for p, v in leaves}
 
 
 def prefixed(arrays, prefix):
@@ -71,5 +72,5 @@ def test_clipping_equals_the_reference(fixtures):
 def test_decay_groups_equal_the_reference(fixtures):
     spec, _ = recipe.load(fixtures / "optimiser")
     leaves = jax.tree_util.tree_leaves_with_path(nested(recipe.weights(spec)))
-    ours = {optimizer.path_name(p).replace("/", ".") for p, v in leaves if optimizer.decays(p, v)}
+    ours = {path_name(p).replace("/", ".") for p, v in leaves if optimizer.decays(p, v)}
     assert ours == set(spec["groups"]["regularized"])

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from cion_jax import collectives, plan
-from cion_jax.typed import ConfigError
+from cion_jax import plan
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.distributed import hlo_collectives
 from configs import demo
 
 PROTOTYPES = demo.get_config().model.prototypes
@@ -25,7 +26,7 @@ PROGRAM = """
 
 
 def test_collectives_by_hand():
-    assert collectives.of_program(PROGRAM) == {
+    assert hlo_collectives.of_program(PROGRAM) == {
         "all-gather": (2, 3200 * 3 // 4 + 400 * 3 // 4),
         "all-reduce": (2, 2 * 200 * 3 // 4 + 2 * 40 * 7 // 8),
         "collective-permute": (1, 7),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cion_jax.schedules import Schedules, cosine
+from cion_jax.training.schedules import Schedules, cosine
 from tests import recipe
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import models, sharding, typed
-from cion_jax import state as states
-from cion_jax.config import Config, MeshConfig
-from cion_jax.typed import ConfigError
+from cion_jax import models
+from cion_jax.common import typed_config
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.distributed import sharding
+from cion_jax.training import state as states
+from cion_jax.training.config import Config, MeshConfig
 from configs import vit_b
 from tests import toy
 
@@ -32,7 +34,7 @@ def test_a_mesh_that_does_not_fit_raises(config):
 
 
 def test_slices_lie_along_an_outer_axis():
-    """Two slices of four devices, listed in turns; neighbours along model are of one slice."""
+    """Two slices of four devices, listed in turns; neighbors along model are of one slice."""
     devices = [
         SimpleNamespace(id=i, slice_index=i % 2, process_index=i % 2, platform="cpu", device_kind="cpu")
         for i in range(8)
@@ -53,7 +55,7 @@ def test_every_array_of_a_run_and_where_it_lies():
 def dump() -> str:
     settings = vit_b.get_config()
     settings.data.path = "anywhere"
-    config = typed.freeze(Config, settings)
+    config = typed_config.freeze(Config, settings)
     state = states.abstract(config)
     return sharding.describe(state, sharding.make_mesh(MeshConfig(2, 2, 2)))
 
@@ -62,7 +64,7 @@ def test_rules():
     mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
     assert sharding.spec("student/params/head/last_layer/weight_v", (256, 64), mesh) == P(None, "model")
     assert sharding.spec("opt_state/1/mu/backbone/conv1/kernel", (7, 7, 3, 64), mesh) == P(None, None, None, "fsdp")
-    assert sharding.spec("centre", (64,), mesh) == P("model")
+    assert sharding.spec("center", (64,), mesh) == P("model")
     assert sharding.spec("student/params/backbone/bn1/scale", (64,), mesh) == P(None)
 
 

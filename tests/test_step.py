@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from cion_jax import optimizer, sharding, typed
-from cion_jax import state as states
-from cion_jax.config import Config
+from cion_jax.common import typed_config
+from cion_jax.distributed import sharding
 from cion_jax.models import registry
-from cion_jax.step import make_trainer
+from cion_jax.training import optimizer
+from cion_jax.training import state as states
+from cion_jax.training.config import Config
+from cion_jax.training.step import make_trainer
 from tests import miniatures, toy
 
 miniatures.register()
@@ -22,7 +24,7 @@ K, BATCH = 2, 16
 
 @pytest.fixture
 def _compile_quickly():
-    """What is equal is equal without XLA's optimisations, too."""
+    """What is equal is equal without XLA's optimizations, too."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -32,9 +34,9 @@ quickly = pytest.mark.usefixtures("_compile_quickly")
 
 
 def changed(config, **changes) -> Config:
-    settings = typed.thaw(config)
+    settings = typed_config.thaw(config)
     settings.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-    return typed.freeze(Config, settings)
+    return typed_config.freeze(Config, settings)
 
 
 def config_of(name, **changes) -> Config:
@@ -83,23 +85,23 @@ def test_a_mesh_with_explicit_axes_equals_one_device(name):
 
 @quickly
 @pytest.mark.parametrize("name", ["toy_vit", slow("toy_convnext"), slow("toy_ghostnet")])
-def test_rematerialisation_changes_nothing(name):
+def test_rematerialization_changes_nothing(name):
     config = config_of(name, model__drop_path=0.0)
     assert_equal(run(config), run(changed(config, model__remat=True)))
 
 
 @quickly
 @pytest.mark.parametrize(
-    ("name", "centring", "sizes"),
+    ("name", "centering", "sizes"),
     [
         ("toy_convnext", "mean", (2, 1, 2)),
         slow("toy_convnext", "sinkhorn", (1, 1, 1)),
         slow("toy_swin", "sinkhorn", (1, 2, 2)),
     ],
 )
-def test_accumulated_gradients_are_those_of_the_batch(name, centring, sizes):
+def test_accumulated_gradients_are_those_of_the_batch(name, centering, sizes):
     """Of networks without BatchNorm, whose statistics would be a part's."""
-    config = config_of(name, model__drop_path=0.0, loss__centring=centring)
+    config = config_of(name, model__drop_path=0.0, loss__centering=centering)
     whole, parts = run(config, sizes), run(changed(config, train__accumulate=4), sizes)
     assert_equal(whole, parts)
 
@@ -124,7 +126,8 @@ def test_every_part_of_a_batch_draws_its_own_noise():
 
 def test_groups_stay_together():
     config = config_of("toy", train__accumulate=4)
-    with pytest.raises(typed.ConfigError, match=r"16 images cannot be dealt out as whole groups of K = 2 to 16 shares"):
+    message = r"16 images cannot be dealt out as whole groups of K = 2 to 16 shares"
+    with pytest.raises(typed_config.ConfigError, match=message):
         run(config, (4, 1, 1))
 
 

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax import sharding
-from cion_jax.checkpoint import CheckpointError
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
-from cion_jax.metrics import Metrics, TrainingStopped, collapse_warning
+from cion_jax.distributed import sharding
 from cion_jax.train import train
-from cion_jax.typed import ConfigError
+from cion_jax.training.checkpoint import CheckpointError
+from cion_jax.training.metrics import Metrics, TrainingStopped, collapse_warning
 from tests import toy
 from tests.runs import assert_equal, final_state, numbers, rows
 
@@ -59,12 +59,12 @@ def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, stops):
     assert numbers(tmp_path) == numbers(workdir)
 
 
-@pytest.mark.parametrize(("mesh", "centring"), [((8, 1, 1), "mean"), ((2, 2, 2), "mean"), ((1, 4, 2), "sinkhorn")])
-def test_eight_devices_equal_one(shards, tmp_path, mesh, centring, monkeypatch):
+@pytest.mark.parametrize(("mesh", "centering"), [((8, 1, 1), "mean"), ((2, 2, 2), "mean"), ((1, 4, 2), "sinkhorn")])
+def test_eight_devices_equal_one(shards, tmp_path, mesh, centering, monkeypatch):
     one, many = tmp_path / "one", tmp_path / "many"
     names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
     # Four images for each of eight devices; an epoch is one step.
-    changes = {"data__batch_size": 32, "data__curriculum": ((0, 2),), "train__epochs": 5, "loss__centring": centring}
+    changes = {"data__batch_size": 32, "data__curriculum": ((0, 2),), "train__epochs": 5, "loss__centering": centering}
     train(toy.config(shards, **changes, **names), many)
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: devices[:1])
@@ -109,7 +109,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(shards, t
 def test_a_step_that_is_done_when_it_is_reported_ends_there(tmp_path, monkeypatch):
     """16 images in 10 s each, the last row too, which is written at once."""
     clock = iter([0.0, 10.0, 20.0, 20.5])
-    monkeypatch.setattr("cion_jax.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("cion_jax.training.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
     metrics = Metrics(tmp_path, toy.config("anywhere", data__batch_size=16, train__log_every=1), 0, 2)
     names = "loss", "gradient_norm", "teacher_entropy", "skipped"
     for step in (1, 2):

@@ -1,4 +1,4 @@
-"""A run small enough for tests: coloured rectangles as people, a backbone of two convolutions, a few seconds a run."""
+"""A run small enough for tests: colored rectangles as people, a backbone of two convolutions, a few seconds a run."""
 
 import functools
 
@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from flax import nnx
 
-from cion_jax import typed
-from cion_jax.config import Config
+from cion_jax.common import typed_config
 from cion_jax.models import layers, registry
-from data_prep import shards
+from cion_jax.training.config import Config
+from data_prep.output import shards
 from data_prep.types import Image
 
 PEOPLE = 13
@@ -73,12 +73,12 @@ def small_views(height, width):
 def config(path, **changes) -> Config:
     """The toy run's config; `changes` are dotted names with `__` for the dots."""
     model = 4 if len(jax.devices()) % 4 == 0 else 1  # a device has a batch's largest group of 4
-    return typed.freeze(Config, settings(path, **{"mesh__model": model} | changes))
+    return typed_config.freeze(Config, settings(path, **{"mesh__model": model} | changes))
 
 
 def settings(path, **changes):
     """The same as a ConfigDict, whatever the devices."""
-    values = typed.thaw(Config())
+    values = typed_config.thaw(Config())
     values.update_from_flattened_dict(
         {
             "model.name": "toy",

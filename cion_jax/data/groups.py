@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from cion_jax.common.errors import UserError
 from cion_jax.data.records import Index
 
 UnitKind = Literal["identity", "tracklet", "instance"]
@@ -25,7 +26,7 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GROUP_STREAM, _RECORD_STREAM = 0, 1
 
 
-class PlanError(ValueError):
+class PlanError(UserError):
     """Settings that no sequence of batches can satisfy."""
 
 

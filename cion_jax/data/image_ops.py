@@ -61,13 +61,13 @@ def resized_crop(canvas_BHWC: Array, box_BV4: Array, flip_BV: Array, out: tuple[
 
 
 def luma(x: Array) -> Array:
-    """Grey levels [..., 1, h, w] of a colour image: ITU-R 601-2 in 16-bit fixed point, exact in float32."""
+    """Grey levels [..., 1, h, w] of a color image: ITU-R 601-2 in 16-bit fixed point, exact in float32."""
     weights = jnp.array([19595.0, 38470.0, 7471.0], x.dtype)[:, None, None]
     return jnp.floor(((x * weights).sum(-3, keepdims=True) + 32768.0) / 65536.0)
 
 
 def grayscale(x: Array, apply: Array) -> Array:
-    """Replaces colours by grey levels where `apply` [...] holds."""
+    """Replaces colors by grey levels where `apply` [...] holds."""
     return jnp.where(_pixelwise(apply), luma(x), x)
 
 
@@ -111,7 +111,7 @@ def blend(x: Array, kind: Array, factor: Array) -> Array:
 
 
 def shift_hue(x: Array, turns: Array) -> Array:
-    """Turns hues by a share of the colour circle, by way of 8-bit HSV.
+    """Turns hues by a share of the color circle, by way of 8-bit HSV.
 
     Args:
       x: [..., 3, h, w].

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cion_jax.common.errors import UserError
+
 DATASET_NAME = "identity_shards"
 SPLIT = "train"
 
@@ -30,6 +32,10 @@ PROVENANCE_FILE = "provenance.parquet"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 CARD_FILE = "README.md"
+
+
+class DatasetError(UserError):
+    """A folder of identity shards that is incomplete or damaged."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,10 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path) -> Index:
-        """Reads ``index.npz``; raises FileNotFoundError naming what to run where there is none."""
+        """Reads ``index.npz``; raises DatasetError naming what to run where there is none."""
         path = Path(folder) / INDEX_FILE
         if not path.is_file():
-            raise FileNotFoundError(
+            raise DatasetError(
                 f"no {INDEX_FILE} in {folder}: expected a folder written by `python -m data_prep --output=...`"
             )
         with np.load(path) as arrays:

@@ -26,7 +26,7 @@ _READER_BUFFER_BYTES = 32768
 _GRACE = 1000
 
 
-class ShardError(ValueError):
+class ShardError(records.DatasetError):
     """Shards that are missing, cut short or do not fit their index."""
 
 
@@ -48,7 +48,7 @@ class ShardReader:
           folder: written by data_prep.
 
         Raises:
-          FileNotFoundError: there is no dataset in `folder`.
+          ShardError: there is no dataset in `folder`.
           ShardError: names the file that is missing or wrong, what was expected and what was got.
         """
         self.index = Index.load(Path(folder))
@@ -109,7 +109,7 @@ class ShardReader:
 
 
 def parse(value: bytes) -> dict[str, Any]:
-    """One serialised tf.train.Example -> {field: bytes (image), str or int}."""
+    """One serialized tf.train.Example -> {field: bytes (image), str or int}."""
     feature = tf_example_pb2.Example.FromString(value).features.feature
     fields: dict[str, Any] = {name: feature[name].int64_list.value[0] for name in (records.IDENTITY, records.FRAME)}
     for name in (records.KEY, records.VIDEO, records.TRACKLET):
@@ -194,7 +194,7 @@ def _shard_files(folder: Path) -> tuple[list[Path], list[int]]:
     """Paths and numbers of records of all shards, as ``dataset_info.json`` lists them."""
     path = folder / "dataset_info.json"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise ShardError(
             f"no {path.name} in {folder}: data_prep writes it last, so the dataset is incomplete; run data_prep again"
         )
     splits = json.loads(path.read_text())["splits"]

@@ -1,4 +1,4 @@
-"""Views of a batch, made on the device: random crops and colours of decoded canvases. Imports only JAX.
+"""Views of a batch, made on the device: random crops and colors of decoded canvases. Imports only JAX.
 
 What is drawn for a view depends on the key, the image's place in the global batch and the view's number alone, so it
 does not depend on how the batch lies on the devices.
@@ -38,10 +38,10 @@ class ViewSpec:
       scale: least and greatest area of the crop, as a share of the image.
       ratio: least and greatest width / height of the crop.
       flip: probability of mirroring.
-      jitter: probability of changing colours.
+      jitter: probability of changing colors.
       brightness, contrast, saturation: strengths s, the factor is uniform in 1 - s .. 1 + s.
-      hue: greatest turn of the colour circle, 0 .. 0.5.
-      gray: probability of removing colours.
+      hue: greatest turn of the color circle, 0 .. 0.5.
+      gray: probability of removing colors.
       blur: probability of a Gaussian blur.
       sigma: least and greatest standard deviation of the blur, in pixels.
       solarize: probability of inverting bright levels.
@@ -145,7 +145,7 @@ def make_views(key: Array, image_BHWC: Array, size_B2: Array, config: ViewsConfi
       config: static.
 
     Returns:
-      [B, 2, h, w, 3] global and [B, L, h, w, 3] local views, float32, normalised by MEAN and STD.
+      [B, 2, h, w, 3] global and [B, L, h, w, 3] local views, float32, normalized by MEAN and STD.
     """
     global_views, local_views = config.globals, config.locals
     global_params = draw(key, size_B2, global_views)
@@ -191,7 +191,7 @@ def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -
       specs: V of one size; what none of them can draw is not computed.
 
     Returns:
-      [B, V, h, w, 3] float32, normalised by MEAN and STD.
+      [B, V, h, w, 3] float32, normalized by MEAN and STD.
     """
     x = image_ops.resized_crop(image_BHWC, params.box, params.flip, (specs[0].height, specs[0].width))
     if any(spec.jitter for spec in specs):

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 
-from cion_jax.checkpoint import Trained
 from cion_jax.exporting.formats import Format
-from cion_jax.pretrained import Backbone
+from cion_jax.training.checkpoint import Trained
+from cion_jax.weights.load import Backbone
 
 UNKNOWN_LICENCE = "not stated (--licence); weights are bound by the terms of the data that they were trained on"
 

@@ -19,12 +19,12 @@ import safetensors.numpy
 from flax import serialization
 from jax import export
 
-from cion_jax import models, pretrained
+from cion_jax import models
 from cion_jax.embed import forward
 from cion_jax.exporting import onnx_file
-from cion_jax.models import weights
-from cion_jax.models.head import l2_normalise
-from cion_jax.pretrained import Backbone
+from cion_jax.models.layers import l2_normalize
+from cion_jax.weights import load, torch_names
+from cion_jax.weights.load import Backbone
 
 PLATFORMS = ("cpu", "tpu", "cuda")
 _IMAGES = 3  # of the comparison: more than one, and a number that no file knows
@@ -54,17 +54,17 @@ class Format:
 def program(backbone: Backbone) -> Callable[[Any], jax.Array]:
     """[B, H, W, 3] uint8 RGB of the backbone's input size -> [B, d] float32 features of length 1."""
     parts = models.split(backbone.module())
-    return lambda image_BHWC: l2_normalise(forward(*parts, image_BHWC))
+    return lambda image_BHWC: l2_normalize(forward(*parts, image_BHWC))
 
 
 def _write_safetensors(path: Path, backbone: Backbone) -> None:
     # "format" tells PyTorch's and Hugging Face's loaders whose axis order this is.
     metadata = {"format": "pt", "model": backbone.name, "input_size": json.dumps(backbone.size)}
-    path.write_bytes(safetensors.numpy.save(weights.to_torch(backbone.params, backbone.stats), metadata))
+    path.write_bytes(safetensors.numpy.save(torch_names.to_torch(backbone.params, backbone.stats), metadata))
 
 
 def _safetensors_error(path: Path, backbone: Backbone) -> float:
-    found = pretrained.load(str(path))
+    found = load.load(str(path))
     return _tree_error((found.params, found.stats), backbone)
 
 

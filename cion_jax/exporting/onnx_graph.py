@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from cion_jax.common.errors import UserError
+
 Shape = Sequence[Any]  # of whole numbers and multiples of the batch
 
 
-class NotInOnnx(ValueError):
+class NotInOnnx(UserError):
     """The program holds an operation that is not translated."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cion_jax.models import abstract, count, names
+from cion_jax.models import abstract, flops, names
 
 COLUMNS = ("backbone", "parameters/M", "multiply-adds/G", "features", "config")
 
@@ -10,7 +10,7 @@ COLUMNS = ("backbone", "parameters/M", "multiply-adds/G", "features", "config")
 def row(name: str) -> tuple[str, str, str, str, str]:
     """A backbone's cells: parameters in millions, multiply-adds of a 256x128 image in thousands of millions."""
     module = abstract(name)
-    size, work = count.parameters(module) / 1e6, count.multiply_adds(module) / 1e9
+    size, work = flops.parameters(module) / 1e6, flops.multiply_adds(module) / 1e9
     return name, f"{size:.2f}", f"{work:.2f}", str(module.features), f"configs/pretrain.py:{name}"
 
 

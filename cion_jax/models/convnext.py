@@ -77,7 +77,7 @@ class ConvNeXt(nnx.Module):
         self.norm = LayerNorm(self.features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W at least 32 -> [B, features].
+        """[B, H, W, 3] normalized images, H and W at least 32 -> [B, features].
 
         What a stage's stride leaves over at the lower and right border is not seen.
         """

@@ -1,7 +1,7 @@
 """Depthwise convolutions, spelled for the platform that the program is lowered for.
 
 XLA's CPU backend computes grouped convolutions channel by channel. Written as one multiply-add per tap of the kernel,
-the same sum is a single vectorised loop: 20 times faster and more, forward and backward. All other platforms get the
+the same sum is a single vectorized loop: 20 times faster and more, forward and backward. All other platforms get the
 plain convolution. Forward-mode differentiation is not defined.
 """
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from cion_jax.models import products
+from cion_jax.models import ops
 from cion_jax.models.layers import Conv, wide
 
 FAN_IN = initializers.variance_scaling(2.0, "fan_in", "normal")  # of a kernel [k, k, 1, out]: k * k
@@ -78,7 +78,7 @@ def _pullback(function: Callable) -> Callable:
 
 
 def _convolution(x_BHWC, kernel, stride: int):
-    return products.plain(x_BHWC, kernel, stride, len(kernel) // 2, groups=x_BHWC.shape[-1])
+    return ops.plain(x_BHWC, kernel, stride, len(kernel) // 2, groups=x_BHWC.shape[-1])
 
 
 def _shifted(x_BHWC, kernel, stride: int):
@@ -111,7 +111,7 @@ _correlate.defvjp(lambda x, taps: (_correlate(x, taps), (x, taps)), _correlate_b
 
 
 def _taps_gradient(x_BHWC, gradient_BhwC):
-    """Sums image rows one by one, eight images at once: reductions to [C] alone would not be vectorised."""
+    """Sums image rows one by one, eight images at once: reductions to [C] alone would not be vectorized."""
     B, h, w, C = gradient_BhwC.shape
     i, j = x_BHWC.shape[1] - h + 1, x_BHWC.shape[2] - w + 1
     images = math.gcd(B, 8)

@@ -12,8 +12,7 @@ from flax import nnx
 
 from cion_jax.models.convnext import EPS, LAYER_SCALE, Block, ConvNeXt
 from cion_jax.models.depthwise import Depthwise
-from cion_jax.models.head import l2_normalise
-from cion_jax.models.layers import TRUNCATED, Conv, LayerNorm, Layers, Linear, drop_path, gelu
+from cion_jax.models.layers import TRUNCATED, Conv, LayerNorm, Layers, Linear, drop_path, gelu, l2_normalize
 
 DEPTHS = (3, 3, 9, 3)
 KERNELS = (3, 5, 7, 9)  # of the convolutional blocks, per stage
@@ -78,7 +77,7 @@ class ChannelAttention(nnx.Module):
         """[B, N, C] -> [B, N, C]; cost linear in N."""
         B, N, C = x_BNC.shape
         q_BHDN, k_BHDN, v_BHDN = self.qkv(x_BNC).reshape(B, N, 3, self.heads, -1).transpose(2, 0, 3, 4, 1)
-        logits_BHDD = l2_normalise(q_BHDN) @ l2_normalise(k_BHDN).mT * self.temperature[...]
+        logits_BHDD = l2_normalize(q_BHDN) @ l2_normalize(k_BHDN).mT * self.temperature[...]
         weights_BHDD = jax.nn.softmax(logits_BHDD).astype(v_BHDN.dtype)
         return self.proj((weights_BHDD @ v_BHDN).transpose(0, 3, 1, 2).reshape(B, N, C))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cion_jax.models import products
+from cion_jax.models import ops
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import Taps, added, identity, set_taps, taps
 from cion_jax.models.layers import (
@@ -145,7 +145,7 @@ class RepMixerBlock(nnx.Module):
     def __call__(self, x_BHWC: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         mixer = partial(self.token_mixer, train=train)
-        x = mixer(x_BHWC) if train else products.image_by_image(mixer, x_BHWC)
+        x = mixer(x_BHWC) if train else ops.image_by_image(mixer, x_BHWC)
         y = _scaled(self.layer_scale, self.convffn(x, train=train))
         return x + drop_path(y, self.rate, train=train, key=key)
 
@@ -279,7 +279,7 @@ class FastViT(nnx.Module):
         self.conv_exp = Expansion(WIDTHS[-1], FEATURES, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 32 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 32 -> [B, features]."""
         x = x_BHWC
         for layer in self.patch_embed:
             x = gelu(layer(x, train=train))

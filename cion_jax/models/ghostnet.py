@@ -121,7 +121,7 @@ class GhostNet(nnx.Module):
         self.conv_head = Conv(last, FEATURES, 1, init=UNIFORM, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 32 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 32 -> [B, features]."""
         x = jax.nn.relu(self.bn1(self.conv_stem(x_BHWC), train=train))
         *stages, last = self.blocks
         for stage in stages:

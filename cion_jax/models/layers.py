@@ -16,10 +16,12 @@ import numpy as np
 from flax import nnx
 from jax.nn import initializers
 
-from cion_jax.models import products
+from cion_jax.models import ops
 
 KAIMING = initializers.variance_scaling(2.0, "fan_out", "normal")
 TRUNCATED = initializers.truncated_normal(0.02)
+
+NORM_FLOOR = 1e-12
 
 
 class Conv(nnx.Conv):
@@ -58,13 +60,13 @@ class Conv(nnx.Conv):
         """[B, H, W, in] -> [B, H', W', out]."""
         x, kernel = x_BHWC.astype(self.dtype), self.kernel[...].astype(self.dtype)
         if self.takes_patches and not any(size % len(kernel) for size in x.shape[1:3]):
-            y = products.patches(x, kernel)
+            y = ops.patches(x, kernel)
         elif self.pointwise:
-            y = products.pointwise(x, kernel, self.stride)
+            y = ops.pointwise(x, kernel, self.stride)
         elif self.keeps_size and min(x.shape[1:3]) < len(kernel):
-            y = products.narrow(x, kernel)
+            y = ops.narrow(x, kernel)
         else:
-            y = products.convolution(x, kernel, self.stride, self.margin)
+            y = ops.convolution(x, kernel, self.stride, self.margin)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
@@ -85,13 +87,13 @@ class Linear(nnx.Linear):
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """[..., in] -> [..., out]."""
-        return products.on_rows(super().__call__, x)
+        return ops.on_rows(super().__call__, x)
 
 
 class LayerNorm(nnx.LayerNorm):
     """Over the last axis.
 
-    The variance is E[x^2] - E[x]^2: the gradient of a variance of centred values makes XLA compile four times as
+    The variance is E[x^2] - E[x]^2: the gradient of a variance of centered values makes XLA compile four times as
     long on the CPU, and parity does not tell the two apart.
     """
 
@@ -102,7 +104,7 @@ class LayerNorm(nnx.LayerNorm):
 class BatchNorm(nnx.Module):
     """PyTorch's BatchNorm over all axes but the last.
 
-    In training it normalises by the biased variance of the batch and updates the running `mean` and `var`,
+    In training it normalizes by the biased variance of the batch and updates the running `mean` and `var`,
     the latter from the unbiased variance. Under `jax.jit` a sharded batch counts as the one batch it is.
     flax.nnx.BatchNorm keeps the biased variance, hence a class of our own.
     """
@@ -131,7 +133,7 @@ class BatchNorm(nnx.Module):
             mean, var = _moments(x, axes)
             n = x.size // x.shape[-1]
             self._update(mean.reshape(-1), var.reshape(-1) * (n / max(n - 1, 1)))
-        return _normalise(x, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
+        return _normalize(x, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
 
     def _update(self, mean: jax.Array, var: jax.Array) -> None:
         for running, new in ((self.mean, mean), (self.var, var)):
@@ -170,7 +172,7 @@ class InstanceNorm(nnx.Module):
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         mean, var = _moments(x_BHWC, (1, 2))
-        return _normalise(x_BHWC, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
+        return _normalize(x_BHWC, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
 
 
 class IBN(nnx.Module):
@@ -282,6 +284,13 @@ def wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def l2_normalize(x: jax.Array) -> jax.Array:
+    """Rows at length 1 (a length below 1e-12 counts as that), computed in float32 or wider."""
+    x = wide(x)
+    # The root of the floored square: its gradient at a row of zeros is zero, not NaN.
+    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), NORM_FLOOR**2))
+
+
 def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     """PyTorch's max pooling: symmetric padding with minus infinity."""
     return nnx.max_pool(x_BHWC, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
@@ -331,7 +340,7 @@ def run(blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, r
 def resize_positions(x_BHWC: jax.Array, height: int, width: int) -> jax.Array:
     """Resizes position embeddings [1, h, w, C] to [1, height, width, C] as the reference does.
 
-    Bicubic (a = -0.75), half-pixel centres, no antialiasing; the sampling coordinates are divided by the
+    Bicubic (a = -0.75), half-pixel centers, no antialiasing; the sampling coordinates are divided by the
     scale factors (height + 0.1) / h and (width + 0.1) / w. Embeddings of the right size stay as they are.
     """
     _, h, w, _ = x_BHWC.shape
@@ -361,7 +370,7 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
 def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
     """Dot-product attention; in half precision on a GPU by cuDNN, which never writes the [B, H, N, N] weights."""
     if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
-        return products.attention(q_BNHD, k_BNHD, v_BNHD)
+        return ops.attention(q_BNHD, k_BNHD, v_BNHD)
     B, N, _, _ = q_BNHD.shape
     even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
     length_B = jnp.full(B, N, jnp.int32) if N % 2 else None
@@ -380,5 +389,5 @@ def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 
 
-def _normalise(x, mean, var, scale, bias, eps, dtype) -> jax.Array:
+def _normalize(x, mean, var, scale, bias, eps, dtype) -> jax.Array:
     return ((x - mean) * (jax.lax.rsqrt(var + eps) * scale) + bias).astype(dtype)

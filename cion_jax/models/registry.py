@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.typed import ConfigError, unknown
+from cion_jax.common.typed_config import ConfigError, unknown
 
 
 def names() -> list[str]:

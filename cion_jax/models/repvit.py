@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models import mobile, products
+from cion_jax.models import mobile, ops
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import added, identity, set_taps, taps
 from cion_jax.models.layers import BatchNorm, Layers, gelu, run
@@ -65,7 +65,7 @@ class Block(nnx.Module):
     def __call__(self, x_BHWC: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         branches, *excite = self.token_mixer
-        x = branches(x_BHWC, train=True) if train else products.image_by_image(partial(branches, train=False), x_BHWC)
+        x = branches(x_BHWC, train=True) if train else ops.image_by_image(partial(branches, train=False), x_BHWC)
         for layer in excite:
             x = layer(x)
         return self.channel_mixer(x, train=train)
@@ -108,7 +108,7 @@ class RepViT(nnx.Module):
         self.features_ = Layers([stem, *blocks])
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 32 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 32 -> [B, features]."""
         stem, *blocks = self.features_
         first, second = stem
         x = second(gelu(first(x_BHWC, train=train)), train=train)

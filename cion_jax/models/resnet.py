@@ -93,7 +93,7 @@ class ResNet(nnx.Module):
             setattr(self, stage, Layers(blocks))
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
         x = jax.nn.relu(self.bn1(self.conv1(x_BHWC), train=train))
         x = max_pool(x, 3, 2, 1)
         for stage in _STAGES:

@@ -31,7 +31,7 @@ MASKED = -100.0  # added to the logits of pairs that a shift has put into one wi
 
 
 class PatchEmbed(nnx.Module):
-    """Patches of 4x4 pixels, projected and normalised."""
+    """Patches of 4x4 pixels, projected and normalized."""
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         self.proj = Conv(3, features, 4, 4, init=TRUNCATED, dtype=dtype, rngs=rngs)
@@ -105,14 +105,14 @@ class Block(nnx.Module):
 
 
 class PatchMerging(nnx.Module):
-    """Halves the resolution: four neighbours side by side, LayerNorm, projection to twice the features."""
+    """Halves the resolution: four neighbors side by side, LayerNorm, projection to twice the features."""
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         self.norm = LayerNorm(4 * features, EPS, dtype=dtype, rngs=rngs)
         self.reduction = Linear(4 * features, 2 * features, bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H / 2, W / 2, 2 C]; the neighbours are ordered column by column."""
+        """[B, H, W, C] -> [B, H / 2, W / 2, 2 C]; the neighbors are ordered column by column."""
         B, H, W, C = x_BHWC.shape
         x = x_BHWC.reshape(B, H // 2, 2, W // 2, 2, C).transpose(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(x.reshape(B, H // 2, W // 2, 4 * C)))
@@ -157,7 +157,7 @@ class Swin(nnx.Module):
         self.norm3 = LayerNorm(self.features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 32 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 32 -> [B, features]."""
         x = self.patch_embed(x_BHWC)
         for number, stage in enumerate(self.layers):
             own = None if key is None else jax.random.fold_in(key, number)
@@ -182,7 +182,7 @@ def _image(x_BMNC, height: int, width: int):
 
 
 def _shift_mask(height: int, width: int) -> np.ndarray:
-    """[M, N, N]: MASKED between pixels that were not neighbours before the roll brought them into one window."""
+    """[M, N, N]: MASKED between pixels that were not neighbors before the roll brought them into one window."""
     row, column = (np.searchsorted([size - WINDOW, size - SHIFT], range(size), "right") for size in (height, width))
     region_HW = 3 * row[:, None] + column
     region_MN = _windows(region_HW[None, :, :, None])[0, ..., 0]

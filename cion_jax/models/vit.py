@@ -107,7 +107,7 @@ class ViT(nnx.Module):
         self.norm = LayerNorm(features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
         x_BhwC = self.patch_embed(x_BHWC, train=train)
         B, h, w, C = x_BhwC.shape
         cls_B1C = jnp.broadcast_to(self.cls_token[...], (B, 1, C))

@@ -27,12 +27,12 @@ from cion_jax.models.vit import PatchEmbed
 
 GRID = (16, 8)  # patches of a 256x128 image
 HEAD_WIDTH = 32
-KERNEL = 3  # edge of the neighbourhood of outlook attention
+KERNEL = 3  # edge of the neighborhood of outlook attention
 EPS = 1e-5
 
 
 class OutlookAttention(nnx.Module):
-    """Pixels mixed within 3x3 neighbourhoods, two pixels apart, by weights that the neighbourhood's centre predicts."""
+    """Pixels mixed within 3x3 neighborhoods, two pixels apart, by weights that the neighborhood's center predicts."""
 
     def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
         kw = {"dtype": dtype, "rngs": rngs}
@@ -45,9 +45,9 @@ class OutlookAttention(nnx.Module):
         """[B, H, W, C] -> [B, H, W, C], H and W even."""
         B, H, W, C = x_BHWC.shape
         v_BHWC = self.v(x_BHWC)
-        v_BhwKND = _neighbourhoods(v_BHWC).reshape(B, H // 2, W // 2, KERNEL**2, self.heads, -1)
+        v_BhwKND = _neighborhoods(v_BHWC).reshape(B, H // 2, W // 2, KERNEL**2, self.heads, -1)
         mixed = jnp.einsum("bhwnqk,bhwknd->bhwqnd", self._weights(x_BHWC), v_BhwKND)
-        overlap = jax.linear_transpose(_neighbourhoods, v_BHWC)
+        overlap = jax.linear_transpose(_neighborhoods, v_BHWC)
         (x_BHWC,) = overlap(mixed.reshape(B, H // 2, W // 2, KERNEL**2, C))
         return self.proj(x_BHWC)
 
@@ -168,7 +168,7 @@ class VOLO(nnx.Module):
         self.norm = LayerNorm(features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features]."""
+        """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
         outlookers, downsample, *transformers = self.network
         keys = [None] * 2 if key is None else jax.random.split(key)
         x = self.patch_embed(x_BHWC, train=train)
@@ -183,7 +183,7 @@ class VOLO(nnx.Module):
         return self.norm(cls_B1C[:, 0])
 
 
-def _neighbourhoods(x_BHWC):
+def _neighborhoods(x_BHWC):
     """[B, H, W, C] -> [B, H / 2, W / 2, 9, C]: the 3x3 pixels around every second one, zeros beyond the border."""
     B, H, W, C = x_BHWC.shape
     h, w = H // 2, W // 2

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cion_jax import typed
-from cion_jax.pixels import SUFFIXES
+from cion_jax.common import typed_config
+from cion_jax.common.errors import UserError
+from cion_jax.common.images import SUFFIXES
 
 _MARKET_NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
 _JUNK = -1  # crops of nobody, or bad ones of somebody
 _LISTED = 5  # names in a message
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(UserError):
     """A folder that cannot be read as the benchmark."""
 
 
@@ -80,7 +81,7 @@ def load(name: str, folder: Path) -> Benchmark:
       BenchmarkError: an unknown benchmark, a missing folder, or a folder without any image that can be used.
     """
     if name not in _LOADERS:
-        raise BenchmarkError(typed.unknown(f"benchmark {name!r}", name, _LOADERS))
+        raise BenchmarkError(typed_config.unknown(f"benchmark {name!r}", name, _LOADERS))
     return _LOADERS[name](Path(folder))
 
 

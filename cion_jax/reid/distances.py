@@ -10,12 +10,14 @@ from typing import Protocol
 
 import numpy as np
 
+from cion_jax.common.errors import UserError
+
 METRICS = ("cosine", "euclidean")
 FLOOR = 1e-12  # of squared euclidean distances, and of the length that cosine divides by
 _BYTES, _MOST_ROWS = 2**28, 1024  # of a block of float32; enough rows for matrix products at full speed
 
 
-class ScoreError(ValueError):
+class ScoreError(UserError):
     """Features or labels that cannot be scored."""
 
 
@@ -77,7 +79,7 @@ def blocks(distances: Distances, most: int = _MOST_ROWS) -> Iterator[tuple[slice
     return ((rows, distances.rows(rows)) for rows in slices(distances.shape[0], size))
 
 
-def normalise(x_ND: np.ndarray) -> np.ndarray:
+def normalize(x_ND: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1 (rows of zeros stay zero), in the dtype of the input."""
     return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), FLOOR)
 

@@ -76,7 +76,9 @@ class Scores:
 class Pairing:
     """Which gallery images are a query's matches and which are junk to it."""
 
-    def __init__(self, query_ids: np.ndarray, gallery_ids: np.ndarray, query_cams: np.ndarray, gallery_cams: np.ndarray):
+    def __init__(
+        self, query_ids: np.ndarray, gallery_ids: np.ndarray, query_cams: np.ndarray, gallery_cams: np.ndarray
+    ):
         """Takes [Q], [G], [Q], [G] identities and cameras."""
         self.shape = len(query_ids), len(gallery_ids)
         if (len(query_cams), len(gallery_cams)) != self.shape:
@@ -136,7 +138,9 @@ def evaluate(distances: Distances, pairing: Pairing, *, ranks: int = 50) -> Scor
 def ranks_of(distance_G: np.ndarray, match: np.ndarray, junk: np.ndarray) -> np.ndarray:
     """[M] int64 ranks of a query's matches among what is not junk, from 1, rising; where equal in gallery order."""
     rank = [
-        1 + np.count_nonzero(distance_G[:at] <= distance_G[at]) + np.count_nonzero(distance_G[at + 1 :] < distance_G[at])
+        1
+        + np.count_nonzero(distance_G[:at] <= distance_G[at])
+        + np.count_nonzero(distance_G[at + 1 :] < distance_G[at])
         for at in match
     ]
     junk_J, match_M1 = distance_G[junk], distance_G[match][:, None]

@@ -1,9 +1,9 @@
-"""Nearest neighbours among all images, exactly, and what is made of them first: query expansion.
+"""Nearest neighbors among all images, exactly, and what is made of them first: query expansion.
 
 The distance of i and j is that of j and i, so only tiles on and above the diagonal are computed: half of the products
 that rows against everything would take, and two tiles' worth of memory.
 
-Shape suffixes: N images, D feature dimensions, K neighbours, B rows and C columns of a tile.
+Shape suffixes: N images, D feature dimensions, K neighbors, B rows and C columns of a tile.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from cion_jax.reid.distances import Between, ScoreError, slices
 
 _TILE = 2048  # rows and columns; 16 MB of float32
-_ROWS = 128  # whose neighbours are averaged at a time
+_ROWS = 128  # whose neighbors are averaged at a time
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Result of `neighbours`.
+class Neighbors:
+    """Result of `neighbors`.
 
     Attributes:
       index: [N, K] int64, nearest first, equally near ones in the order of their numbers; the image itself counts.
@@ -34,7 +34,7 @@ class Neighbours:
     farthest: np.ndarray
 
 
-def neighbours(distances: Between, k: int, seen: Callable[[slice, slice, np.ndarray], None] | None = None) -> Neighbours:
+def neighbors(distances: Between, k: int, seen: Callable[[slice, slice, np.ndarray], None] | None = None) -> Neighbors:
     """The k nearest of every image.
 
     Args:
@@ -44,7 +44,7 @@ def neighbours(distances: Between, k: int, seen: Callable[[slice, slice, np.ndar
     """
     count = distances.shape[0]
     index = np.full((count, k), count, np.int64)
-    found = Neighbours(index, np.full((count, k), np.inf, distances.dtype), np.zeros(count, distances.dtype))
+    found = Neighbors(index, np.full((count, k), np.inf, distances.dtype), np.zeros(count, distances.dtype))
     for rows in slices(count, _TILE):
         for columns in slices(count, _TILE):
             if columns.start >= rows.start:
@@ -57,8 +57,8 @@ def neighbours(distances: Between, k: int, seen: Callable[[slice, slice, np.ndar
     return found
 
 
-def _take(found: Neighbours, images: slice, others: slice, tile: np.ndarray, axis: int) -> None:
-    """Takes `others`, which lie along an axis of the tile, into account as neighbours of `images`."""
+def _take(found: Neighbors, images: slice, others: slice, tile: np.ndarray, axis: int) -> None:
+    """Takes `others`, which lie along an axis of the tile, into account as neighbors of `images`."""
     farthest = found.farthest[images]
     np.maximum(farthest, tile.max(axis=axis), out=farthest)
     k = found.index.shape[1]
@@ -69,8 +69,8 @@ def _take(found: Neighbours, images: slice, others: slice, tile: np.ndarray, axi
     _merge(found, at[1 - axis] + images.start, at[axis] + others.start, tile[at])
 
 
-def _merge(found: Neighbours, image: np.ndarray, other: np.ndarray, distance: np.ndarray) -> None:
-    """Of the neighbours found so far and [n] further ones, the nearest stay."""
+def _merge(found: Neighbors, image: np.ndarray, other: np.ndarray, distance: np.ndarray) -> None:
+    """Of the neighbors found so far and [n] further ones, the nearest stay."""
     k = found.index.shape[1]
     changed = np.unique(image)
     image = np.concatenate([np.repeat(changed, k), image])
@@ -87,16 +87,16 @@ def expand(x_ND: np.ndarray, k: int, alpha: float = 3.0) -> np.ndarray:
     Radenović et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", arXiv 1711.02512.
 
     Args:
-      x_ND: features of queries and gallery together, not normalised.
-      k: neighbours by cosine similarity.
+      x_ND: features of queries and gallery together, not normalized.
+      k: neighbors by cosine similarity.
       alpha: the weights are the similarities to this power.
 
     Returns:
       [N, D] features in the dtype of the input.
     """
     if not 1 <= k <= len(x_ND):
-        raise ScoreError(f"query expansion needs 1 to {len(x_ND)} neighbours (all images), got {k}")
-    found = neighbours(Between(x_ND, x_ND), k)
+        raise ScoreError(f"query expansion needs 1 to {len(x_ND)} neighbors (all images), got {k}")
+    found = neighbors(Between(x_ND, x_ND), k)
     weight_NK = (1 - found.distance) ** alpha / k
     result = np.empty_like(x_ND)
     for rows in slices(len(x_ND), _ROWS):

@@ -1,11 +1,11 @@
 """Re-ranking with k-reciprocal encoding: Zhong et al., CVPR 2017, arXiv 1701.08398.
 
-Two images are alike when their neighbourhoods are. Every image is encoded as a sparse vector over all images,
-in which only members of its reciprocal neighbourhood are not zero, and the distances are mixed with the
-Jaccard distance of these vectors. Neighbourhoods are sparse matrices and distances are made a few rows at a
+Two images are alike when their neighborhoods are. Every image is encoded as a sparse vector over all images,
+in which only members of its reciprocal neighborhood are not zero, and the distances are mixed with the
+Jaccard distance of these vectors. Neighborhoods are sparse matrices and distances are made a few rows at a
 time, so that the memory grows with N k, not with N^2 or Q G.
 
-Shape suffixes: Q queries, G gallery images, N = Q + G, D feature dimensions, K neighbours, B rows of a block.
+Shape suffixes: Q queries, G gallery images, N = Q + G, D feature dimensions, K neighbors, B rows of a block.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
+from cion_jax.neighbors import reciprocal
 from cion_jax.reid.distances import Between, Distances, Given, ScoreError
-from cion_jax.reid.nearest import neighbours
+from cion_jax.reid.nearest import neighbors
 
 _KEPT = 2**30  # bytes of distances that are kept; larger ones are computed a second time
 _LEAST = 1e-12  # largest squared distance that is divided by
 
 
 class Reranked:
-    """Distances that take the neighbourhoods into account; a `distances.Distances`."""
+    """Distances that take the neighborhoods into account; a `distances.Distances`."""
 
     def __init__(
         self,
@@ -36,13 +37,13 @@ class Reranked:
         k2: int = 6,
         weight: float = 0.3,
     ):
-        """Finds and encodes all neighbourhoods.
+        """Finds and encodes all neighborhoods.
 
         Args:
           query_QD, gallery_GD: features.
           metric: "cosine" or "euclidean"; the base distance, which is squared and divided by its largest value in
             every row.
-          k1: size of the neighbourhoods.
+          k1: size of the neighborhoods.
           k2: how many nearest encodings are averaged (equation 11).
           weight: share of the base distance in the result (lambda in equation 12).
 
@@ -56,10 +57,10 @@ class Reranked:
             raise ScoreError(f"re-ranking needs more than {max(k1, k2)} images (k1 = {k1}), got {len(x_ND)}")
         everything = Between(x_ND, x_ND, metric)
         kept_QG = np.empty(self.shape, everything.dtype) if 4 * math.prod(self.shape) <= _KEPT else None
-        found = neighbours(everything, max(k1 + 1, k2), None if kept_QG is None else partial(_keep, kept_QG))
+        found = neighbors(everything, max(k1 + 1, k2), None if kept_QG is None else partial(_keep, kept_QG))
         self._base = self._base if kept_QG is None else Given(kept_QG)
         farthest_N = np.maximum(found.farthest**2, _LEAST)
-        weights = _encode(_expanded(found.index[:, : k1 + 1], k1), everything, farthest_N)
+        weights = _encode(reciprocal.neighborhoods(found.index[:, : k1 + 1], np.greater), everything, farthest_N)
         encoded = _graph(found.index[:, :k2]) @ weights / k2
         self._query, self._gallery = encoded[: self.shape[0]], encoded[self.shape[0] :].tocsc()
         self._farthest_Q, self._weight = farthest_N[: self.shape[0]], weight
@@ -83,24 +84,9 @@ def _keep(kept_QG: np.ndarray, rows: slice, columns: slice, tile_BC: np.ndarray)
 
 
 def _graph(near_NK: np.ndarray) -> sparse.csr_array:
-    """[N, N] with a one wherever the column is among the row's neighbours."""
+    """[N, N] with a one wherever the column is among the row's neighbors."""
     n, k = near_NK.shape
     return sparse.csr_array((np.ones(n * k), near_NK.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
-
-
-def _reciprocal(near_NK: np.ndarray) -> sparse.csr_array:
-    """[N, N] with a one where row and column are among each other's neighbours (equation 1)."""
-    forward = _graph(near_NK)
-    return forward.multiply(forward.T).tocsr()
-
-
-def _expanded(near_NK: np.ndarray, k1: int) -> sparse.csr_array:
-    """Reciprocal neighbourhoods, joined by their members' smaller ones that overlap by 2/3 (equation 2)."""
-    large, small = _reciprocal(near_NK), _reciprocal(near_NK[:, : round(k1 / 2) + 1])
-    shared = (large @ small.T).multiply(large).tocoo()  # [i, c]: how many of c's small one are in i's large one
-    joins = shared.data > 2 / 3 * small.sum(1)[shared.col]
-    joining = sparse.csr_array((np.ones(joins.sum()), (shared.row[joins], shared.col[joins])), shape=large.shape)
-    return (large + joining @ small).tocsr()
 
 
 def _encode(members: sparse.csr_array, distances: Between, farthest_N: np.ndarray) -> sparse.csr_array:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.linkage import Pairs, between
 from data_prep.config import Limits
-from data_prep.denoise import cosine
-from data_prep.denoise.linkage import Pairs, between
 
 FEWEST = 30  # pairs that a distribution must have before a limit is read off it
 FALSE = 1e-3  # of the pairs of different people may be within sigma_drm: chains multiply every mistake

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep import neighbors
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from cion_jax.neighbors import search
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 
 def link(means: np.ndarray, sigma_drm: float, r_s: int, cannot: Pairs = NO_PAIRS) -> np.ndarray:
@@ -25,4 +25,4 @@ def link(means: np.ndarray, sigma_drm: float, r_s: int, cannot: Pairs = NO_PAIRS
     Returns:
       [N] int64 identities, numbered by their first tracklet.
     """
-    return neighbors.identities(means, sigma_drm, r_s or len(means), cannot)
+    return search.identities(means, sigma_drm, r_s or len(means), cannot)

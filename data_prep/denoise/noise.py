@@ -1,4 +1,4 @@
-"""The noise n_S of a set of identities (eq. 1-3 of the CION paper): a measure, never optimised."""
+"""The noise n_S of a set of identities (eq. 1-3 of the CION paper): a measure, never optimized."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep import neighbors
-from data_prep.denoise import cosine
+from cion_jax.neighbors import cosine, search
 
 SAMPLED = 4096  # identities whose pairs are counted where there are too many to compare all
 
@@ -42,7 +41,7 @@ class Noise:
 def measure(parts: cosine.Parts, means: np.ndarray, sigma_cst: float, sigma_drm: float) -> Noise:
     """Noise of identities with centroids `means` [M, d]; see `cosine.Parts` for the data set."""
     noisy, distance = consistency(parts, means, sigma_cst)
-    if len(means) <= neighbors.EXACT:
+    if len(means) <= search.EXACT:
         return Noise(len(means), noisy, discrimination(means, sigma_drm), len(means), distance)
     pairs, compared, error = sampled_discrimination(means, sigma_drm)
     return Noise(len(means), noisy, pairs, compared, distance, error)
@@ -67,14 +66,14 @@ def consistency(parts: cosine.Parts, means: np.ndarray, sigma_cst: float) -> tup
 
 def discrimination(means: np.ndarray, sigma_drm: float) -> int:
     """Eq. 2: how many ordered pairs i != j of centroids [M, d] have mu(sigma_drm - dist(c_i, c_j)) = 1."""
-    return 2 * sum(len(i) for i, _ in neighbors.links(means, sigma_drm, len(means)))
+    return 2 * sum(len(i) for i, _ in search.links(means, sigma_drm, len(means)))
 
 
 def sampled_discrimination(means: np.ndarray, sigma_drm: float) -> tuple[float, int, float]:
     """The same, estimated from a random few: pairs, how many centroids were compared with all, standard error."""
     some = np.sort(np.random.default_rng(0).choice(len(means), SAMPLED, replace=False))
     each = np.zeros(len(means), np.int64)
-    for i, _ in neighbors.around(means, some, sigma_drm):
+    for i, _ in search.around(means, some, sigma_drm):
         each += np.bincount(i, minlength=len(means))
     scale = len(means) / SAMPLED
     return scale * float(each.sum()), SAMPLED, scale * float(each[some].std(ddof=1)) * SAMPLED**0.5

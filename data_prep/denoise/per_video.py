@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.denoise import mates, single_tracklet, single_video
-from data_prep.denoise.linkage import NO_PAIRS, Pairs
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
+from data_prep.denoise import nearest_member, single_tracklet, single_video
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ def denoise(
     rounds = np.concatenate([c.round for c in cleaned])
     moved, nearest = single_video.reassign(features, tracklet, rounds == 0, sigma_cst)
     identity = single_video.merge(features, moved, sigma_drm, cannot)
-    joined = mates.within_video(features, moved, identity)
+    joined = nearest_member.within_video(features, moved, identity)
     return Levels(rounds, np.concatenate([c.distance for c in cleaned]), moved, nearest, identity, joined)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.denoise import cosine
+from cion_jax.neighbors import cosine
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep import neighbors
-from data_prep.denoise import cosine
-from data_prep.denoise.linkage import NO_PAIRS, Pairs, between
+from cion_jax.neighbors import cosine, search
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs, between
 
 _ROWS = 4096  # excluded images compared with all tracklets at a time
 
@@ -60,5 +59,5 @@ def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float, cannot: 
     """
     count = int(tracklet.max(initial=-1)) + 1
     means = cosine.centroids([(features, tracklet)], count)
-    identity = neighbors.identities(means, sigma_drm, count, between(tracklet, cannot))
+    identity = search.identities(means, sigma_drm, count, between(tracklet, cannot))
     return np.where(tracklet >= 0, np.append(identity, -1)[tracklet], -1)

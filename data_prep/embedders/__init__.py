@@ -1,12 +1,12 @@
-"""Feature extractors: `open("onnx:FILE")`, `open("flax:CHECKPOINT")` or `open("colour")`."""
+"""Feature extractors: `open("onnx:FILE")`, `open("flax:CHECKPOINT")` or `open("color")`."""
 
 from __future__ import annotations
 
-from cion_jax.typed import unknown
+from cion_jax.common.typed_config import unknown
 from data_prep.embedders.common import EmbedderError
 from data_prep.types import Embedder
 
-KINDS = ("onnx:FILE", "flax:CHECKPOINT", "colour")
+KINDS = ("onnx:FILE", "flax:CHECKPOINT", "color")
 
 __all__ = ["KINDS", "EmbedderError", "open"]
 
@@ -22,10 +22,10 @@ def open(spec: str) -> Embedder:
     """
     # Each is imported only when asked for: they pull in onnxruntime and JAX.
     kind, _, argument = spec.partition(":")
-    if kind == "colour" and not argument:
-        from data_prep.embedders.colour import Colour
+    if kind == "color" and not argument:
+        from data_prep.embedders.color import Color
 
-        return Colour()
+        return Color()
     if kind == "onnx" and argument:
         from data_prep.embedders.onnx import Onnx
 

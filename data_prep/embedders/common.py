@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 
+from cion_jax.common.errors import UserError
 
-class EmbedderError(ValueError):
+
+class EmbedderError(UserError):
     """There is no such embedder, or it cannot work on what it was given."""
 
 
@@ -28,7 +30,7 @@ def embed(
       forward: crops -> [n, d].
 
     Returns:
-      [n, d] float32, L2-normalised; rows that are not finite or all zero stay as they are, for the caller to set aside.
+      [n, d] float32, L2-normalized; rows that are not finite or all zero stay as they are, for the caller to set aside.
 
     Raises:
       EmbedderError: a crop that cannot be used; its position is named.

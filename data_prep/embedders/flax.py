@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from cion_jax import embed
+from cion_jax.common.errors import UserError
 from data_prep.embedders import common
 
 BATCH = 1024  # crops held at a time; the backbone cuts them into batches of its own
@@ -19,11 +20,11 @@ class Flax:
         """Opens what `cion_jax.embed.load_backbone` takes; raises EmbedderError where it does not."""
         try:
             self._backbone = embed.load_backbone(checkpoint)
-        except (ValueError, OSError) as error:  # a setting or a checkpoint that cannot be used
+        except UserError as error:  # a setting or a checkpoint that cannot be used
             raise common.EmbedderError(f"--embedder=flax:{checkpoint}: {error}") from error
         self.name = f"flax:{checkpoint}"
         self.digest = self._backbone.digest()
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32, L2-normalised."""
+        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32, L2-normalized."""
         return common.embed(crops, BATCH, self._backbone.features, self._backbone)

@@ -39,7 +39,7 @@ class Onnx:
         self._features = self._run(np.zeros((1, 3, self._height, self._width), np.float32)).shape[1]
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32, L2-normalised."""
+        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32, L2-normalized."""
         return common.embed(crops, self._fixed or BATCH, self._features, self._forward)
 
     def _layout(self, path: Path) -> tuple[str, int | None, int, int]:

@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from cion_jax.typed import unknown
+from cion_jax.common.typed_config import unknown
 from data_prep.sources.annotations import Annotations
 from data_prep.sources.market1501 import Market1501
 from data_prep.sources.mot import Mot

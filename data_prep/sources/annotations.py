@@ -81,7 +81,7 @@ def _load(file: Path) -> list:
 
 
 def _parse(where: str, entry: object) -> tuple[str, int | str] | Reject:
-    """(normalised path, id) of one entry of the list."""
+    """(normalized path, id) of one entry of the list."""
     if not isinstance(entry, dict) or not {"file_path", "id"} <= entry.keys():
         detail = f'got {_short(entry)}, expected {{"file_path": ..., "id": ...}}'
         return Reject("malformed entry", where, detail)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep.types import Image, Reject, SourceError
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -31,14 +31,14 @@ class Pictures:
     def jpeg(self, image: Image) -> bytes | None:
         """The file's bytes where it is a JPEG, else None."""
         data = (self.root / image.path).read_bytes()
-        return data if pixels.is_jpeg(data) else None
+        return data if images.is_jpeg(data) else None
 
 
 def load(path: Path, where: str) -> np.ndarray | Reject:
     """Reads and decodes one picture file; a Reject for `where` if it cannot be."""
     try:
-        return pixels.decode(path.read_bytes())
-    except (OSError, pixels.PictureError) as error:
+        return images.decode(path.read_bytes())
+    except (OSError, images.PictureError) as error:
         return Reject("unreadable image", where, f"{path}: {error}")
 
 
@@ -56,7 +56,7 @@ def last_number(name: str) -> int | None:
 
 def is_picture(path: Path) -> bool:
     """Whether the name says that this file is a picture."""
-    return path.suffix.lower() in pixels.SUFFIXES
+    return path.suffix.lower() in images.SUFFIXES
 
 
 def listing(folder: Path) -> list[Path]:

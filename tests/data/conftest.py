@@ -7,17 +7,17 @@ import pyarrow as pa
 import pytest
 import simplejpeg
 
-from data_prep import shards
+from data_prep.output import shards
 from data_prep.types import Image
 
 SIZES = [5, 2, 9, 4, 1, 6, 3, 8]
 
 
 def picture(number: int, height: int = 32, width: int = 16) -> np.ndarray:
-    """A smooth picture whose mean colour tells its number: [height, width, 3] uint8."""
+    """A smooth picture whose mean color tells its number: [height, width, 3] uint8."""
     ramp = np.linspace(0, 20, height, dtype=np.uint8)[:, None, None]
-    colour = np.array([number * 4 % 200, 50, 200 - number * 4 % 200], np.uint8)
-    return np.broadcast_to(ramp + colour, (height, width, 3)).copy()
+    color = np.array([number * 4 % 200, 50, 200 - number * 4 % 200], np.uint8)
+    return np.broadcast_to(ramp + color, (height, width, 3)).copy()
 
 
 def write(folder: Path, sizes=SIZES, jpeg=None, records_per_shard=10) -> Path:

@@ -40,14 +40,14 @@ def noise() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def colours() -> np.ndarray:
-    """Every colour of a 32-level grid, corners of the colour cube included."""
+def colors() -> np.ndarray:
+    """Every color of a 32-level grid, corners of the color cube included."""
     levels = np.linspace(0, 255, 32).round().astype(np.uint8)
     return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(256, 128, 3)
 
 
 def test_weights_by_hand():
-    # 2 pixels to 4: the first lies at 0.25, cubic(0.25) = 0.8671875 and cubic(1.25) = -0.0703125, then normalised.
+    # 2 pixels to 4: the first lies at 0.25, cubic(0.25) = 0.8671875 and cubic(1.25) = -0.0703125, then normalized.
     weights = image_ops.resize_weights(jnp.array(1), jnp.array(2), jnp.array(False), 4, 4)
     assert np.allclose(weights[0], [0, 1.0882353, -0.0882353, 0], atol=1e-6)
     assert np.allclose(weights.sum(-1), 1)
@@ -71,14 +71,14 @@ def test_resize_equals_pillow(noise, box, out):
     assert np.count_nonzero(difference) <= max(1, 0.001 * difference.size)  # ties, rounded in fixed point there
 
 
-def test_grey_levels_equal_pillow(colours):
-    assert np.array_equal(image_ops.luma(_planes(colours))[0], Image.fromarray(colours).convert("L"))
+def test_grey_levels_equal_pillow(colors):
+    assert np.array_equal(image_ops.luma(_planes(colors))[0], Image.fromarray(colors).convert("L"))
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.61, 0.83, 1.0, 1.21, 1.39])  # round ones make ties
 @pytest.mark.parametrize("kind", [0, 1, 2])
-def test_blends_equal_pillow(colours, kind, factor):
-    dark = colours // 2  # with a mean that is not the middle of all levels
+def test_blends_equal_pillow(colors, kind, factor):
+    dark = colors // 2  # with a mean that is not the middle of all levels
     enhance = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[kind]
     expected = np.asarray(enhance(Image.fromarray(dark)).enhance(factor), float)
     got = _pixels(blend(_planes(dark), jnp.array(kind), jnp.array(factor)))
@@ -88,11 +88,11 @@ def test_blends_equal_pillow(colours, kind, factor):
 
 
 @pytest.mark.parametrize("turns", [-0.1, -0.037, 0.0, 0.05, 0.1])
-def test_hue_equals_pillow(colours, turns):
-    hue, saturation, value = Image.fromarray(colours).convert("HSV").split()
+def test_hue_equals_pillow(colors, turns):
+    hue, saturation, value = Image.fromarray(colors).convert("HSV").split()
     shifted = Image.fromarray((np.asarray(hue).astype(int) + int(turns * 255)).astype(np.uint8))
     expected = np.asarray(Image.merge("HSV", (shifted, saturation, value)).convert("RGB"), float)
-    difference = abs(_pixels(shift_hue(_planes(colours), jnp.array(turns))) - expected)
+    difference = abs(_pixels(shift_hue(_planes(colors), jnp.array(turns))) - expected)
     assert difference.max() <= 6  # one level of hue, where the quotient falls on a whole one
     assert (difference > 0).mean() < 0.005
 
@@ -154,7 +154,7 @@ def _stage(name: str, x, case):
 
 
 def _stages(image, case):
-    """(name, our pixels) of every stage before the normalisation, each made from our previous one."""
+    """(name, our pixels) of every stage before the normalization, each made from our previous one."""
     out = (256, 128) if case["view"].startswith("global") else (128, 64)
     x = _planes(_crop(image, case["box_top_left_h_w"], out))
     yield "resized_crop", _pixels(x)

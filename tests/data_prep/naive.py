@@ -11,14 +11,14 @@ def mean(vectors):
     return [math.fsum(column) / len(vectors) for column in zip(*vectors, strict=True)]
 
 
-def normalised(v):
+def normalized(v):
     v = [float(a) for a in v]
     length = math.sqrt(math.fsum(a * a for a in v))
     return [a / length if length > 1e-6 else 0.0 for a in v]
 
 
 def dist(a, b):
-    a, b = normalised(a), normalised(b)
+    a, b = normalized(a), normalized(b)
     return round(1 - math.fsum(x * y for x, y in zip(a, b, strict=True)), 9)
 
 
@@ -38,7 +38,7 @@ def connected(count, edges):
 
 def level1(features, sigma):
     """[(round or 0)] of one tracklet, and the distance at which every excluded image left."""
-    x = [normalised(f) for f in features]
+    x = [normalized(f) for f in features]
     inside, rounds, left = list(range(len(x))), [0] * len(x), {}
     for number in itertools.count(1):
         if len(inside) == 1:
@@ -53,40 +53,40 @@ def level1(features, sigma):
 
 
 def centroid(features, labels, k):
-    return mean([normalised(f) for f, label in zip(features, labels, strict=True) if label == k])
+    return mean([normalized(f) for f, label in zip(features, labels, strict=True) if label == k])
 
 
 def level2a(features, tracklet, keep, sigma):
     cores = [t if k else -1 for t, k in zip(tracklet, keep, strict=True)]
-    centres = {t: centroid(features, cores, t) for t in set(tracklet)}
+    centers = {t: centroid(features, cores, t) for t in set(tracklet)}
     result, nearest = list(tracklet), {}
     for i, own in enumerate(tracklet):
         if not keep[i]:
-            others = [(dist(features[i], c), t) for t, c in centres.items() if t != own]
+            others = [(dist(features[i], c), t) for t, c in centers.items() if t != own]
             nearest[i], target = min(others, default=(math.nan, -1))
             result[i] = target if nearest[i] < sigma else -1
     return result, nearest
 
 
-def linked(centres, sigma, reach):
-    pairs = itertools.combinations(range(len(centres)), 2)
-    return [(i, j) for i, j in pairs if j - i <= reach and dist(centres[i], centres[j]) <= sigma]
+def linked(centers, sigma, reach):
+    pairs = itertools.combinations(range(len(centers)), 2)
+    return [(i, j) for i, j in pairs if j - i <= reach and dist(centers[i], centers[j]) <= sigma]
 
 
 def level2b(features, tracklet, sigma):
-    centres = [centroid(features, tracklet, t) for t in range(max(tracklet, default=-1) + 1)]
-    identity = connected(len(centres), linked(centres, sigma, len(centres)))
+    centers = [centroid(features, tracklet, t) for t in range(max(tracklet, default=-1) + 1)]
+    identity = connected(len(centers), linked(centers, sigma, len(centers)))
     return [identity[t] if t >= 0 else -1 for t in tracklet]
 
 
 def noise(features, labels, sigma_cst, sigma_drm):
     names = sorted(set(labels) - {-1})
-    centres = {k: centroid(features, labels, k) for k in names}
+    centers = {k: centroid(features, labels, k) for k in names}
     cst = sum(
-        max(dist(f, centres[k]) for f, label in zip(features, labels, strict=True) if label == k) >= sigma_cst
+        max(dist(f, centers[k]) for f, label in zip(features, labels, strict=True) if label == k) >= sigma_cst
         for k in names
     )
-    drm = sum(dist(centres[a], centres[b]) <= sigma_drm for a, b in itertools.permutations(names, 2))
+    drm = sum(dist(centers[a], centers[b]) <= sigma_drm for a, b in itertools.permutations(names, 2))
     return cst, drm
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pyarrow as pa
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep.config import Limits
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples, Settled
-from data_prep.denoise.robust import Outcome
-from data_prep.result import LEVELS, PROVENANCE, RunResult
+from data_prep.denoise.shared_neighbors import Outcome
+from data_prep.output.provenance import LEVELS, PROVENANCE, RunResult
 
 # key, tracklet, truth, round of level 1, action of level 2, tracklet and identity after level 2, identity in the end
 # (0 and 1 are written), selected. Tracklets are called alike in both videos.
@@ -45,7 +45,7 @@ def jpeg_of(image) -> bytes:
     """Grey crops; the picture of image i is gone."""
     if image.key.endswith("i"):
         raise OSError("gone")
-    return pixels.encode_jpeg(np.full((40, 20, 3), 128, np.uint8))
+    return images.encode_jpeg(np.full((40, 20, 3), 128, np.uint8))
 
 
 def run(**changes) -> RunResult:
@@ -63,7 +63,7 @@ def run(**changes) -> RunResult:
         clustering=Outcome(np.zeros(0, np.int64), 0.375, np.linspace(0, 1, 50), np.zeros(50)),
         selection={"images": 7, "identities": 2, "not_selected": {"no identity": 1, "identity full": 1}},
         rejected={"unreadable image": 4, "malformed line": 1},
-        embedder="colour",
+        embedder="color",
         embedder_digest="ab" * 32,
         source="tracklets",
         input="/data/<people> | more",

@@ -7,17 +7,19 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_prep import embedders, engine, pipeline, report, stages
+from data_prep import embedders
 from data_prep.config import Limits
+from data_prep.output.report import page
+from data_prep.pipeline import beam, per_video, run
+from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
-from data_prep.work import Work
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColour, by_key, job, paint
+from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColor, by_key, job, paint
 
 
 @pytest.fixture(autouse=True)
-def mean_colour(monkeypatch):
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
-    monkeypatch.setattr(report, "write", lambda folder, run: None)
+def mean_color(monkeypatch):
+    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
+    monkeypatch.setattr(page, "write", lambda folder, run: None)
 
 
 def listed(output):
@@ -31,7 +33,7 @@ def test_every_bad_entry_of_a_list_is_counted_and_listed(tmp_path):
     entries += [{"file_path": path, "id": 4} for path in ("../secret.jpg", "/etc/x.jpg", "a/../../x.jpg", "x.exe")]
     (tmp_path / "secret.jpg").write_bytes((root / "hof 1" / "t0" / "000.jpg").read_bytes())
     (root.parent / "list.json").write_text(json.dumps([*entries, 7]))
-    metrics = pipeline.run(job(root.parent, tmp_path / "out", "annotations"))
+    metrics = run.run(job(root.parent, tmp_path / "out", "annotations"))
     assert metrics["rejected"] == {
         "duplicate key": 1,
         "malformed entry": 2,
@@ -48,7 +50,7 @@ def test_every_input_is_either_in_the_provenance_or_in_the_list(tmp_path):
     (root / "ein Fest" / "b" / "000.jpg").write_bytes(b"")
     (root / "ein Fest" / "b" / "notes.txt").touch()
     (root / "readme").touch()
-    metrics = pipeline.run(job(root, tmp_path / "out", max_tracklet_images=3))
+    metrics = run.run(job(root, tmp_path / "out", max_tracklet_images=3))
     given = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     kept = {row["path"] for row in by_key(tmp_path / "out").values()}
     aside = {where.replace(f"{root}/", "") for _, where in listed(tmp_path / "out")}
@@ -65,7 +67,7 @@ def test_one_video_a_thousand_times_longer_than_the_others(tmp_path):
         (root / "long" / name).mkdir(parents=True)
         for i in range(images):
             (root / "long" / name / f"{i:04d}.jpg").write_bytes(jpeg)
-    metrics = pipeline.run(job(root, tmp_path / "out"))
+    metrics = run.run(job(root, tmp_path / "out"))
     assert metrics["rejected"] == {"thinned tracklet": 1899}
     assert metrics["levels"][0]["images"] == 8 + 1 + 100
     frames = sorted(row["frame"] for row in by_key(tmp_path / "out").values() if row["tracklet"] == "many")
@@ -81,7 +83,7 @@ def test_names_that_are_no_text_are_set_aside(tmp_path):
     except OSError:
         pytest.skip("this file system takes nothing but text for names")
     (root / "w").rename(str(root / "w") + "\udcfe")
-    metrics = pipeline.run(job(root, tmp_path / "out"))
+    metrics = run.run(job(root, tmp_path / "out"))
     assert metrics["rejected"] == {"name is no text": 2}
     names = {"v/t0/001\udcff.jpg", "w\udcfe"}  # an image, a whole video
     assert {where for _, where in listed(tmp_path / "out")} == names
@@ -94,13 +96,13 @@ def synthetic(work, videos, images, width=64):
         tracklet = np.arange(images) // 10
         some = [Image(f"{video}/{i}", video, f"{t:05d}", i, "x") for i, t in enumerate(tracklet.tolist())]
         np.save(work.file(video, "npy"), rng.standard_normal((images, width)).astype(np.float32))
-        stages.write_table(work.file(video, "arrow"), stages.references(some, [-1] * images))
+        per_video.write_table(work.file(video, "arrow"), per_video.references(some, [-1] * images))
 
 
 def peak(work, videos):
-    prepare = lambda: lambda video: stages.denoise(work, video, Limits(0.2, 0.1, 0), False, False)  # noqa: E731
+    prepare = lambda: lambda video: per_video.denoise(work, video, Limits(0.2, 0.1, 0), False, False)  # noqa: E731
     tracemalloc.start()
-    engine.each_video("levels", work, videos, "levels", prepare)
+    beam.each_video("levels", work, videos, "levels", prepare)
     found = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return found
@@ -123,7 +125,7 @@ def test_who_met_is_asked_without_looking_at_other_videos(tmp_path):
     jpeg = (paint(tmp_path / "red", {"v": {"t": [RED]}}) / "v" / "t" / "000.jpg").read_bytes()
     for name in names:
         (tmp_path / "in" / f"{name}.jpg").write_bytes(jpeg)
-    metrics = pipeline.run(job(tmp_path / "in", tmp_path / "out", "market1501", cannot_link=True))
+    metrics = run.run(job(tmp_path / "in", tmp_path / "out", "market1501", cannot_link=True))
     assert [level["identities"] for level in metrics["levels"]] == [6, 6, 6, 2]
     for identity in (0, 1):
         seen = [row for row in by_key(tmp_path / "out").values() if row["identity"] == identity]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples
-from data_prep.denoise.linkage import NO_PAIRS
 
 
 def made_up(count=1001):

@@ -1,19 +1,19 @@
 import pytest
 
-from cion_jax.typed import ConfigError, freeze
+from cion_jax.common.typed_config import ConfigError, freeze
 from configs.data_prep import get_config
 from data_prep.config import Config, Limits, Method
 
 
 def test_the_default_needs_no_limit():
     config = freeze(Config, get_config())
-    assert config.method == Method("overlap", calibrate=True, cannot_link=True, normalise=True, r_s=0)
+    assert config.method == Method("overlap", calibrate=True, cannot_link=True, normalize=True, r_s=0)
     assert config.limits((0.3, 0.1)) == Limits(0.3, 0.1, 0)
 
 
 def test_the_paper_preset_is_the_published_method():
     config = Config(preset="paper")
-    assert config.method == Method("chains", calibrate=False, cannot_link=False, normalise=False, r_s=1000)
+    assert config.method == Method("chains", calibrate=False, cannot_link=False, normalize=False, r_s=1000)
     assert config.limits() == Limits(sigma_cst=0.2, sigma_drm=0.18, r_s=1000)
 
 
@@ -35,7 +35,7 @@ def test_a_setting_overrules_its_preset_alone():
         ({"sigma_drm": 2.5}, r"config.sigma_drm is a cosine distance"),
         ({"preset": "paper", "r_s": -1}, "config.r_s must be at least 0"),
         ({"r_s": 1000}, "config.linkage=overlap has no range, got config.r_s=1000"),
-        ({"preset": "paper", "normalise": True}, "config.normalise=true goes with config.linkage=overlap only"),
+        ({"preset": "paper", "normalize": True}, "config.normalize=true goes with config.linkage=overlap only"),
         ({"max_tracklet_images": 0}, "config.max_tracklet_images must be at least 1"),
         ({"min_identity_images": 0}, "config.min_identity_images must be at least 1"),
         ({"max_identity_images": 1}, "is below config.min_identity_images=2"),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import neighbors
+from cion_jax.neighbors import search
 from data_prep.denoise.cross_video import link
 from tests.data_prep import naive
 
@@ -22,12 +22,12 @@ def test_tiles_of_any_size_give_the_same(seed, half_width, limit):
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((50, 3))[rng.integers(0, 50, 50)]
     expected = set(naive.linked(rows, limit, half_width))
-    before, neighbors._BLOCK = neighbors._BLOCK, int(rng.integers(1, 20))
+    before, search._BLOCK = search._BLOCK, int(rng.integers(1, 20))
     try:
-        found = [p for i, j in neighbors.links(rows, limit, half_width) for p in zip(i, j, strict=True)]
-        labels = neighbors.components(50, neighbors.links(rows, limit, half_width))
+        found = [p for i, j in search.links(rows, limit, half_width) for p in zip(i, j, strict=True)]
+        labels = search.components(50, search.links(rows, limit, half_width))
     finally:
-        neighbors._BLOCK = before
+        search._BLOCK = before
     assert len(found) == len(set(found))
     assert set(found) == expected
     assert labels.tolist() == naive.connected(50, expected)
@@ -44,7 +44,7 @@ def test_the_band_product_decides_as_float64_does():
     for shift, expected in ((-1e-8, 1), (0.0, 1), (1e-8, 0)):
         cos = 1 - (0.18 + shift)
         rows = np.stack([a, cos * a + np.sqrt(1 - cos**2) * b])
-        assert sum(len(i) for i, _ in neighbors.links(rows, 0.18, 1)) == expected
+        assert sum(len(i) for i, _ in search.links(rows, 0.18, 1)) == expected
 
 
 def test_the_range_cuts_and_a_chain_reaches_further():
@@ -71,11 +71,11 @@ def test_links_of_some_rows_and_of_the_nearest_are_those_of_the_definition(seed,
     rows = rng.standard_normal((70, 3))[rng.integers(0, 70, 70)]
     expected = set(naive.linked(rows, limit, 70))
     some = rng.choice(70, 9, replace=False)
-    found = [pair for i, j in neighbors.around(rows, some, limit) for pair in zip(i, j, strict=True)]
+    found = [pair for i, j in search.around(rows, some, limit) for pair in zip(i, j, strict=True)]
     assert len(found) == len(set(found))
     assert set(found) == {p for i, j in expected for p in ((i, j), (j, i)) if p[0] in some}
     # Everybody is among the 64 nearest of 70 rows where at most 64 are that near.
-    assert {p for i, j in neighbors.near_links(rows, limit) for p in zip(i, j, strict=True)} == expected
+    assert {p for i, j in search.near_links(rows, limit) for p in zip(i, j, strict=True)} == expected
 
 
 @pytest.mark.slow
@@ -83,13 +83,13 @@ def test_scann_finds_the_links_of_many_rows():
     rng = np.random.default_rng(0)
     person = rng.integers(0, 800, 4000)
     rows = rng.standard_normal((800, 64))[person] + 0.3 * rng.standard_normal((4000, 64))
-    exact = {p for i, j in neighbors.links(rows, 0.2, 4000) for p in zip(i, j, strict=True)}
-    before, neighbors.EXACT = neighbors.EXACT, 1000
+    exact = {p for i, j in search.links(rows, 0.2, 4000) for p in zip(i, j, strict=True)}
+    before, search.EXACT = search.EXACT, 1000
     try:
-        found = {p for i, j in neighbors.near_links(rows, 0.2) for p in zip(i, j, strict=True)}
+        found = {p for i, j in search.near_links(rows, 0.2) for p in zip(i, j, strict=True)}
         labels = link(rows, 0.2, 0)
     finally:
-        neighbors.EXACT = before
+        search.EXACT = before
     assert found <= exact
     assert len(found) >= 0.99 * len(exact) > 5000
     people = len(np.unique(person))

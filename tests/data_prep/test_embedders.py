@@ -1,4 +1,4 @@
-"""Embedders: by hand on two-colour pictures, for real on Market-1501 crops."""
+"""Embedders: by hand on two-color pictures, for real on Market-1501 crops."""
 
 import csv
 import hashlib
@@ -9,9 +9,9 @@ import onnxruntime
 import PIL.Image
 import pytest
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep import embedders
-from data_prep.embedders import colour, common
+from data_prep.embedders import color, common
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 NOISE = np.random.default_rng(0).integers(0, 256, (3, 128, 64, 3)).astype(np.uint8)
@@ -23,11 +23,11 @@ def _person(shirt, trousers, size=(128, 64)):
     return crop
 
 
-def test_histograms_of_two_colours_by_hand():
-    crop = np.empty((1, colour.HEIGHT, colour.WIDTH, 3), np.float32)
+def test_histograms_of_two_colors_by_hand():
+    crop = np.empty((1, color.HEIGHT, color.WIDTH, 3), np.float32)
     crop[:, :16] = (1, 0, 0)  # hue 0, saturation 1, value 1: bin (0, 2, 2)
     crop[:, 16:] = (0, 0.125, 0.25)  # hue 210: between 4 (1/3) and 5 (2/3); value 0.25: halves of 0 and 1
-    shares = colour.histograms(crop).reshape(8, 8, 3, 3)
+    shares = color.histograms(crop).reshape(8, 8, 3, 3)
     expected = np.zeros((8, 8, 3, 3))
     expected[:4, 0, 2, 2] = 1
     expected[4:, 4, 2, :2] = 1 / 3 / 2
@@ -35,30 +35,30 @@ def test_histograms_of_two_colours_by_hand():
     np.testing.assert_allclose(shares, expected, atol=1e-6)
 
 
-def test_colour_knows_what_is_worn_where():
+def test_color_knows_what_is_worn_where():
     crops = [_person(RED, BLUE), _person(RED, BLUE, (40, 21)), _person(BLUE, RED), _person(RED, GREEN)]
-    features = embedders.open("colour")(crops)
+    features = embedders.open("color")(crops)
     similarity = features @ features[0]
-    assert features.shape == (4, colour.FEATURES)
+    assert features.shape == (4, color.FEATURES)
     assert features.dtype == np.float32
     np.testing.assert_allclose(similarity[:2], 1, atol=1e-5)  # the size of the crop does not matter
-    assert similarity[2] < 0.05  # the same colours, exchanged
+    assert similarity[2] < 0.05  # the same colors, exchanged
     assert 0.4 < similarity[3] < 0.6  # the same shirt
 
 
-def test_colour_cancels_the_tint_and_light_of_a_camera():
+def test_color_cancels_the_tint_and_light_of_a_camera():
     person = np.repeat(np.repeat(NOISE[:1, :8, :4] // 2 + 40, 16, 1), 16, 2)[0]
     other = np.repeat(np.repeat(NOISE[1:2, :8, :4] // 2 + 40, 16, 1), 16, 2)[0]
     tinted = (person * [0.7, 0.6, 0.5]).astype(np.uint8)
-    a, b, c = embedders.open("colour")([person, tinted, other])
+    a, b, c = embedders.open("color")([person, tinted, other])
     assert a @ b > 0.8 > a @ c + 0.3
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("color", "did you mean 'colour'"),
-        ("colour:8", "did you mean 'colour'"),
+        ("color", "did you mean 'color'"),
+        ("color:8", "did you mean 'color'"),
         ("onnx", "did you mean 'onnx:FILE'"),
         ("onnx:/no/such.onnx", "no extractor at /no/such.onnx"),
         ("flax:random:resnet18_ibm", "did you mean 'resnet18_ibn'"),
@@ -78,7 +78,7 @@ def test_a_file_that_is_no_model(tmp_path):
 @pytest.mark.parametrize("crop", [np.zeros((0, 5, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
 def test_bad_crops_are_named(crop):
     with pytest.raises(embedders.EmbedderError, match=r"crop 1 is .* expected uint8 \[h, w, 3\]"):
-        embedders.open("colour")([NOISE[0], crop])
+        embedders.open("color")([NOISE[0], crop])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0])
@@ -93,7 +93,7 @@ def test_broken_features_are_left_to_the_caller(value):
 
 
 def test_no_crops_give_no_rows():
-    assert embedders.open("colour")([]).shape == (0, colour.FEATURES)
+    assert embedders.open("color")([]).shape == (0, color.FEATURES)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def _market(data, people):
                 seen.setdefault(int(row["id"]), {}).setdefault(row["cam"], row["file"])
     folder = data / "market1501" / "bounding_box_train"
     files = [(i, f) for i in sorted(seen)[:people] for f in list(seen[i].values())[:2]]
-    return [pixels.decode((folder / f).read_bytes()) for _, f in files], np.array([i for i, _ in files])
+    return [images.decode((folder / f).read_bytes()) for _, f in files], np.array([i for i, _ in files])
 
 
 def test_osnet_tells_people_apart_across_cameras(data, osnet):

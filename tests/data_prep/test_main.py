@@ -28,7 +28,7 @@ def call(*flags, cwd):
 
 def test_from_tracklets_to_shards_without_jax(tmp_path):
     paint(tmp_path / "in")
-    flags = ("--source=tracklets", "--input=in", "--embedder=colour", "--output=out", "--config.sigma_cst=0.3")
+    flags = ("--source=tracklets", "--input=in", "--embedder=color", "--output=out", "--config.sigma_cst=0.3")
     done = call(*flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "jax imported: False" in done.stdout
@@ -55,7 +55,7 @@ def test_from_tracklets_to_shards_without_jax(tmp_path):
 def test_a_mistake_is_one_message_and_status_2(tmp_path, flags, message):
     paint(tmp_path / "in")
     given = {flag.split("=")[0] for flag in flags}
-    defaults = {"--embedder": "colour", "--output": "out"}
+    defaults = {"--embedder": "color", "--output": "out"}
     flags = [*flags, *(f"{name}={value}" for name, value in defaults.items() if name not in given)]
     done = call(*flags, cwd=tmp_path)
     assert done.returncode == 2

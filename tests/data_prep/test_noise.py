@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.denoise import cosine
+from cion_jax.neighbors import cosine
 from data_prep.denoise import noise as noises
 from tests.data_prep import naive
 

@@ -1,4 +1,4 @@
-"""The whole run on flat pictures whose features are their colours, so that every number is known by hand."""
+"""The whole run on flat pictures whose features are their colors, so that every number is known by hand."""
 
 import hashlib
 import json
@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cion_jax.data import records, shards
-from data_prep import embedders, pipeline, report
+from data_prep import embedders
 from data_prep.config import Config
-from data_prep.engine import RunError
-from data_prep.work import OutputError
+from data_prep.output.report import page
+from data_prep.pipeline import run
+from data_prep.pipeline.beam import RunError
+from data_prep.pipeline.workdir import OutputError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 A, B = "hof 1", "straße"
@@ -27,17 +29,17 @@ STREET = {
 
 def paint(root: Path, street=STREET, suffix=".jpg") -> Path:
     for video, tracklets in street.items():
-        for tracklet, colours in tracklets.items():
+        for tracklet, colors in tracklets.items():
             (root / video / tracklet).mkdir(parents=True)
-            for i, colour in enumerate(colours):
-                picture = np.full((16, 8, 3), colour[::-1], np.uint8)
+            for i, color in enumerate(colors):
+                picture = np.full((16, 8, 3), color[::-1], np.uint8)
                 _, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
                 (root / video / tracklet / f"{i:03d}{suffix}").write_bytes(data)
     return root
 
 
-class MeanColour:
-    """Embedder whose feature is the mean colour; spoil(video call number, features) may break it."""
+class MeanColor:
+    """Embedder whose feature is the mean color; spoil(video call number, features) may break it."""
 
     name, digest, calls = "mean", "0" * 64, 0
 
@@ -45,27 +47,27 @@ class MeanColour:
         self.spoil = spoil
 
     def __call__(self, crops):
-        call, MeanColour.calls = MeanColour.calls, MeanColour.calls + 1
+        call, MeanColor.calls = MeanColor.calls, MeanColor.calls + 1
         features = np.array([crop.mean((0, 1)) for crop in crops], np.float32).reshape(-1, 3)
         length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
         return self.spoil(call, features / length)
 
 
 @pytest.fixture
-def mean_colour(monkeypatch):
+def mean_color(monkeypatch):
     """Installs the embedder; returns a function that installs a spoilt one. Leaves out the report, for speed."""
-    monkeypatch.setattr(report, "write", lambda folder, run: None)
+    monkeypatch.setattr(page, "write", lambda folder, run: None)
 
     def install(spoil=lambda call, features: features):
-        MeanColour.calls = 0
-        monkeypatch.setattr(embedders, "open", lambda spec: MeanColour(spoil))
+        MeanColor.calls = 0
+        monkeypatch.setattr(embedders, "open", lambda spec: MeanColor(spoil))
 
     install()
     return install
 
 
 def job(root, output, source="tracklets", embedder="mean", **config):
-    return pipeline.Job(source, str(root), embedder, output, Config(**{"preset": "paper", **config}))
+    return run.Job(source, str(root), embedder, output, Config(**{"preset": "paper", **config}))
 
 
 def by_key(output: Path) -> dict[str, dict]:
@@ -82,8 +84,8 @@ def spoil_second_video(call, features):
     return features
 
 
-def test_levels_by_hand(tmp_path, mean_colour):
-    metrics = pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+def test_levels_by_hand(tmp_path, mean_color):
+    metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
     levels = {level["name"]: level for level in metrics["levels"]}
     assert list(levels) == ["input", "single_tracklet", "single_video", "cross_video"]
     assert [level["images"] for level in levels.values()] == [13, 11, 12, 12]
@@ -98,8 +100,8 @@ def test_levels_by_hand(tmp_path, mean_colour):
     assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
 
 
-def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
-    pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+def test_provenance_says_what_each_level_did(tmp_path, mean_color):
+    run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
     rows = by_key(tmp_path / "out")
     moved, lost, kept = rows[f"{A}/t0/002.jpg"], rows[f"{A}/t1/002.jpg"], rows[f"{B}/u0/000.jpg"]
     assert (moved["level1_round"], moved["level2_action"], moved["level2_tracklet"]) == (1, "moved", "t1")
@@ -116,9 +118,9 @@ def test_provenance_says_what_each_level_did(tmp_path, mean_colour):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_shards_hold_what_provenance_says(tmp_path, mean_colour, suffix):
+def test_shards_hold_what_provenance_says(tmp_path, mean_color, suffix):
     root = paint(tmp_path / "in", suffix=suffix)
-    pipeline.run(job(root, tmp_path / "out"))
+    run.run(job(root, tmp_path / "out"))
     reader = shards.ShardReader(tmp_path / "out")
     rows = {row["record"]: row for row in by_key(tmp_path / "out").values() if row["selected"]}
     assert sorted(rows) == list(range(len(reader))) == list(range(12))
@@ -133,51 +135,51 @@ def test_shards_hold_what_provenance_says(tmp_path, mean_colour, suffix):
             assert np.abs(found.astype(int) - expected).max() <= 4
 
 
-def test_a_finished_run_is_left_alone(tmp_path, mean_colour):
+def test_a_finished_run_is_left_alone(tmp_path, mean_color):
     the_job = job(paint(tmp_path / "in"), tmp_path / "out")
-    first = pipeline.run(the_job)
+    first = run.run(the_job)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
-    assert pipeline.run(the_job) == first
+    assert run.run(the_job) == first
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
-    assert MeanColour.calls == 2
+    assert MeanColor.calls == 2
 
 
-def test_a_run_that_broke_continues_and_ends_with_the_same_bytes(tmp_path, mean_colour):
+def test_a_run_that_broke_continues_and_ends_with_the_same_bytes(tmp_path, mean_color):
     root = paint(tmp_path / "in")
-    pipeline.run(job(root, tmp_path / "undisturbed"))
-    mean_colour(spoil_second_video)
+    run.run(job(root, tmp_path / "undisturbed"))
+    mean_color(spoil_second_video)
     with pytest.raises(RunError, match=r"1 of 2 videos.*fell over.*same command tries again"):
-        pipeline.run(job(root, tmp_path / "out"))
+        run.run(job(root, tmp_path / "out"))
     assert not (tmp_path / "out" / "metrics.json").exists()
-    mean_colour()
-    pipeline.run(job(root, tmp_path / "out"))
-    assert MeanColour.calls == 1  # the video that was done is not embedded again
+    mean_color()
+    run.run(job(root, tmp_path / "out"))
+    assert MeanColor.calls == 1  # the video that was done is not embedded again
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
 
 
-def test_a_run_that_stopped_after_the_shards_is_finished(tmp_path, mean_colour):
+def test_a_run_that_stopped_after_the_shards_is_finished(tmp_path, mean_color):
     the_job = job(paint(tmp_path / "in"), tmp_path / "out")
-    first = pipeline.run(the_job)
+    first = run.run(the_job)
     (tmp_path / "out" / "metrics.json").unlink()
-    assert pipeline.run(the_job) == first
+    assert run.run(the_job) == first
 
 
-def test_other_settings_are_refused(tmp_path, mean_colour):
+def test_other_settings_are_refused(tmp_path, mean_color):
     root = paint(tmp_path / "in")
-    pipeline.run(job(root, tmp_path / "out"))
+    run.run(job(root, tmp_path / "out"))
     with pytest.raises(OutputError, match=r"config\.sigma_cst: None there, 0\.3 now"):
-        pipeline.run(job(root, tmp_path / "out", sigma_cst=0.3))
+        run.run(job(root, tmp_path / "out", sigma_cst=0.3))
 
 
-def test_bad_features_are_set_aside_by_reason(tmp_path, mean_colour):
+def test_bad_features_are_set_aside_by_reason(tmp_path, mean_color):
     def spoil(call, features):
         if call == 0:
             features[0], features[1] = np.nan, 0
         return features if call < 2 else np.ones((len(features), 7), np.float32) / np.sqrt(7)
 
-    mean_colour(spoil)
+    mean_color(spoil)
     street = STREET | {"z": {"t0": [RED, RED]}}
-    metrics = pipeline.run(job(paint(tmp_path / "in", street), tmp_path / "out"))
+    metrics = run.run(job(paint(tmp_path / "in", street), tmp_path / "out"))
     assert metrics["rejected"] == {
         "features all zero": 1,
         "features not finite": 1,
@@ -193,53 +195,53 @@ def test_bad_features_are_set_aside_by_reason(tmp_path, mean_colour):
     assert metrics["levels"][0]["images"] == 11
 
 
-def test_too_few_rows_of_features_fail_the_video(tmp_path, mean_colour):
-    mean_colour(lambda call, features: features[1:])
+def test_too_few_rows_of_features_fail_the_video(tmp_path, mean_color):
+    mean_color(lambda call, features: features[1:])
     with pytest.raises(RunError, match="expected one row each"):
-        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+        run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
-def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_colour):
+def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_color):
     root = paint(tmp_path / "in")
     cut = root / B / "u0" / "000.jpg"
     cut.write_bytes(cut.read_bytes()[:200])
     (root / "empty" / "t0").mkdir(parents=True)
-    metrics = pipeline.run(job(root, tmp_path / "out"))
+    metrics = run.run(job(root, tmp_path / "out"))
     assert sum(metrics["rejected"].values()) == 2
     assert metrics["levels"][0]["images"] == 12
 
 
-def test_nothing_usable_is_an_error(tmp_path, mean_colour):
-    mean_colour(lambda call, features: features * np.nan)
+def test_nothing_usable_is_an_error(tmp_path, mean_color):
+    mean_color(lambda call, features: features * np.nan)
     with pytest.raises(RunError, match=r"no usable image.*'features not finite': 13"):
-        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out"))
+        run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
-def test_nothing_left_to_write_is_an_error(tmp_path, mean_colour):
+def test_nothing_left_to_write_is_an_error(tmp_path, mean_color):
     root = paint(tmp_path / "in", {A: {"t0": [RED]}})
     with pytest.raises(RunError, match=r"no image is left.*'identity too small': 1.*min_identity_images"):
-        pipeline.run(job(root, tmp_path / "out"))
+        run.run(job(root, tmp_path / "out"))
 
 
-def test_long_tracklets_are_thinned_evenly(tmp_path, mean_colour):
+def test_long_tracklets_are_thinned_evenly(tmp_path, mean_color):
     root = paint(tmp_path / "in", {A: {"t0": [RED] * 9}})
-    metrics = pipeline.run(job(root, tmp_path / "out", max_tracklet_images=3))
+    metrics = run.run(job(root, tmp_path / "out", max_tracklet_images=3))
     assert metrics["rejected"] == {"thinned tracklet": 6}
     assert sorted(by_key(tmp_path / "out")) == [f"{A}/t0/00{i}.jpg" for i in (0, 4, 8)]
 
 
 def test_an_extractor_is_asked_for(tmp_path):
     with pytest.raises(RunError, match="--embedder as one of onnx:FILE"):
-        pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", embedder=None))
+        run.run(job(paint(tmp_path / "in"), tmp_path / "out", embedder=None))
 
 
 @pytest.mark.parametrize("embedder", [None, "mean"])
-def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder):
+def test_known_identities_go_straight_to_shards(tmp_path, mean_color, embedder):
     root = paint(tmp_path / "in")
     entries = [(f"{A}/t0/000.jpg", 30), (f"{B}/u0/000.jpg", 30), (f"{B}/u1/000.jpg", 7), (f"{B}/u1/001.jpg", 7)]
     entries.append((f"{A}/t1/000.jpg", 9))
     (root / "list.json").write_text(json.dumps([{"file_path": path, "id": i} for path, i in entries]))
-    metrics = pipeline.run(job(root, tmp_path / "out", "annotations", embedder))
+    metrics = run.run(job(root, tmp_path / "out", "annotations", embedder))
     (level,) = metrics["levels"]
     assert (level["name"], level["images"], level["identities"]) == ("input", 5, 3)
     assert level.get("noise") == (None if embedder is None else 0)
@@ -253,22 +255,22 @@ def test_known_identities_go_straight_to_shards(tmp_path, mean_colour, embedder)
     assert (alone["truth"], alone["identity"], alone["record"]) == (9, 2, None)  # numbered after those written
 
 
-def test_scores_use_only_images_of_known_truth(tmp_path, mean_colour):
+def test_scores_use_only_images_of_known_truth(tmp_path, mean_color):
     names = {"0002_c1s1_000001_01": RED, "0002_c1s1_000002_01": RED, "0002_c2s1_000001_01": RED}
     names |= {"0003_c1s1_000001_02": GREEN, "0003_c1s1_000002_02": GREEN, "-1_c1s1_000003_03": RED}
     (tmp_path / "in").mkdir()
-    for name, colour in names.items():
-        _, data = cv2.imencode(".jpg", np.full((16, 8, 3), colour[::-1], np.uint8))
+    for name, color in names.items():
+        _, data = cv2.imencode(".jpg", np.full((16, 8, 3), color[::-1], np.uint8))
         (tmp_path / "in" / f"{name}.jpg").write_bytes(data)
-    levels = pipeline.run(job(tmp_path / "in", tmp_path / "out", "market1501"))["levels"]
+    levels = run.run(job(tmp_path / "in", tmp_path / "out", "market1501"))["levels"]
     # Pairs of the truth: 3 of person 2, 1 of person 3. Tracklets find 2; linked, all 4, and 3 wrong with junk.
     assert levels[0]["pairwise_recall"] == pytest.approx(2 / 4)
     assert levels[3]["pairwise_recall"] == 1
     assert levels[3]["pairwise_precision"] == pytest.approx(4 / 7)
 
 
-def test_the_default_finds_what_the_colours_say(tmp_path, mean_colour, caplog):
-    metrics = pipeline.run(job(paint(tmp_path / "in"), tmp_path / "out", preset="cion_jax"))
+def test_the_default_finds_what_the_colors_say(tmp_path, mean_color, caplog):
+    metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out", preset="cion_jax"))
     assert "the published limits are taken" in caplog.text
     assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
     rows = by_key(tmp_path / "out")
@@ -289,17 +291,17 @@ def crowd(root: Path, seconds=range(1, 4)) -> Path:
 
 
 @pytest.mark.parametrize(("linkage", "expected"), [("chains", 2), ("overlap", 1)])
-def test_cannot_link_holds_through_another_video(tmp_path, mean_colour, linkage, expected):
+def test_cannot_link_holds_through_another_video(tmp_path, mean_color, linkage, expected):
     root = crowd(tmp_path / "in")
-    free = pipeline.run(job(root, tmp_path / "free", "market1501", linkage=linkage))
+    free = run.run(job(root, tmp_path / "free", "market1501", linkage=linkage))
     assert free["levels"][3]["identities"] == 1
-    apart = pipeline.run(job(root, tmp_path / "apart", "market1501", linkage=linkage, cannot_link=True))
+    apart = run.run(job(root, tmp_path / "apart", "market1501", linkage=linkage, cannot_link=True))
     # By overlap they count as one person found twice: there are no boxes, and they look the same.
     assert apart["levels"][3]["identities"] == expected
 
 
-def test_positions_are_no_times(tmp_path, mean_colour):
+def test_positions_are_no_times(tmp_path, mean_color):
     # Tracklets of folders have frame numbers that may be mere positions: nobody was seen together.
     root = paint(tmp_path / "in", {A: {"t0": [RED, RED], "t1": [RED, RED]}})
-    metrics = pipeline.run(job(root, tmp_path / "out", cannot_link=True))
+    metrics = run.run(job(root, tmp_path / "out", cannot_link=True))
     assert [level["identities"] for level in metrics["levels"]] == [2, 2, 1, 1]

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from data_prep import report, report_cases
 from data_prep.config import Config
-from data_prep.result import PROVENANCE
-from data_prep.settle import as_set
+from data_prep.output.provenance import PROVENANCE
+from data_prep.output.report import cases, page
+from data_prep.pipeline.thresholds import as_set
 from tests.data_prep import small_run
 
 
 @pytest.fixture
 def columns():
-    return report_cases.Columns(small_run.table())
+    return cases.Columns(small_run.table())
 
 
 def _strips(cases):
@@ -29,16 +29,16 @@ def _strips(cases):
 @pytest.mark.parametrize(
     ("find", "expected"),
     [
-        (report_cases.excluded, [[("hall / 1", [0, 1, 2], 1)], [("hall / 3", [5, 6], 6)]]),
+        (cases.excluded, [[("hall / 1", [0, 1, 2], 1)], [("hall / 3", [5, 6], 6)]]),
         (
-            report_cases.moved,
+            cases.moved,
             [[("from tracklet 1", [0, 2], None), ("moved", [1], 1), ("to tracklet 2", [3, 4], None)]],
         ),
-        (report_cases.discarded, [[("hall / 3", [6], None)]]),
-        (report_cases.merged, [[("2", [1, 3, 4], None), ("3", [5], None)]]),
-        (report_cases.linked, [[("hall", [0, 2], None), ("street", [7, 8], None)]]),
+        (cases.discarded, [[("hall / 3", [6], None)]]),
+        (cases.merged, [[("2", [1, 3, 4], None), ("3", [5], None)]]),
+        (cases.linked, [[("hall", [0, 2], None), ("street", [7, 8], None)]]),
         (
-            report_cases.final,
+            cases.final,
             [[("3 images from 2 videos", [0, 7, 8], None)], [("4 images from 1 video", [1, 3, 4, 5], None)]],
         ),
     ],
@@ -51,16 +51,16 @@ def test_cases(columns, find, expected):
 
 def test_captions(columns):
     rng = np.random.default_rng(0)
-    captions = [case.caption for case in report_cases.excluded(columns, rng, 12).shown]
+    captions = [case.caption for case in cases.excluded(columns, rng, 12).shown]
     assert captions == ["distance 0.125, round 1", "distance 0.125, round 2"]
-    assert report_cases.merged(columns, rng, 12).shown[0].caption == "2 tracklets, 4 images, hall"
-    assert report_cases.linked(columns, rng, 12).shown[0].caption == "2 videos, 4 images"
+    assert cases.merged(columns, rng, 12).shown[0].caption == "2 tracklets, 4 images, hall"
+    assert cases.linked(columns, rng, 12).shown[0].caption == "2 videos, 4 images"
 
 
 def test_long_tracklets_are_thinned_evenly_and_few_cases_drawn():
-    assert report_cases._spread(np.arange(100, 201)) == [100, 125, 150, 175, 200]
-    columns = report_cases.Columns(small_run.table())
-    drawn = report_cases.excluded(columns, np.random.default_rng(1), 1)
+    assert cases._spread(np.arange(100, 201)) == [100, 125, 150, 175, 200]
+    columns = cases.Columns(small_run.table())
+    drawn = cases.excluded(columns, np.random.default_rng(1), 1)
     assert (drawn.total, len(drawn.shown)) == (2, 1)
 
 
@@ -88,7 +88,7 @@ class _Page(HTMLParser):
 
 
 def _page(folder, **changes):
-    report.write(folder, small_run.run(**changes))
+    page.write(folder, small_run.run(**changes))
     return _Page((folder / "report.html").read_text())
 
 
@@ -150,8 +150,8 @@ def test_a_source_with_known_identities(tmp_path):
 def test_many_rows_are_no_burden():
     table = pa.concat_tables([small_run.table()] * 20_000).unify_dictionaries().combine_chunks()
     start = time.process_time()
-    columns = report_cases.Columns(table)
-    kinds = (report_cases.excluded, report_cases.moved, report_cases.merged, report_cases.linked, report_cases.final)
+    columns = cases.Columns(table)
+    kinds = (cases.excluded, cases.moved, cases.merged, cases.linked, cases.final)
     assert [find(columns, np.random.default_rng(0), 12).total for find in kinds] == [40_000, 20_000, 1, 1, 2]
     assert time.process_time() - start < 5  # three million rows: 5 s
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from data_prep.config import Config
-from data_prep.select import select
+from data_prep.pipeline.select import select
 
 
 def test_bounds_and_counts():

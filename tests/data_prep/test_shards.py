@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cion_jax.data import records
-from data_prep import shards
+from data_prep.output import shards
 from data_prep.types import Image
 
 
@@ -19,8 +19,8 @@ def _image(video, tracklet, frame):
 
 
 def _jpeg(image):
-    colour = (10 * image.frame % 256, 0, 255 if image.video == "hall" else 0)
-    return cv2.imencode(".jpg", np.full((16, 8, 3), colour, np.uint8))[1].tobytes()
+    color = (10 * image.frame % 256, 0, 255 if image.video == "hall" else 0)
+    return cv2.imencode(".jpg", np.full((16, 8, 3), color, np.uint8))[1].tobytes()
 
 
 # Two people; person 0 is seen in two videos. Deliberately out of order.
@@ -127,5 +127,5 @@ def test_only_jpeg_is_stored(tmp_path):
 
 
 def test_writes_without_tensorflow_and_jax():
-    code = "import sys, data_prep.shards as s; s.features(); print({'tensorflow', 'jax'} & set(sys.modules))"
+    code = "import sys, data_prep.output.shards as s; s.features(); print({'tensorflow', 'jax'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -47,7 +47,7 @@ def test_an_empty_video():
 
 
 def test_chains_merge_and_the_limit_itself_links():
-    angle = np.arccos(0.82) * np.arange(3)  # neighbours at distance 0.18, the ends far apart
+    angle = np.arccos(0.82) * np.arange(3)  # neighbors at distance 0.18, the ends far apart
     x = np.stack([np.cos(angle), np.sin(angle)], 1)
     assert merge(x, np.array([0, 1, 2]), 0.18).tolist() == [0, 0, 0]
     assert merge(x, np.array([0, 1, 2]), 0.18 - 1e-8).tolist() == [0, 1, 2]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cion_jax import pixels
+from cion_jax.common import images
 from data_prep import sources
 from data_prep.types import Reject, SourceError
 
@@ -19,7 +19,7 @@ def picture(seed=0, height=32, width=16):
 
 def put(path, data=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pixels.encode_jpeg(picture()) if data is None else data)
+    path.write_bytes(images.encode_jpeg(picture()) if data is None else data)
     return path
 
 
@@ -32,20 +32,20 @@ def everything(source):
 def test_other_formats_decode_to_rgb_and_truncated_ones_raise(suffix):
     options = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
     data = cv2.imencode(suffix, picture()[:, :, ::-1], options)[1].tobytes()
-    np.testing.assert_array_equal(pixels.decode(data), picture())
+    np.testing.assert_array_equal(images.decode(data), picture())
     for cut in (2, len(data) // 2):
-        with pytest.raises(pixels.PictureError, match="expected a whole JPEG, PNG"):
-            pixels.decode(data[:-cut])
+        with pytest.raises(images.PictureError, match="expected a whole JPEG, PNG"):
+            images.decode(data[:-cut])
 
 
 def test_jpeg_round_trip_and_truncated_jpeg():
-    data = pixels.encode_jpeg(picture())
-    assert np.abs(pixels.decode(data).astype(int) - picture()).mean() < 3
+    data = images.encode_jpeg(picture())
+    assert np.abs(images.decode(data).astype(int) - picture()).mean() < 3
     for cut in (1, len(data) // 2):
-        with pytest.raises(pixels.PictureError, match=r"bytes\); expected one whole JPEG"):
-            pixels.decode(data[:-cut])
-    with pytest.raises(pixels.PictureError, match="empty"):
-        pixels.decode(b"")
+        with pytest.raises(images.PictureError, match=r"bytes\); expected one whole JPEG"):
+            images.decode(data[:-cut])
+    with pytest.raises(images.PictureError, match="empty"):
+        images.decode(b"")
 
 
 def test_unknown_source_option_and_folder(tmp_path):

@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from cion_jax.typed import ConfigError
+from cion_jax.common.typed_config import ConfigError
 from data_prep import sources
-from data_prep.sources import mottext, street
+from data_prep.sources import mottext
 from data_prep.sources.market1501 import Market1501
-from data_prep.sources.street_figures import View, colours, draw
-from data_prep.sources.street_people import Paint
-from data_prep.sources.street_tracker import APART, Mistakes, overlap, track
-from data_prep.sources.street_walk import Sighting
+from data_prep.synthetic import street
+from data_prep.synthetic.figures import View, colors, draw
+from data_prep.synthetic.people import Paint
+from data_prep.synthetic.tracker import APART, Mistakes, overlap, track
+from data_prep.synthetic.walk import Sighting
 from data_prep.types import Reject
 
 PERFECT = Mistakes(switches=0, fragments=0, ghosts=0, drifts=0, misses=0, jitter=0)
@@ -244,7 +245,7 @@ def test_a_logo_shows_from_the_front_only():
         assert abs((rows[-1] - rows[0]) / (1.8 * 72) - 1.0) < 0.08
     assert red[0] > 50
     assert red[1] == 0
-    ring = colours(Paint("rings", (0, 0, 0), (1, 1, 1)), np.array([0.1, 0.2]), np.zeros(2))
+    ring = colors(Paint("rings", (0, 0, 0), (1, 1, 1)), np.array([0.1, 0.2]), np.zeros(2))
     np.testing.assert_array_equal(ring, [[0, 0, 0], [1, 1, 1]])
 
 

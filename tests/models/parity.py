@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cion_jax import models
-from cion_jax.models import weights
+from cion_jax.weights import torch_names
 
 # Largest error / standard deviation of the reference. Un-fused RepViT and FastViT add up many branches.
 TOLERANCES = {"repvit": 3e-4, "fastvit": 3e-4}
@@ -78,7 +78,7 @@ def measure(name: str, folder: Path) -> Measured:
     spec, expected = recipe.load(folder / "models" / name)
     named, wide = recipe.weights(spec), name.startswith(RECTIFIED)
     graphdef, params, stats = _abstract(name, jnp.float32)
-    params, stats = weights.from_torch(named, params, stats)
+    params, stats = torch_names.from_torch(named, params, stats)
     outputs, permuted, traces = _evaluate(spec, graphdef, params, stats)
     gradients, after = {}, {}
     exact, gradients["eval"] = _differentiate(spec, params, stats, wide)
@@ -214,7 +214,7 @@ def _differentiate(spec, params, stats, wide: bool):
             x = jnp.asarray(_nhwc(kind(spec["seed"], 256, 128)), g.dtype)
             gradients, out = differentiate(params, stats, x, g)
             outputs[f"out_{case}"] = np.asarray(out)
-        return outputs, weights.to_torch(gradients, {})
+        return outputs, torch_names.to_torch(gradients, {})
 
 
 def _train(spec, params, stats, wide: bool):
@@ -234,7 +234,7 @@ def _train(spec, params, stats, wide: bool):
             x = jnp.asarray(_nhwc(kind(spec["seed"], 256, 128)), g.dtype)
             gradients, (out, after) = step(params, stats, x, g)
             outputs[f"out_{case}_256x128" + ("_f64" if wide and case == "train" else "")] = np.asarray(out)
-        return outputs, weights.to_torch({}, after), weights.to_torch(gradients, {})
+        return outputs, torch_names.to_torch({}, after), torch_names.to_torch(gradients, {})
 
 
 def _typed(spec, params, stats):

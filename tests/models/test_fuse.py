@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models import fuse, layers, weights
+from cion_jax.models import fuse, layers
 from cion_jax.models.depthwise import Depthwise
+from cion_jax.weights import torch_names
 from tests import recipe, toy
 from tests.miniatures import MINIATURES
 
@@ -41,7 +42,7 @@ def _reference(name, fixtures):
     spec, _ = recipe.load(fixtures / "models" / name)
     abstract = nnx.eval_shape(lambda: models.create(name, dtype=jnp.float64, rngs=nnx.Rngs(0)))
     graphdef, params, stats = models.split(abstract)
-    return models.merge(graphdef, *weights.from_torch(recipe.weights(spec), params, stats))
+    return models.merge(graphdef, *torch_names.from_torch(recipe.weights(spec), params, stats))
 
 
 def _compare(module):
@@ -81,7 +82,7 @@ def test_a_norm_behind_a_convolution_by_hand():
     np.testing.assert_allclose([fused[0].kernel[...].item(), fused[0].bias[...].item()], [2, 3], rtol=1e-6)
 
 
-def test_branches_add_around_the_centre():
+def test_branches_add_around_the_center():
     small, large = np.full((1, 1, 1, 2), 5.0), np.arange(18.0).reshape(3, 3, 1, 2)
     total = fuse.added(fuse.Taps(large, np.array([1.0, 2.0])), fuse.Taps(small, np.array([10.0, 20.0])))
     np.testing.assert_array_equal(total.bias, [11, 22])

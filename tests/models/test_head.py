@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models import weights
-from cion_jax.models.head import Head, l2_normalise
+from cion_jax.models.layers import l2_normalize
+from cion_jax.tasks.distill.head import Head
+from cion_jax.weights import torch_names
 from tests import recipe
 
 CASES = ("recipe", "weight_g_one")
@@ -31,7 +32,7 @@ def measured(fixtures):
         def loss(params, x):
             head = models.merge(graphdef, params, stats)
             embedding, out = head.embed(x), head(x)
-            return (out * g).sum(), (out, embedding, l2_normalise(embedding))
+            return (out * g).sum(), (out, embedding, l2_normalize(embedding))
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
 
@@ -40,7 +41,7 @@ def measured(fixtures):
         named = recipe.weights(spec)
         if case == "weight_g_one":
             named["last_layer.weight_g"] = np.ones_like(named["last_layer.weight_g"])
-        results[case] = run(weights.from_torch(named, params, stats)[0], x)
+        results[case] = run(torch_names.from_torch(named, params, stats)[0], x)
     return spec, expected, results
 
 
@@ -48,10 +49,10 @@ def measured(fixtures):
 @pytest.mark.parametrize("case", CASES)
 def test_outputs(measured, case):
     spec, expected, results = measured
-    (_, _), (out, embedding, normalised) = results[case]
+    (_, _), (out, embedding, normalized) = results[case]
     np.testing.assert_allclose(out, expected[f"out_{case}"], rtol=0, atol=1e-5 * spec["out_std"])
     np.testing.assert_allclose(embedding, expected["mlp_out"], rtol=0, atol=1e-5 * expected["mlp_out"].std())
-    np.testing.assert_allclose(normalised, expected["bottleneck_normalised"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(normalized, expected["bottleneck_normalised"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parity
@@ -61,7 +62,7 @@ def test_gradients(measured, case):
     (gradients, grad_x), _ = results[case]
     reference = expected[f"grad_x_{case}"]
     np.testing.assert_allclose(grad_x, reference, rtol=0, atol=1e-5 * reference.std())
-    named = weights.to_torch(gradients, {})
+    named = torch_names.to_torch(gradients, {})
     norms = [np.linalg.norm(named[name].astype(np.float64)) for name in spec[f"grad_params_{case}"]]
     np.testing.assert_allclose(norms, expected[f"grad_l2_{case}"], rtol=1e-5)
 
@@ -83,13 +84,13 @@ def test_logits_are_float32_under_bfloat16():
 
 
 def test_a_row_of_zeros_has_a_finite_gradient():
-    value, gradient = jax.value_and_grad(lambda x: l2_normalise(x).sum())(jnp.zeros((1, 8)))
+    value, gradient = jax.value_and_grad(lambda x: l2_normalize(x).sum())(jnp.zeros((1, 8)))
     assert value == 0
     assert np.all(np.isfinite(gradient))
 
 
 def test_rows_shorter_than_the_floor_are_divided_by_it():
-    np.testing.assert_allclose(l2_normalise(jnp.array([[3e-13, 4e-13]])), [[0.3, 0.4]], rtol=1e-5)
+    np.testing.assert_allclose(l2_normalize(jnp.array([[3e-13, 4e-13]])), [[0.3, 0.4]], rtol=1e-5)
 
 
 def test_last_layer_shards_over_prototypes():

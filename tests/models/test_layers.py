@@ -24,7 +24,7 @@ from cion_jax.models.layers import (
 KW = {"dtype": jnp.float32, "rngs": nnx.Rngs(0)}
 
 
-def test_batch_norm_normalises_by_the_biased_and_tracks_the_unbiased_variance():
+def test_batch_norm_normalizes_by_the_biased_and_tracks_the_unbiased_variance():
     norm = BatchNorm(1, eps=0.0, **KW)
     y = norm(jnp.array([[1.0], [3.0]]), train=True)  # mean 2, variance 1 biased, 2 unbiased
     np.testing.assert_allclose(y, [[-1], [1]], rtol=1e-6)
@@ -57,7 +57,7 @@ def test_batch_norm_takes_its_statistics_over_a_sharded_batch():
 
 
 def test_ibn_treats_its_halves_differently():
-    """Per image the first half is normalised, the second only over the batch."""
+    """Per image the first half is normalized, the second only over the batch."""
     x = np.stack([np.zeros((4, 4, 4)), np.full((4, 4, 4), 2.0)]).astype(np.float32)
     x += np.random.default_rng(0).standard_normal(x.shape).astype(np.float32)
     y = np.asarray(IBN(4, **KW)(x, train=True))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cion_jax.models import weights
+from cion_jax.weights import torch_names
 from tests import toy
 from tests.models import parity
 
@@ -32,13 +32,13 @@ def test_equals_the_reference(measured, case):
 
 def test_weights_have_the_names_and_shapes_of_the_reference(measured):
     entries = {name: (tuple(shape), dtype) for name, shape, dtype, _ in measured.spec["entries"]}
-    named = weights.to_torch(measured.params, measured.stats)
+    named = torch_names.to_torch(measured.params, measured.stats)
     assert {name: (array.shape, array.dtype.name) for name, array in named.items()} == entries
     assert sum(leaf.size for leaf in jax.tree.leaves(measured.params)) == measured.spec["params"]
 
 
 def test_weights_come_back_unchanged(measured):
-    named = weights.to_torch(measured.params, measured.stats)
+    named = torch_names.to_torch(measured.params, measured.stats)
     for name, array in measured.named.items():
         np.testing.assert_array_equal(named[name], array, err_msg=name)
 

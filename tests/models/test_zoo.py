@@ -6,7 +6,7 @@ import pytest
 
 from cion_jax import models
 from cion_jax.models import __main__ as zoo
-from cion_jax.models import count, layers
+from cion_jax.models import flops, layers
 from tests import toy
 
 # Table 3 of arXiv 2409.18569: parameters (millions) and multiply-adds (thousands of millions) at 256x128. Its ViTs are
@@ -45,11 +45,11 @@ PAPER = {
     "volo_d2": (57.62, 9.15),
     "volo_d3": (85.26, 13.26),
 }
-NORMALISED = 5  # operations that the paper's count has for every normalised number; ours has products alone
+NORMALIZED = 5  # operations that the paper's count has for every normalized number; ours has products alone
 
 
 @pytest.fixture
-def normalised(monkeypatch):
+def normalized(monkeypatch):
     """Numbers that came out of norms since the test began, in a list of one."""
     total = [0]
 
@@ -72,18 +72,18 @@ def test_every_backbone_of_the_paper_is_there():
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_sizes_are_the_papers(name, normalised):
+def test_sizes_are_the_papers(name, normalized):
     """Of multiply-adds the products alone are below the paper's by up to 10% where norms are many and products few."""
     module, (parameters, work) = models.abstract(name), PAPER[name]
-    assert count.parameters(module) / 1e6 == pytest.approx(parameters, abs=0.006)
-    products = count.multiply_adds(module) / 1e9
+    assert flops.parameters(module) / 1e6 == pytest.approx(parameters, abs=0.006)
+    products = flops.multiply_adds(module) / 1e9
     # Half of the last digit, and ConvNeXt's norms between stages, which the paper's count misses.
-    assert products + NORMALISED * normalised[0] / 1e9 == pytest.approx(work, abs=0.006)
+    assert products + NORMALIZED * normalized[0] / 1e9 == pytest.approx(work, abs=0.006)
 
 
 def test_work_grows_with_the_image():
     resnet = models.abstract("resnet18")
-    assert count.multiply_adds(resnet, 128, 64) == pytest.approx(count.multiply_adds(resnet) / 4, rel=1e-3)
+    assert flops.multiply_adds(resnet, 128, 64) == pytest.approx(flops.multiply_adds(resnet) / 4, rel=1e-3)
 
 
 def test_products_by_hand():
@@ -96,7 +96,7 @@ def test_products_by_hand():
         return jax.lax.cond(y[0, 0] > 0, lambda y: y @ y, lambda y: y + y, y)  # 4 x 4
 
     arguments = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 10, 8, 3), (2, 2, 1, 6), (6, 7)))
-    steps = count._of_program(jax.make_jaxpr(program)(*arguments).jaxpr)
+    steps = flops._of_program(jax.make_jaxpr(program)(*arguments).jaxpr)
     assert steps == 20 * 6 * 4 + 20 * 6 * 7 + 3 * 2 * 4**3 + 4**3
 
 

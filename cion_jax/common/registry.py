@@ -1,0 +1,74 @@
+"""Things by name, open to other packages: backbones, benchmarks, sources, feature extractors, export formats."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Generic, TypeVar
+
+from cion_jax.common.typed_config import ConfigError, unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names and what they stand for.
+
+    A module registers what it defines when it is imported. The modules of `package` are imported when a name is looked
+    up for the first time, and so are the entry points of `group` of every installed package: a package adds to the
+    registry by `[project.entry-points."cion_jax.GROUP"]` in its pyproject.toml, `NAME = "module:thing"`.
+    """
+
+    def __init__(self, what: str, package: str, group: str):
+        """A registry of `what` (for messages) in the modules of `package` and the entry points `cion_jax.{group}`."""
+        self.what, self._package, self._group = what, package, f"cion_jax.{group}"
+        self._found: dict[str, T] = {}
+        self._imported = False
+
+    def register(self, name: str, thing: T) -> None:
+        """Adds a thing under a name.
+
+        Raises:
+          ValueError: the name stands for another thing already.
+        """
+        if self._found.setdefault(name, thing) is not thing:
+            raise ValueError(f"there are two of {self.what} {name!r}: {self._found[name]!r} and {thing!r}")
+
+    def add(self, name: str) -> Callable[[T], T]:
+        """`register` as a decorator."""
+
+        def decorate(thing: T) -> T:
+            self.register(name, thing)
+            return thing
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._import()
+        return sorted(self._found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __getitem__(self, name: str) -> T:
+        """What a name stands for; ConfigError names the nearest one where it stands for nothing."""
+        self._import()
+        if name not in self._found:
+            raise ConfigError(unknown(f"{self.what} {name!r}", name, self.names()))
+        return self._found[name]
+
+    def _import(self) -> None:
+        if self._imported:
+            return
+        self._imported = True
+        for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self._package}.{module.name}")
+        for point in metadata.entry_points(group=self._group):
+            self.register(point.name, point.load())

@@ -1,0 +1,1 @@
+"""Nearest neighbors and the clusterings that stand on them. Imports no JAX."""

@@ -1,0 +1,113 @@
+"""Agglomerative clustering on sparse similarities that no forbidden pair survives, not even through a chain.
+
+Groups that are each other's most similar merge, all such pairs at once, until nothing is similar enough. For linkages
+whose similarities never rise by merging (average and single linkage, with or without forbidden pairs) that is the
+tree that merging one pair at a time gives, in a few dozen passes over arrays (Sumengen et al., 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cion_jax.neighbors import cosine
+
+Pairs = tuple[np.ndarray, np.ndarray]
+"""Two [n] int64 arrays of node numbers, i < j."""
+
+_NONE = np.zeros(0, np.int64)
+NO_PAIRS: Pairs = (_NONE, _NONE)
+
+
+def average(weight: np.ndarray, pairs: Pairs, similarity: np.ndarray, limit: float, cannot: Pairs) -> np.ndarray:
+    """Average linkage: a merge needs a mean similarity >= limit between all members of the two groups.
+
+    So one link, however strong, does not join two groups that are otherwise strangers.
+
+    Args:
+      weight: [count] of every node, its share in the mean.
+      pairs: of distinct nodes, none of them twice; pairs that are not listed have similarity 0.
+      similarity: [n] of the pairs.
+      limit: a positive similarity.
+      cannot: pairs that must not end in one group.
+
+    Returns:
+      [count] int64 groups, numbered by their first node.
+    """
+    weight = weight.astype(np.float64)
+    total = similarity * weight[pairs[0]] * weight[pairs[1]]
+    return _agglomerate(pairs, total, limit, cannot, weight, np.add)
+
+
+def single(count: int, pairs: Pairs, similarity: np.ndarray, limit: float, cannot: Pairs) -> np.ndarray:
+    """Single linkage: one similarity >= limit joins two groups unless a forbidden pair would meet.
+
+    The more similar pair goes first. Without forbidden pairs these are the connected components. Arguments and
+    result are those of `average`.
+    """
+    return _agglomerate(pairs, similarity.astype(np.float64), limit, cannot, np.ones(count), np.maximum)
+
+
+def between(group: np.ndarray, pairs: Pairs) -> Pairs:
+    """Distinct pairs i < j of groups that pairs of their members lie in; `group` [n] has -1 for none."""
+    ends = np.sort(group[np.stack(pairs)], axis=0)
+    i, j = np.unique(ends[:, (ends[0] >= 0) & (ends[0] < ends[1])], axis=1)
+    return i, j
+
+
+def _agglomerate(
+    pairs: Pairs, total: np.ndarray, limit: float, cannot: Pairs, weight: np.ndarray, combine: np.ufunc
+) -> np.ndarray:
+    (i, j), label = pairs, np.arange(len(weight))
+    cannot = _ordered(*cannot)
+    while True:
+        count = len(weight)
+        mean = total / (weight[i] * weight[j]) if combine is np.add else total
+        mean = np.round(mean, cosine.DECIMALS)
+        allowed = np.flatnonzero(mean >= limit)
+        allowed = allowed[~np.isin(i[allowed] * count + j[allowed], cannot[0] * count + cannot[1])]
+        first, second = _mutual(count, i[allowed], j[allowed], mean[allowed])
+        if not len(first):
+            return label
+        number = _merged(count, first, second)
+        label, weight = number[label], np.bincount(number, weight)
+        (i, j), total = combined(_ordered(number[i], number[j]), total, len(weight), combine)
+        cannot, _ = combined(_ordered(*(number[end] for end in cannot)), np.ones(len(cannot[0])), len(weight), combine)
+
+
+def _mutual(count: int, i: np.ndarray, j: np.ndarray, value: np.ndarray) -> Pairs:
+    """Pairs of nodes that are each other's nearest; of equally near ones the first counts."""
+    most, nearest = np.full(count, -np.inf), np.full(count, count)
+    for ends in (i, j):
+        np.maximum.at(most, ends, value)
+    for a, b in ((i, j), (j, i)):
+        best = value == most[a]
+        np.minimum.at(nearest, a[best], b[best])
+    first = np.flatnonzero(nearest < count)
+    first = first[(nearest[nearest[first]] == first) & (first < nearest[first])]
+    return first, nearest[first]
+
+
+def _merged(count: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """New numbers of all nodes, [count], after every j joined its i < j."""
+    kept = np.ones(count, bool)
+    kept[j] = False
+    number = np.cumsum(kept) - 1
+    number[j] = number[i]
+    return number
+
+
+def _ordered(i: np.ndarray, j: np.ndarray) -> Pairs:
+    return np.minimum(i, j), np.maximum(i, j)
+
+
+def combined(pairs: Pairs, values: np.ndarray, count: int, combine: Callable) -> tuple[Pairs, np.ndarray]:
+    """Pairs within one group dropped, equal pairs made one."""
+    apart = pairs[0] != pairs[1]
+    keys, values = (pairs[0] * count + pairs[1])[apart], values[apart]
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], values[order]
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    merged = combine.reduceat(values, first) if len(first) else values  # type: ignore[attr-defined]
+    return np.divmod(keys[first], count), merged

@@ -1,0 +1,211 @@
+"""Which rows are near each other: an exact band product in bounded memory, nearest neighbors, components."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse import csgraph
+
+from cion_jax.common.progress import progress
+from cion_jax.neighbors import cosine, linkage
+from cion_jax.neighbors.labels import numbered
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
+
+_BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
+_PIECE_BLOCKS = 64
+_PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
+LINKED = 64  # nearest neighbors of which links without a range are taken above `EXACT` rows
+EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs
+
+_LOG = logging.getLogger(__name__)
+
+Links = Iterable[tuple[np.ndarray, np.ndarray]]
+"""Pairs in pieces: (i, j), two [n] int64 arrays with i < j."""
+
+
+def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = NO_PAIRS) -> np.ndarray:
+    """Connected components of `links`, broken up, weakest link first, where they would join a forbidden pair.
+
+    Args:
+      rows: [N, d].
+      limit: largest cosine distance of a link.
+      half_width: of the range, in rows; N or more means everywhere, which is approximate above `EXACT` rows.
+      cannot: rows that must not end in one group, not through a chain either.
+
+    Returns:
+      [N] int64, numbered by their first row.
+    """
+    everywhere = half_width >= len(rows) > EXACT
+    found = near_links(rows, limit) if everywhere else links(rows, limit, half_width)
+    if not len(cannot[0]):
+        return components(len(rows), found)
+    i, j = np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(pairs) for pairs in found)], axis=1)
+    unit = cosine.unit(rows)
+    similarity = np.concatenate(
+        [
+            np.zeros(0),
+            *(
+                np.einsum("nd,nd->n", unit[i[a : a + _BLOCK]], unit[j[a : a + _BLOCK]])
+                for a in range(0, len(i), _BLOCK)
+            ),
+        ]
+    )
+    return linkage.single(len(rows), (i, j), similarity, -1, cannot)
+
+
+def near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Links among the `LINKED` nearest of every row, decided as in `links`."""
+    unit = np.empty(rows.shape, np.float32)
+    for first in range(0, len(rows), _BLOCK):
+        unit[first : first + _BLOCK] = cosine.unit(rows[first : first + _BLOCK])
+    found = nearest(unit, LINKED)
+    for piece in range(0, len(rows), _PIECE):
+        pairs = [_near_of(rows, unit, found, first, limit) for first in range(piece, len(rows), _BLOCK)[:_PIECE_BLOCKS]]
+        i, j = np.concatenate(pairs, axis=1)
+        if len(i):
+            yield i, j
+
+
+def _near_of(rows: np.ndarray, unit: np.ndarray, found: np.ndarray, first: int, limit: float) -> np.ndarray:
+    """[2, n] pairs i < j of one block of rows and those of the found neighbors [n, k] that are near enough."""
+    near = found[first : first + _BLOCK]
+    similarity = np.einsum("nd,nkd->nk", unit[first : first + len(near)], unit[near])
+    at, column = np.nonzero(similarity >= 1 - limit - _margin(rows))
+    i, j = at + first, near[at, column]
+    keep = _decided(similarity[at, column], limit, _margin(rows), lambda part: (rows[i[part]], rows[j[part]]))
+    return np.sort(np.stack([i, j])[:, keep], axis=0)
+
+
+def around(rows: np.ndarray, some: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All ordered pairs (i, j), i != j, with i among `some` rows [n] and a cosine distance <= limit, as in `links`."""
+    left = cosine.unit(rows[some])
+    for first in range(0, len(rows), _BLOCK):
+        i, j = _near(left, cosine.unit(rows[first : first + _BLOCK]), limit)
+        other = some[i] != j + first
+        yield some[i[other]], j[other] + first
+
+
+def links(rows: np.ndarray, limit: float, half_width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs i < j <= i + half_width of rows [N, d] with cosine distance <= limit, tile by tile.
+
+    The product is formed in float32. Pairs whose distance is within its rounding error of the limit are
+    decided again in float64: the result is that of float64 at the speed of float32, O(N half_width d).
+    """
+    count = len(rows)
+    for first in range(0, count, _BLOCK):
+        left = cosine.unit(rows[first : first + _BLOCK])
+        end = min(first + len(left) + half_width, count)
+        for second in range(first, end, _BLOCK):
+            right = left if second == first else cosine.unit(rows[second : min(second + _BLOCK, end)])
+            i, j = _near(left, right, limit)
+            apart = (j + second) - (i + first)
+            inside = (apart > 0) & (apart <= half_width)
+            if inside.any():
+                yield i[inside] + first, j[inside] + second
+
+
+def nearest(rows: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest others of every row, nearest first.
+
+    Exact up to `EXACT` rows, and where ScaNN cannot be imported; above, approximate with ScaNN. The log says which.
+
+    Args:
+      rows: [n, d] float32 of unit length.
+      k: how many, 1 .. n-1.
+
+    Returns:
+      [n, k] int64.
+    """
+    if len(rows) > EXACT:
+        try:
+            import scann
+        except ImportError:
+            _LOG.warning("no ScaNN here: comparing all pairs of %d rows, which takes time", len(rows))
+        else:
+            _LOG.info("ScaNN finds the %d nearest of %d rows", k, len(rows))
+            return _without_self(_scann(scann, rows, k + 1), k)
+    blocks = (rows[start : start + _BLOCK] @ rows.T for start in range(0, len(rows), _BLOCK))
+    return _without_self(np.concatenate([_largest(block, k + 1) for block in blocks]), k)
+
+
+def _largest(similarity: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k largest of every row, in falling order."""
+    found = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+    order = np.argsort(-np.take_along_axis(similarity, found, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)
+
+
+def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
+    """Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly."""
+    leaves = max(len(rows) // 250, 1)
+    searched = max(round(3 * math.sqrt(leaves)), 20)
+    builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
+    builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
+    searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
+    starts = progress(range(0, len(rows), _PIECE), "nearest neighbors")
+    pieces = (rows[start : start + _PIECE] for start in starts)
+    return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
+
+
+def _without_self(found: np.ndarray, k: int) -> np.ndarray:
+    """Drops each row from its own neighbors [n, k + 1]; where it is not among them, the last."""
+    own = found == np.arange(len(found))[:, None]
+    own[~own.any(axis=1), -1] = True
+    return found[~own].reshape(len(found), k)
+
+
+def _near(left: np.ndarray, right: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Index pairs of unit rows with distance <= limit."""
+    similarity = left.astype(np.float32) @ right.astype(np.float32).T
+    margin = _margin(left)
+    i, j = np.nonzero(similarity >= 1 - limit - margin)
+    keep = _decided(similarity[i, j], limit, margin, lambda part: (left[i[part]], right[j[part]]))
+    return i[keep], j[keep]
+
+
+def _margin(rows: np.ndarray) -> float:
+    """Worst rounding error of a float32 dot product of unit vectors."""
+    return (rows.shape[1] + 8) * 2.0**-24
+
+
+def _decided(similarity: np.ndarray, limit: float, margin: float, pairs: Callable) -> np.ndarray:
+    """[n] bool: distance <= limit, from float32 similarities [n]; `pairs` gives the rows where float64 must decide."""
+    keep = np.ones(len(similarity), bool)
+    unsure = np.flatnonzero(similarity <= 1 - limit + margin)
+    for part in np.array_split(unsure, len(unsure) // _BLOCK + 1):
+        left, right = (cosine.unit(rows) for rows in pairs(part))
+        keep[part] = cosine.distance(np.einsum("nd,nd->n", left, right)) <= limit
+    return keep
+
+
+def components(count: int, pairs: Links) -> np.ndarray:
+    """Connected components of `count` nodes, [count] int64, numbered by their first node.
+
+    Every piece of `pairs` is thinned to a spanning forest when it arrives, so that memory is bounded by the
+    nodes of the pieces, not by the pairs.
+    """
+    nothing = np.zeros((2, 0), np.int64)
+    i, j = np.concatenate([nothing, *(np.stack(_forest(i, j)) for i, j in pairs)], axis=1)
+    return _components(count, i, j)
+
+
+def _components(count: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    graph = scipy.sparse.coo_array((np.ones(len(i), np.int8), (i, j)), shape=(count, count))
+    _, labels = csgraph.connected_components(graph.tocsr(), directed=False)
+    return numbered(labels)
+
+
+def _forest(i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that connect what the given pairs connect, at most one per node."""
+    start, split = i.min(), i.max() + 1
+    gap = max(0, j.min() - split)  # in a tile off the diagonal no node lies between rows and columns
+    labels = _components(int(j.max() - start - gap + 1), i - start, j - start - gap)
+    _, first = np.unique(labels, return_index=True)
+    node = np.flatnonzero(first[labels] != np.arange(len(labels)))
+    nodes = np.arange(len(labels)) + start
+    nodes[nodes >= split] += gap
+    return nodes[first[labels[node]]], nodes[node]

@@ -1,0 +1,1 @@
+"""Identity-guided self-distillation (CION, arXiv 2409.18569)."""

@@ -1,0 +1,1 @@
+"""The report of a denoising run: one HTML page with pictures."""

@@ -1,0 +1,199 @@
+"""``report.html``: what the run did, in numbers, charts and pictures, in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import collections
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cion_jax.common import images
+from cion_jax.common.files import finished
+from cion_jax.data import records
+from data_prep.output.provenance import LEVELS, REJECTED_FILE, RunResult, images_at
+from data_prep.output.report import cases as cases_of
+from data_prep.output.report import charts, html
+from data_prep.output.report.cases import Case, Cases, Columns
+from data_prep.output.report.charts import Panel
+from data_prep.types import Image
+
+TITLES = dict(zip(LEVELS, ("Input", "Level 1: tracklet", "Level 2: video", "Level 3: all videos"), strict=True))
+SHOWN = 12  # cases of each kind
+THUMBNAIL = 96  # pixels high, at most twice as wide
+EXAMPLES = 3  # rejected inputs that are listed for every reason
+
+
+def write(folder: Path, run: RunResult) -> None:
+    """Writes the report into an identity-shard folder.
+
+    Which cases are shown is a function of the run and its seed. A picture that cannot be read any more is shown
+    as missing.
+
+    Args:
+      folder: identity shards; its list of rejected inputs is quoted where there is one.
+      run: what the run knows.
+    """
+    columns = Columns(run.images)
+    parts = [*_header(run, columns), _levels(run), _distances(run), *_montages(run, columns), _rejected(folder, run)]
+    settings = {"extractor digest": run.embedder_digest or "none", **run.settings}
+    rows = [(name, str(value)) for name, value in settings.items()]
+    parts.append(html.folded("All settings", html.table(("setting", "value"), rows, words=True)))
+    with finished(folder / records.REPORT_FILE) as part:
+        part.write_text(html.page(f"Identity shards from {run.source}", parts), encoding="utf-8")
+
+
+def _header(run: RunResult, columns: Columns) -> list[str]:
+    first, last, selection = run.levels[0], run.levels[-1], run.selection
+    images, identities = selection["images"], selection["identities"]
+    numbers = [
+        (f"{images:,}", "images written"),
+        (f"{identities:,}", "identities written"),
+        (f"{images / max(identities, 1):.1f}", "images per identity"),
+        (f"{len(run.images):,}", "images read"),
+        (f"{len(np.unique(columns.tracklet)):,}", "tracklets read"),
+        (f"{len(np.unique(columns.video)):,}", "videos read"),
+    ]
+    if len(run.levels) > 1:
+        numbers.append((f"{first['noise']:.3g} → {last['noise']:.3g}", "noise, before → after"))
+    if "pairwise_f1" in last and len(run.levels) > 1:
+        change = f"{first['pairwise_f1']:.3f} → {last['pairwise_f1']:.3f}"
+        numbers.append((change, "pairwise F1 against the truth"))
+    lead = f"{run.source} from {run.input}, extractor {run.embedder or 'none'}"
+    return [html.heading("Identity shards", lead), html.tiles(numbers)]
+
+
+def _levels(run: RunResult) -> str:
+    columns = {
+        "images": "{:,}",
+        "identities": "{:,}",
+        "noise": "{:.3f}",
+        "consistency_noise": "{:.3f}",
+        "discrimination_noise": "{:.3f}",
+        "pairwise_precision": "{:.3f}",
+        "pairwise_recall": "{:.3f}",
+        "pairwise_f1": "{:.3f}",
+        "bcubed_f1": "{:.3f}",
+    }
+    shown = {name: form for name, form in columns.items() if name in run.levels[0]}
+    titles = [TITLES[level["name"]] for level in run.levels]
+    rows = [
+        (title, *(form.format(level[name]) for name, form in shown.items()))
+        for title, level in zip(titles, run.levels, strict=True)
+    ]
+    written = [f"{run.selection[name]:,}" for name in ("images", "identities")]
+    rows.append(("Written", *written, *[""] * (len(shown) - 2)))
+    head = ("", *(name.replace("_", " ").replace(" f1", " F1").replace(" noise", "") for name in shown))
+    short = [title.split(":")[0] for title in titles]
+    chart = charts.levels(run.levels, short) if len(run.levels) > 1 else ""
+    text = (
+        "Noise counts, per identity, what contradicts the limits: identities too wide to be one person (consistency) "
+        "and pairs of identities too near to be two (discrimination)."
+    )
+    return html.section("Level by level", "", text, html.table(head, rows), chart)
+
+
+def _distances(run: RunResult) -> str:
+    settled, clustering = run.settled, run.clustering
+    if not len(settled.samples.image):
+        return ""
+    text = (
+        "Distances of the input: below the left limit an image is like its tracklet, below the middle one two "
+        "tracklets look like one person. Limits suit an extractor where they part its two kinds of distances."
+    )
+    panels = [
+        Panel("Image to the rest of its tracklet", "σ_cst", settled.limits.sigma_cst),
+        Panel("Between centroids of tracklets", "σ_drm", settled.limits.sigma_drm),
+    ]
+    samples = settled.samples
+    values = [(samples.image, samples.image_apart), (samples.centroid, samples.centroid_apart)]
+    if clustering is not None:
+        panels.append(Panel("Shared neighborhood", "overlap", clustering.limit, "overlap"))
+        values.append((clustering.same, clustering.other))
+        text += " Groups become one identity while they share the right limit of their neighborhoods on average."
+    chart = charts.distances([(p, *v) for p, v in zip(panels, values, strict=True)])
+    aside = "limits found without labels" if settled.calibrated else "limits as set or published"
+    return html.section("Distances and limits", f"{aside}; different people: {settled.apart}", text, chart)
+
+
+def _montages(run: RunResult, columns: Columns) -> list[str]:
+    kinds = (
+        ("Excluded by level 1", cases_of.excluded, "Marked: far from the mean of its tracklet's other images."),
+        ("Moved by level 2", cases_of.moved, "Excluded images that another tracklet of their video took in."),
+        ("Discarded by level 2", cases_of.discarded, "Excluded images that no other tracklet is near enough to."),
+        ("Merged by level 2", cases_of.merged, "Tracklets of one video that became one identity."),
+        ("Joined by level 3", cases_of.linked, "Identities that were found in several videos, one strip for each."),
+        ("Identities as written", cases_of.final, "A random few, with the images that the selection kept."),
+    )
+    rng = np.random.default_rng(run.settings["seed"])
+    draw = functools.partial(_case, run)
+    sections = [_montage(title, text, find(columns, rng, SHOWN), draw) for title, find, text in kinds]
+    if run.images["truth"].null_count == len(run.images):
+        return sections
+    note = "Below each picture stands its true identity, in red where most pictures beside it show somebody else."
+    return [html.note(note), *sections]
+
+
+def _montage(title: str, text: str, cases: Cases, draw: Callable[[Case], str]) -> str:
+    if not cases.total:
+        return ""
+    aside = f"{len(cases.shown)} of {cases.total:,}" if cases.total > len(cases.shown) else f"all {cases.total:,}"
+    return html.section(title, aside, text, html.cases(map(draw, cases.shown)))
+
+
+def _case(run: RunResult, case: Case) -> str:
+    rows = [row for strip in case.strips for row in strip.rows]
+    images = dict(zip(rows, images_at(run.images, rows), strict=True))
+    truths = collections.Counter(image.truth for image in images.values() if image.truth is not None)
+    usual = truths.most_common(1)[0][0] if truths else None
+
+    def crop(row: int, marked: bool) -> str:
+        image = images[row]
+        note = "" if image.truth is None else "nobody" if image.truth < 0 else f"{image.truth}"
+        wrong = image.truth not in (None, usual) or image.truth == -1
+        return html.crop(_thumbnail(run, image), image.key, note, marked, wrong)
+
+    strips = [html.strip(strip.label, [crop(row, row == strip.marked) for row in strip.rows]) for strip in case.strips]
+    return html.case(case.caption, strips)
+
+
+def _thumbnail(run: RunResult, image: Image) -> str | None:
+    """A small JPEG as a data URI; None where the picture cannot be read."""
+    try:
+        crop = images.decode(run.jpeg_of(image))
+    except (OSError, images.PictureError):
+        return None
+    width = min(max(round(crop.shape[1] * THUMBNAIL / crop.shape[0]), 8), 2 * THUMBNAIL)
+    small = cv2.resize(crop, (width, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return "data:image/jpeg;base64," + base64.b64encode(images.encode_jpeg(small, 80)).decode()
+
+
+def _rejected(folder: Path, run: RunResult) -> str:
+    if not run.rejected:
+        return ""
+    examples = _examples(folder, run.rejected)
+    rows = [(reason, f"{count:,}", examples.get(reason, "")) for reason, count in run.rejected.items()]
+    text = f"Inputs that could not be used; all of them are listed in {REJECTED_FILE}."
+    table = html.table(("reason", "count", "for example"), rows, words=True)
+    return html.section("Set aside", f"{sum(run.rejected.values()):,}", text, table)
+
+
+def _examples(folder: Path, reasons: Mapping[str, int]) -> dict[str, str]:
+    """The first few rejected inputs of every reason, read no further than needed."""
+    path = folder / REJECTED_FILE
+    if not path.is_file():
+        return {}
+    found: dict[str, list[str]] = {reason: [] for reason in reasons}
+    with path.open() as file:
+        for line in file:
+            reject = json.loads(line)
+            listed = found.setdefault(reject["reason"], [])
+            if len(listed) < EXAMPLES:
+                listed.append(f"{reject['where']}: {reject['detail']}")
+            elif all(len(found[r]) >= min(EXAMPLES, n) for r, n in reasons.items()):
+                break
+    return {reason: "; ".join(listed) for reason, listed in found.items()}

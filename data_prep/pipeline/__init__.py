@@ -1,0 +1,1 @@
+"""The whole denoising run: per video in Beam, then over all videos."""

@@ -1,0 +1,106 @@
+"""All images of a data set after the per-video stages: one table of references, features read video by video."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pyarrow as pa
+
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.linkage import Pairs, between
+from data_prep.denoise.per_video import Levels
+from data_prep.pipeline import per_video
+from data_prep.pipeline.workdir import Work
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All images of a data set, videos one after another in sorted order.
+
+    Attributes:
+      work: where the files of the videos are.
+      timed: see `types.Source`.
+      videos: keys of all that have images.
+      table: [N] rows of `stages.REFERENCES`.
+      starts: [videos + 1] first row of every video, and N.
+      tracklet: [N] int64, numbered over the data set.
+      tracklets: names of all tracklets, by number.
+    """
+
+    work: Work
+    timed: bool
+    videos: Sequence[str]
+    table: pa.Table
+    starts: np.ndarray
+    tracklet: np.ndarray
+    tracklets: Sequence[str]
+
+    @classmethod
+    def load(cls, work: Work, timed: bool, videos: Sequence[str]) -> Collection:
+        """Reads the references of these videos."""
+        tables = [per_video.read_table(work.file(video, "arrow")) for video in videos]
+        names: list[str] = []
+        numbers = [np.zeros(0, np.int64)]
+        for table in tables:
+            own, local = per_video.tracklets(table)
+            numbers.append(local + len(names))
+            names += own
+        starts = np.cumsum([0, *(len(table) for table in tables)])
+        table = pa.concat_tables([per_video.REFERENCES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+        return cls(work, timed, videos, table, starts, np.concatenate(numbers), names)
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N] true identities (0 where unknown), and [N] bool where they are known."""
+        column = self.table["truth"]
+        return column.fill_null(0).to_numpy(), column.is_valid().to_numpy()
+
+    def parts(self, labels: np.ndarray) -> cosine.Parts:
+        """Features of all videos with these labels [N], read when they are iterated over."""
+        return _Parts(self, labels)
+
+    def spans(self) -> Iterator[tuple[int, int, int]]:
+        """First row, end row and first tracklet of every video."""
+        for start, end in itertools.pairwise(self.starts.tolist()):
+            yield start, end, int(self.tracklet[start])
+
+    def meetings(self) -> Iterator[Pairs]:
+        """Per video, pairs of its images that cannot show one person, numbered within the video."""
+        for start, end, _ in self.spans():
+            yield per_video.seen_together(self.table.slice(start, end - start), self.tracklet[start:end], self.timed)
+
+    def met(self, number: np.ndarray) -> Pairs:
+        """Distinct pairs i < j of groups, where `number` [N] has an image's group or -1, that met."""
+        pieces = [np.zeros((2, 0), np.int64)]
+        for (start, end, _), pairs in zip(self.spans(), self.meetings(), strict=True):
+            pieces.append(np.stack(between(number[start:end], pairs)))
+        i, j = np.concatenate(pieces, axis=1)
+        return i, j
+
+    def levels(self, of_video: Iterable[Levels]) -> Levels:
+        """What levels 1 and 2 did with every video, tracklets and identities numbered over the data set."""
+        pieces: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(Levels)}
+        identities = 0
+        for (_, _, first), own in zip(self.spans(), of_video, strict=True):
+            own = replace(
+                own,
+                tracklet=np.where(own.tracklet >= 0, own.tracklet + first, -1),
+                identity=np.where(own.identity >= 0, own.identity + identities, -1),
+            )
+            identities = max(identities, own.identity.max(initial=-1) + 1)
+            for name, piece in pieces.items():
+                piece.append(getattr(own, name))
+        return Levels(**{name: np.concatenate(piece) for name, piece in pieces.items()})
+
+
+@dataclass(frozen=True)
+class _Parts:
+    collection: Collection
+    labels: np.ndarray
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        of = self.collection
+        for video, (start, end, _) in zip(of.videos, of.spans(), strict=True):
+            yield np.load(of.work.file(video, "npy"), mmap_mode="r"), self.labels[start:end]

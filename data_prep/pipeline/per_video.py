@@ -1,0 +1,209 @@
+"""What happens to one video: crops to features, features to levels 1 and 2. Each stage leaves files behind."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from cion_jax.common.files import finished
+from cion_jax.common.images import encode_jpeg
+from cion_jax.neighbors import cosine
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
+from data_prep.config import Config, Limits
+from data_prep.denoise import per_video, sub_tracklets
+from data_prep.denoise.cooccurrence import meetings
+from data_prep.embedders import EmbedderError
+from data_prep.output import faces
+from data_prep.output.provenance import PROVENANCE
+from data_prep.output.shards import array_records
+from data_prep.pipeline.workdir import Work
+from data_prep.types import Embedder, Image, Reject, Source, is_text
+
+# Columns of a video's references: those of the provenance that the source fills, and the number of the
+# encoded crop in the video's crops file (-1: the source has the image as a JPEG file).
+_FROM_SOURCE = ("key", "video", "tracklet", "frame", "path", "box", "truth")
+REFERENCES = pa.schema([PROVENANCE.field(name) for name in _FROM_SOURCE] + [pa.field("crop", pa.int64())])
+
+
+def embed(source: Source, embedder: Embedder | None, work: Work, video: str, config: Config) -> None:
+    """Reads one video and writes references, features, crops and rejects; references last.
+
+    Args:
+      source: where the video lies.
+      embedder: crops -> features; None where nobody asks for features.
+      work: where the files go.
+      video: key of the video.
+      config: how long a tracklet may be.
+
+    Raises:
+      EmbedderError: the embedder gave something that is not one row of features per crop.
+    """
+    images, rejects = source.read(video)
+    images = _unique(_named(images, rejects), rejects)
+    images = _thinned(images, config.max_tracklet_images, rejects)
+    taken: dict[Image, int] = {}
+    with contextlib.ExitStack() as stack:
+        store = _CropStore(work.file(video, "crops"), stack, faces.Blur() if config.blur_faces else None)
+        features = _features(embedder, _crops(source, images, store, taken, rejects))
+    if len(features) != len(taken):
+        raise EmbedderError(
+            f"{len(taken)} crops of video {video!r} gave features of shape {features.shape}, expected one row each"
+        )
+    keep = _usable(features, list(taken), rejects)
+    row = {image: i for i, image in enumerate(taken)}
+    kept = [image for image in images if image in row and keep[row[image]]]
+    with finished(work.file(video, "rejected")) as part:
+        part.write_text("".join(reject.line() for reject in rejects), "utf-8")
+    array = io.BytesIO()
+    np.save(array, features[[row[image] for image in kept]])  # straight to the file it would not say why it fails
+    with finished(work.file(video, "npy")) as part:
+        part.write_bytes(array.getbuffer())
+    write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
+
+
+def denoise(work: Work, video: str, limits: Limits, cannot_link: bool, timed: bool) -> None:
+    """Runs levels 1 and 2 as published on the features of one video and writes what they did.
+
+    With `cannot_link`, tracklets that were seen together stay apart; `timed` is the source's.
+    """
+    features = np.load(work.file(video, "npy"), mmap_mode="r")
+    table = read_table(work.file(video, "arrow"))
+    _, tracklet = tracklets(table)
+    apart = seen_together(table, tracklet, timed) if cannot_link else NO_PAIRS
+    levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm, apart)
+    with finished(work.file(video, "levels")) as part, part.open("wb") as file:
+        np.savez(file, **asdict(levels))
+
+
+def divide(work: Work, video: str) -> None:
+    """Divides the tracklets of one video into parts and writes these.
+
+    The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalized means.
+    """
+    features = np.load(work.file(video, "npy"), mmap_mode="r")
+    part_of = sub_tracklets.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])
+    means = cosine.unit(cosine.centroids([(features, part_of)], int(part_of.max(initial=-1)) + 1))
+    with finished(work.file(video, "parts")) as part, part.open("wb") as file:
+        np.savez(file, part=part_of, rows=means.astype(np.float32))
+
+
+def seen_together(table: pa.Table, tracklet: np.ndarray, timed: bool) -> Pairs:
+    """Pairs of images of one video that cannot show one person, from its references and tracklets; see `meetings`."""
+    if not timed:
+        return NO_PAIRS
+    column = table["box"].combine_chunks()
+    box = np.full((len(column), 4), np.nan)
+    box[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 4)
+    return meetings(table["frame"].to_numpy(), tracklet, box)
+
+
+def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:
+    """A table of the schema `REFERENCES`."""
+    columns = {name: [getattr(image, name) for image in images] for name in _FROM_SOURCE}
+    return pa.table({**columns, "crop": crops}, schema=REFERENCES)
+
+
+def tracklets(table: pa.Table) -> tuple[list[str], np.ndarray]:
+    """Names of the tracklets of one video in their order, and the number of each image's, [m] int64."""
+    column = table["tracklet"].combine_chunks()
+    return column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.int64)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes an Arrow file, complete or not at all."""
+    with finished(path) as part, pa.OSFile(str(part), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Reads an Arrow file."""
+    with pa.OSFile(str(path), "rb") as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _named(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+    kept = [image for image in images if is_text(image.key + image.path)]
+    nameless = [image.key for image in images if not is_text(image.key + image.path)]
+    rejects += [Reject("name is no text", key, "expected a name in UTF-8; rename the file") for key in nameless]
+    return kept
+
+
+def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+    first: dict[str, Image] = {}
+    for image in images:
+        if image.key in first:
+            rejects.append(Reject("duplicate key", image.key, f"{image.path} after {first[image.key].path}"))
+        else:
+            first[image.key] = image
+    return list(first.values())
+
+
+def _thinned(images: Sequence[Image], most: int, rejects: list[Reject]) -> list[Image]:
+    """Keeps at most `most` images of each tracklet, first and last included, at even steps."""
+    groups: dict[str, list[Image]] = {}
+    for image in images:
+        groups.setdefault(image.tracklet, []).append(image)
+    kept = []
+    for group in groups.values():
+        steps = np.linspace(0, len(group) - 1, min(most, len(group))).round().astype(int).tolist()
+        chosen = {group[i] for i in steps}
+        kept += [image for image in group if image in chosen]
+        detail = f"one of {len(group)} images of its tracklet, of which {most} are kept"
+        rejects += [Reject("thinned tracklet", i.key, detail) for i in group if i not in chosen]
+    return kept
+
+
+class _CropStore:
+    """Numbers and writes encoded crops, with blurred faces where these are asked for; without any there is no file."""
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack, blur: faces.Blur | None):
+        self._path, self._stack, self._stored, self.blur = path, stack, 0, blur
+
+    @functools.cached_property
+    def _writer(self) -> ArrayRecordWriter:
+        part = self._stack.enter_context(finished(self._path))
+        return self._stack.enter_context(array_records(part))
+
+    def add(self, crop: np.ndarray) -> int:
+        self._writer.write(encode_jpeg(crop if self.blur is None else self.blur(crop)))
+        self._stored += 1
+        return self._stored - 1
+
+
+def _crops(
+    source: Source,
+    images: Sequence[Image],
+    store: _CropStore,
+    taken: dict[Image, int],
+    rejects: list[Reject],
+) -> Iterator[np.ndarray]:
+    """Yields crops as they are decoded; `taken` learns each one's number in the crops file, -1 where not stored."""
+    for image, crop in source.crops(images):
+        if isinstance(crop, Reject):
+            rejects.append(crop)
+            continue
+        taken[image] = store.add(crop) if store.blur or source.jpeg(image) is None else -1
+        yield crop
+
+
+def _features(embedder: Embedder | None, crops: Iterator[np.ndarray]) -> np.ndarray:
+    if embedder is None:
+        return np.zeros((sum(1 for _ in crops), 0), np.float32)
+    return np.asarray(embedder(crops), np.float32)
+
+
+def _usable(features: np.ndarray, images: Sequence[Image], rejects: list[Reject]) -> np.ndarray:
+    """[n] bool; the rest is rejected."""
+    finite = np.isfinite(features).all(axis=1)
+    zero = finite & ~features.any(axis=1) & (features.shape[1] > 0)
+    for reason, bad in (("features not finite", ~finite), ("features all zero", zero)):
+        rejects += [Reject(reason, images[i].key, f"from {images[i].path}") for i in np.flatnonzero(bad).tolist()]
+    return finite & ~zero

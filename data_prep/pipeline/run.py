@@ -1,0 +1,230 @@
+"""The whole run: per-video stages as Beam transforms, then level 3, selection, shards, report.
+
+What crosses a stage's border are video keys; references and features lie in files, pixels nowhere but in the encoded
+crops. Every stage skips the videos that are done, so a run that was stopped continues where it was.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from cion_jax.common.files import finished
+from cion_jax.data import records
+from data_prep import embedders, sources
+from data_prep.config import OVERLAP, Config, Limits
+from data_prep.denoise.calibrate import Settled
+from data_prep.output import dataset_card, faces, shards
+from data_prep.output.provenance import REJECTED_FILE, RunResult, images_at
+from data_prep.output.report import page
+from data_prep.pipeline import beam, per_video
+from data_prep.pipeline.aggregate import Gathered, gather, gather_identified
+from data_prep.pipeline.image_table import Collection
+from data_prep.pipeline.thresholds import as_set, settle
+from data_prep.pipeline.workdir import Work
+from data_prep.types import Image, Reject, Source, is_text
+
+WORK_FORMAT = 3  # of the files in the work folder; to be raised when what they hold changes
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for on the command line.
+
+    Attributes:
+      source: name of the input format.
+      input: its folder or file.
+      embedder: as `embedders.open` takes it; None only where the source knows the identities.
+      output: the folder that becomes the data set.
+      config: everything else.
+      beam: flags of Apache Beam; they say where a run takes place and have no part in its result.
+    """
+
+    source: str
+    input: str
+    embedder: str | None
+    output: Path
+    config: Config
+    beam: tuple[str, ...] = ()
+
+    def open_source(self) -> Source:
+        """Opens the input; raises SourceError."""
+        options = {} if self.config.tracks is None else {"tracks": self.config.tracks}
+        return sources.open(self.source, self.input, **options)
+
+    def open_embedder(self):
+        """Opens the embedder; raises EmbedderError."""
+        return None if self.embedder is None else embedders.open(self.embedder)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Runs or continues a job.
+
+    Returns:
+      The content of ``metrics.json``.
+
+    Raises:
+      SourceError, EmbedderError, FacesError, OutputError: nothing could be started.
+      RunError: a video failed, or nothing is left to write. What is done is kept.
+    """
+    source, embedder = job.open_source(), job.open_embedder()
+    if embedder is None and not source.identified:
+        kinds = ", ".join(embedders.KINDS)
+        raise beam.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+    if job.config.blur_faces:
+        faces.Blur()  # it had better fail now
+    work, digest = Work(job.output), embedder.digest if embedder else ""
+    if work.claim(_settings(job, digest)):
+        return json.loads((job.output / records.METRICS_FILE).read_text())
+    videos = [video for video in source.videos() if is_text(video)]
+    nameless = [_nameless(video) for video in source.videos() if not is_text(video)]
+    beam.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
+    usable, rejects = _same_width(work, videos)
+    rejected = _rejected(work, videos, [*source.rejected, *nameless, *rejects])
+    collection = Collection.load(work, source.timed, usable)
+    if not len(collection.table):
+        raise beam.RunError(f"no usable image in {job.input} (set aside: {rejected}); see {job.output / REJECTED_FILE}")
+    settled = as_set(job.config) if source.identified else settle(collection, job.config)
+    if not source.identified:
+        each_video(job, work, usable, settled.limits)
+    gathered = (gather_identified if source.identified else gather)(collection, job.config, settled.limits)
+    return _write(job, digest, settled, gathered, rejected, Crops(source, work, job.config.blur_faces))
+
+
+class Crops:
+    """JPEG bytes of images: the source's own files, else (and always where faces are blurred) what was encoded."""
+
+    def __init__(self, source: Source, work: Work, encoded: bool):
+        self._source, self._work, self._encoded = source, work, encoded
+        self._video = functools.lru_cache(maxsize=256)(self._open)
+
+    def __call__(self, image: Image) -> bytes:
+        """JPEG bytes of one image of the run."""
+        own = None if self._encoded else self._source.jpeg(image)
+        if own is not None:
+            return own
+        reader, numbers = self._video(image.video)
+        return reader.read([numbers[image.key]])[0]
+
+    def _open(self, video: str) -> tuple[ArrayRecordReader, dict[str, int]]:
+        table = per_video.read_table(self._work.file(video, "arrow"))
+        numbers = dict(zip(table["key"].to_pylist(), table["crop"].to_pylist(), strict=True))
+        return ArrayRecordReader(str(self._work.file(video, "crops"))), numbers
+
+
+def _settings(job: Job, digest: str) -> dict[str, Any]:
+    """What makes two runs the same; where the output lies and who computes it does not matter."""
+    settings = asdict(job)
+    del settings["output"], settings["beam"]
+    return {**settings, "embedder_digest": digest, "work_format": WORK_FORMAT}
+
+
+def _embedding(job: Job) -> Callable[[str], None]:
+    source, embedder, work = job.open_source(), job.open_embedder(), Work(job.output)
+    return lambda video: per_video.embed(source, embedder, work, video, job.config)
+
+
+def each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
+    """What of the denoising looks at one video alone."""
+    if job.config.method.linkage == OVERLAP:
+        beam.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job), job.beam)
+    else:
+        prepare = functools.partial(denoising, job, limits)
+        beam.each_video("levels 1 and 2", work, videos, "levels", prepare, job.beam)
+
+
+def _dividing(job: Job) -> Callable[[str], None]:
+    return functools.partial(per_video.divide, Work(job.output))
+
+
+def denoising(job: Job, limits: Limits) -> Callable[[str], None]:
+    """Prepares levels 1 and 2 on one worker: what does them for one video."""
+    work, timed, cannot_link = Work(job.output), job.open_source().timed, job.config.method.cannot_link
+    return lambda video: per_video.denoise(work, video, limits, cannot_link, timed)
+
+
+def _nameless(video: str) -> Reject:
+    return Reject("name is no text", video, "a whole video; expected a name in UTF-8; rename it")
+
+
+def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reject]]:
+    """Videos with features of the most common width; the images of the others are rejected."""
+    widths = {}
+    for video in videos:
+        rows, width = np.load(work.file(video, "npy"), mmap_mode="r").shape
+        if rows:
+            widths[video] = width
+    usual = collections.Counter(widths.values()).most_common(1)
+    usable, rejects = [], []
+    for video, width in widths.items():
+        if width == usual[0][0]:
+            usable.append(video)
+            continue
+        keys = per_video.read_table(work.file(video, "arrow"))["key"].to_pylist()
+        detail = f"{width} features, expected {usual[0][0]} as in most videos"
+        rejects += [Reject("wrong width of features", key, detail) for key in keys]
+    return usable, rejects
+
+
+def _rejected(work: Work, videos: Sequence[str], others: Sequence[Reject]) -> dict[str, int]:
+    """Lists everything that was set aside in one file; returns how often by reason."""
+    counts: collections.Counter[str] = collections.Counter()
+    with finished(work.output / REJECTED_FILE) as part, part.open("w", encoding="utf-8") as file:
+        written = (work.file(video, "rejected").open(encoding="utf-8") for video in videos)
+        for line in itertools.chain((reject.line() for reject in others), itertools.chain.from_iterable(written)):
+            counts[json.loads(line)["reason"]] += 1
+            file.write(line)
+    return dict(sorted(counts.items()))
+
+
+def _write(
+    job: Job, digest: str, settled: Settled, gathered: Gathered, rejected: dict[str, int], crops: Crops
+) -> dict[str, Any]:
+    """Shards, report, card and, last of all, metrics: where they are, the run has finished."""
+    selected = np.flatnonzero(gathered.provenance["selected"].to_numpy())
+    images = images_at(gathered.provenance, selected)
+    if not images:
+        raise beam.RunError(
+            f"no image is left to write: {gathered.selection['not_selected']}; see config.min_identity_images"
+        )
+    result = RunResult(
+        images=gathered.provenance,
+        levels=gathered.levels,
+        settled=settled,
+        clustering=gathered.clustering,
+        selection=gathered.selection,
+        rejected=rejected,
+        embedder=job.embedder or "",
+        embedder_digest=digest,
+        source=job.source,
+        input=job.input,
+        settings=asdict(job.config),
+        jpeg_of=crops,
+    )
+    if not (job.output / shards.INFO_FILE).exists():
+        identities = gathered.provenance["identity"].take(selected).to_numpy()
+        shards.write(job.output, images, identities, crops, gathered.provenance)
+    page.write(job.output, result)
+    dataset_card.write(job.output, result)
+    metrics = {
+        "levels": result.levels,
+        "thresholds": result.thresholds,
+        "calibration": {"calibrated": settled.calibrated, "different people": settled.apart},
+        "selection": result.selection,
+        "rejected": result.rejected,
+        "source": {"name": result.source, "input": result.input},
+        "embedder": {"name": result.embedder, "sha256": result.embedder_digest},
+        "settings": result.settings,
+    }
+    with finished(job.output / records.METRICS_FILE) as part:
+        part.write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    return metrics

@@ -1,0 +1,123 @@
+"""The work folder: one set of files per video, each complete or absent, so that a run can stop at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.parse
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cion_jax.common.errors import UserError
+from cion_jax.common.files import finished
+from cion_jax.data import records
+
+_ARROW_END = b"ARROW1"
+_LONGEST = 150  # characters of a file name before it is cut; file systems allow 255 bytes
+
+
+class OutputError(UserError):
+    """The output folder holds something else."""
+
+
+class Work:
+    """Names of the files below ``OUT/work``.
+
+    Per video: ``.arrow`` (references), ``.npy`` (features), ``.crops`` (encoded crops, where the source has no
+    files of its own), ``.rejected`` (JSON lines), ``.levels`` (npz), ``.failed`` (why a stage gave up).
+    """
+
+    def __init__(self, output: Path):
+        self.output = output
+        self.folder = output / "work"
+
+    def file(self, video: str, kind: str) -> Path:
+        """Where the `kind` file of a video lies; any video key gives a name of its own that is safe."""
+        name = urllib.parse.quote(video, safe=" ")
+        if len(name) > _LONGEST:
+            name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+        return self.folder / f"{name}.{kind}"
+
+    def holds(self, video: str, kind: str) -> bool:
+        """Whether a stage has left its `kind` file; one that is cut short, as by a loss of power, is removed."""
+        path, rows = self.file(video, kind), self.file(video, "npy")
+        if not path.exists():
+            return False
+        whole = _whole(path) and (kind != "arrow" or _whole(rows))
+        if not whole:
+            path.unlink()
+        return whole
+
+    def claim(self, settings: Mapping[str, Any]) -> bool:
+        """Takes the output folder for a run with these settings (JSON types).
+
+        Returns:
+          True where a run with the same settings has finished there; an unfinished one is continued.
+
+        Raises:
+          OutputError: the folder holds something else, or a run with other settings.
+        """
+        record = self.folder / "run.json"
+        if record.is_file():
+            if not _whole(record):
+                raise OutputError(f"{record} is damaged: what it was made with is not known; delete {self.output}")
+            _compare(self.output, json.loads(record.read_text()), settings)
+            return _whole(self.output / records.METRICS_FILE)
+        if self.output.exists() and (not self.output.is_dir() or any(_others(self.output))):
+            raise OutputError(
+                f"{self.output} is not empty and holds no unfinished run of data_prep; "
+                "give a new folder as --output, or empty this one"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with finished(record) as part:
+            part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        return False
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file is there and not cut short, judged by its ends alone."""
+    try:
+        if path.suffix == ".npy":
+            np.load(path, mmap_mode="r")
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".arrow":
+            with path.open("rb") as file:
+                file.seek(-len(_ARROW_END), os.SEEK_END)
+                return file.read() == _ARROW_END
+        else:
+            return zipfile.is_zipfile(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def _others(output: Path) -> Iterator[Path]:
+    """What lies in the folder besides a work folder that was just being made."""
+    for path in output.iterdir():
+        if path.name != "work" or not path.is_dir() or any(p.name != ".run.json.part" for p in path.iterdir()):
+            yield path
+
+
+def _compare(output: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
+    if names:
+        changes = ", ".join(f"{name}: {before.get(name)!r} there, {after.get(name)!r} now" for name in names)
+        raise OutputError(
+            f"{output} holds a run with other settings ({changes}); give another --output, or the same settings "
+            "to continue"
+        )
+
+
+def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value

@@ -1,0 +1,1 @@
+"""A synthetic street: people who walk past cameras, and a tracker that makes mistakes."""

@@ -1,0 +1,24 @@
+"""Parts of tracklets, by hand."""
+
+import numpy as np
+
+from data_prep.denoise import sub_tracklets
+
+
+def test_short_tracklets_stay_images():
+    tracklet = np.repeat([0, 1], [3, 2])
+    assert sub_tracklets.divide(np.random.default_rng(0).standard_normal((5, 4)), tracklet).tolist() == [0, 1, 2, 3, 4]
+    assert sub_tracklets.divide(np.zeros((0, 4)), np.zeros(0, np.int64)).tolist() == []
+
+
+def test_a_long_tracklet_is_divided_by_looks():
+    # Two people in turns, and seven odd crops, each at right angles to everything else.
+    odd = np.eye(16)[:7]
+    first, second = np.eye(16)[14], np.eye(16)[15]
+    features = np.concatenate([np.stack([first, second] * 20), odd])
+    found = sub_tracklets.divide(features, np.zeros(47, np.int64))
+    assert found.max() == sub_tracklets.MOST - 1
+    assert len(set(found[:40:2])) == len(set(found[1:40:2])) == 1
+    assert found[0] == 0
+    again = sub_tracklets.divide(np.concatenate([features[:2], features]), np.repeat([0, 1], [2, 47]))
+    assert again.tolist() == [0, 1, *(found + 2)]

@@ -1,0 +1,85 @@
+"""Shared neighborhoods against their definition row by row, and nearest neighbors exact and approximate."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cion_jax.neighbors import reciprocal, search
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def by_definition(rows):
+    """Bhattacharyya coefficients of k-reciprocal distributions, with sets and loops."""
+    count = len(rows)
+    k = min(reciprocal.K1, math.ceil(math.sqrt(count)))
+    near = [[i, *(j for j in np.argsort(-(rows @ rows[i]), kind="stable") if j != i)] for i in range(count)]
+    half = round(k / 2)
+    wide = [{j for j in near[i][: k + 1] if i in near[j][: k + 1]} for i in range(count)]
+    close = [{j for j in near[i][: half + 1] if i in near[j][: half + 1]} for i in range(count)]
+    known = np.zeros((count, count), bool)
+    for i in range(count):
+        agree = [close[j] for j in wide[i] if len(wide[i] & close[j]) >= 2 / 3 * len(close[j])]
+        known[i, list(wide[i].union(*agree))] = True
+    weights = np.where(known, np.exp(2 * (rows @ rows.T).astype(np.float64) - 2), 0)
+    weights /= weights.sum(1, keepdims=True)
+    smooth = np.stack([weights[near[i][: min(reciprocal.K2, k + 1)]].mean(0) for i in range(count)])
+    return np.sqrt(smooth) @ np.sqrt(smooth).T
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 60), st.integers(2, 8))
+def test_equals_the_definition(seed, count, people):
+    rng = np.random.default_rng(seed)
+    rows = unit(rng.standard_normal((people, 16))[rng.integers(0, people, count)] + rng.standard_normal((count, 16)))
+    expected = by_definition(rows)
+    (i, j), found = reciprocal.overlaps(rows)
+    whole = np.zeros((count, count))
+    whole[i, j] = found
+    listed = np.triu(expected, 1) >= reciprocal.LEAST + 1e-6
+    np.testing.assert_allclose(whole[listed], np.minimum(expected[listed], 1), atol=1e-6)
+    assert (np.triu(expected, 1)[i, j] >= reciprocal.LEAST - 1e-6).all()
+
+
+def test_two_crowds_share_nothing():
+    rng = np.random.default_rng(0)
+    rows = unit(np.repeat(np.eye(2), 30, axis=0) + 0.1 * rng.standard_normal((60, 2)))
+    (i, j), found = reciprocal.overlaps(rows)
+    assert ((i < 30) == (j < 30)).all()
+    assert found.max() <= 1
+    assert len(reciprocal.overlaps(rows[:1])[1]) == len(reciprocal.overlaps(rows[:0])[1]) == 0
+    assert len(reciprocal.overlaps(rows[:2])[1]) == 0
+
+
+def test_nearest_are_the_largest_products():
+    rows = unit(np.random.default_rng(1).standard_normal((3000, 8)))
+    found = search.nearest(rows, 5)
+    product = rows @ rows.T
+    np.fill_diagonal(product, -1)
+    np.testing.assert_allclose(np.take_along_axis(product, found, 1), np.sort(product, axis=1)[:, :-6:-1], atol=1e-6)
+
+
+def test_a_row_is_never_its_own_neighbor():
+    assert search.nearest(np.ones((4, 1), np.float32), 3).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+@pytest.mark.slow
+def test_scann_finds_what_comparing_all_finds(monkeypatch):
+    pytest.importorskip("scann")
+    rng = np.random.default_rng(2)
+    rows = unit(
+        rng.standard_normal((2000, 64))[rng.integers(0, 2000, 20_000)] + 0.5 * rng.standard_normal((20_000, 64))
+    )
+    exact = search.nearest(rows, 10)
+    linked = search.identities(rows, 0.1, len(rows))
+    monkeypatch.setattr(search, "EXACT", 1000)
+    found = search.nearest(rows, 10)
+    near = np.einsum("nd,nkd->nk", rows, rows[exact]) > 0.7  # the others are ten of many strangers
+    hits = (exact[:, :, None] == found[:, None, :]).any(axis=2)
+    assert hits[near].mean() > 0.99
+    assert (search.identities(rows, 0.1, len(rows)) == linked).mean() > 0.99
