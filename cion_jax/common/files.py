@@ -16,3 +16,9 @@ def finished(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, complete or not at all; what is no text in it (names can be any bytes) is escaped."""
+    with finished(path) as part:
+        part.write_text(text, "utf-8", errors="backslashreplace")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from cion_jax.common.files import finished
+from cion_jax.common.files import finished, write_text
 from cion_jax.data import records
 from data_prep import embedders, sources
 from data_prep.config import OVERLAP, Config, Limits
@@ -225,6 +225,5 @@ def _write(
         "embedder": {"name": result.embedder, "sha256": result.embedder_digest},
         "settings": result.settings,
     }
-    with finished(job.output / records.METRICS_FILE) as part:
-        part.write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    write_text(job.output / records.METRICS_FILE, json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
     return metrics
