@@ -78,7 +78,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     source, embedder = job.open_source(), job.open_embedder()
     if embedder is None and not source.identified:
-        kinds = ", ".join(embedders.KINDS)
+        kinds = ", ".join(embedders.kinds())
         raise beam.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
     if job.config.blur_faces:
         faces.Blur()  # it had better fail now

@@ -6,10 +6,12 @@ import json
 import posixpath
 from pathlib import Path
 
+from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures, drop_duplicates, is_picture, natural
 from data_prep.types import Image, Reject, SourceError
 
 
+@REGISTRY.add("annotations")
 class Annotations(Pictures):
     """Images whose identities are known; data_prep writes them to shards without denoising.
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures, is_picture, listing
 from data_prep.types import Image, Reject, SourceError
 
@@ -21,6 +22,7 @@ class _Crop(NamedTuple):
     path: Path
 
 
+@REGISTRY.add("market1501")
 class Market1501(Pictures):
     """Person, camera, sequence and frame are in the name; (camera, sequence) is the video.
 

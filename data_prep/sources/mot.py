@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.sources import mottext
+from data_prep.sources import REGISTRY, mottext
 from data_prep.sources.frames import cut, from_pictures, from_video, is_video, numbered
 from data_prep.sources.pictures import drop_duplicates, folders, listing
 from data_prep.types import Image, Reject, SourceError
@@ -18,6 +18,7 @@ TRACKS = ("tracks.txt", "gt/gt.txt", "gt.txt")
 TRUTH = "truth.txt"
 
 
+@REGISTRY.add("mot")
 class Mot:
     """One folder per sequence; a crop is cut for every box.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures, folders, is_picture, last_number, listing
 from data_prep.types import Image, Reject, SourceError
 
 
+@REGISTRY.add("tracklets")
 class Tracklets(Pictures):
     """One folder per video, in it one per tracklet, in it the crops.
 
