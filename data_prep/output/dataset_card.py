@@ -10,7 +10,8 @@ import numpy as np
 from cion_jax.common.files import write_text
 from cion_jax.data import records
 from data_prep.output import faces
-from data_prep.output.provenance import REJECTED_FILE, RunResult
+from data_prep.output.provenance import RunResult
+from data_prep.output.rejects import REJECTED_FILE
 
 _FIELDS = (
     (records.IMAGE, "uint8 [h, w, 3], stored as JPEG", "one person crop, at the size it was found"),

@@ -43,3 +43,8 @@ def open(name: str, root: str | Path, **options: Any) -> Source:
     if not Path(root).exists():
         raise SourceError(f"no such input: {root}; expected a folder that source {name!r} can read")
     return REGISTRY[name](Path(root), **options)  # type: ignore[call-arg]
+
+
+def layout(name: str) -> str:
+    """What a source's input looks like, for people."""
+    return getattr(REGISTRY[name], "layout", f"what source {name!r} reads")

@@ -21,6 +21,7 @@ class Annotations(Pictures):
     stays below the root is judged by its text: folders that are links are followed.
     """
 
+    layout = 'a JSON list of {"file_path": "sec0/1.jpg", "id": 7}, paths relative to its folder'
     identified = True
 
     def __init__(self, root: Path):

@@ -31,6 +31,7 @@ class Market1501(Pictures):
     Distractors (person 0) and junk (-1) are of unknown people: a tracklet each, truth -1.
     """
 
+    layout = "pictures named like 0002_c1s1_000451_03.jpg, in the folder itself or in its bounding_box_train/"
     timed = True
 
     def __init__(self, root: Path):

@@ -29,6 +29,10 @@ class Mot:
     and are never taken for truth.
     """
 
+    layout = (
+        "<sequence>/img1/<frame>.jpg or <sequence>/<one video file>, and in the sequence tracks.txt or gt/gt.txt with "
+        "lines frame,id,left,top,width,height,..."
+    )
     identified, timed = False, True
 
     def __init__(self, root: Path, tracks: str | None = None):

@@ -18,6 +18,8 @@ class Tracklets(Pictures):
     these numbers grow throughout the tracklet, else its position, from 0.
     """
 
+    layout = "<video>/<tracklet>/<image>"
+
     def __init__(self, root: Path):
         """Lists the videos only."""
         super().__init__(root)

@@ -213,7 +213,10 @@ def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_color):
 
 def test_nothing_usable_is_an_error(tmp_path, mean_color):
     mean_color(lambda call, features: features * np.nan)
-    with pytest.raises(RunError, match=r"no usable image.*'features not finite': 13"):
+    with pytest.raises(
+        RunError,
+        match=rf"no usable image.*<tracklet>/<image>; set aside:\n  13 features not finite, first {A}/t0/000\.jpg: ",
+    ):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
@@ -231,7 +234,7 @@ def test_long_tracklets_are_thinned_evenly(tmp_path, mean_color):
 
 
 def test_an_extractor_is_asked_for(tmp_path):
-    with pytest.raises(RunError, match="--embedder as one of onnx:FILE"):
+    with pytest.raises(RunError, match=r"--embedder as one of .*onnx:FILE"):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out", embedder=None))
 
 

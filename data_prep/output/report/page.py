@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import collections
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -15,7 +13,8 @@ import numpy as np
 from cion_jax.common import images
 from cion_jax.common.files import write_text
 from cion_jax.data import records
-from data_prep.output.provenance import LEVELS, REJECTED_FILE, RunResult, images_at
+from data_prep.output import rejects
+from data_prep.output.provenance import LEVELS, RunResult, images_at
 from data_prep.output.report import cases as cases_of
 from data_prep.output.report import charts, view
 from data_prep.output.report.cases import Case, Cases, Columns
@@ -177,25 +176,8 @@ def _thumbnail(run: RunResult, image: Image) -> str | None:
 def _rejected(folder: Path, run: RunResult) -> Section | None:
     if not run.rejected:
         return None
-    examples = _examples(folder, run.rejected)
-    rows = [(reason, f"{count:,}", examples.get(reason, "")) for reason, count in run.rejected.items()]
-    text = f"Inputs that could not be used; all of them are listed in {REJECTED_FILE}."
+    listed = rejects.examples(folder, run.rejected, EXAMPLES)
+    rows = [(reason, f"{count:,}", "; ".join(listed.get(reason, ()))) for reason, count in run.rejected.items()]
+    text = f"Inputs that could not be used; all of them are listed in {rejects.REJECTED_FILE}."
     table = Table(("reason", "count", "for example"), rows, words=True)
     return Section("Set aside", f"{sum(run.rejected.values()):,}", text, table=table)
-
-
-def _examples(folder: Path, reasons: Mapping[str, int]) -> dict[str, str]:
-    """The first few rejected inputs of every reason, read no further than needed."""
-    path = folder / REJECTED_FILE
-    if not path.is_file():
-        return {}
-    found: dict[str, list[str]] = {reason: [] for reason in reasons}
-    with path.open() as file:
-        for line in file:
-            reject = json.loads(line)
-            listed = found.setdefault(reject["reason"], [])
-            if len(listed) < EXAMPLES:
-                listed.append(f"{reject['where']}: {reject['detail']}")
-            elif all(len(found[r]) >= min(EXAMPLES, n) for r, n in reasons.items()):
-                break
-    return {reason: "; ".join(listed) for reason, listed in found.items()}
