@@ -109,6 +109,8 @@ def _difference(old: Stamp, new: Stamp) -> str:
     names = [name for name in new if old.get(name) != new[name]]
     if "images" in names:
         return f"{old['images']:,} images then, {new['images']:,} now"
+    if "references" in names and "files" in names:
+        names.remove("files")  # other names are other files
     return ", ".join(_SAID.get(name, f"{name} {old.get(name)!r} then, {new[name]!r} now") for name in names)
 
 

@@ -1,14 +1,17 @@
-"""Work is remembered by its input: what has changed is done again, what has not is not, and nothing changes silently."""
+"""Work is remembered by its input: what has changed is done again, what has not is not."""
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.pipeline import given, run
+from data_prep import sources
+from data_prep.config import Config
+from data_prep.pipeline import given, inputs, per_video, run
 from data_prep.pipeline.beam import RunError
 from data_prep.pipeline.workdir import OutputError
 from tests.data_prep import test_pipeline
@@ -17,21 +20,16 @@ from tests.data_prep.test_pipeline import BLUE, GREEN, RED, A, B, MeanColor, by_
 mean_color = test_pipeline.mean_color
 
 
-def stop_before_the_shards(monkeypatch):
-    """The next run ends as one that was stopped between levels and shards."""
+def interrupted(monkeypatch, the_job):
+    """A run that is stopped after the levels, before anything is written."""
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.shards, "write", stop)
-        yield
-
-
-def interrupted(monkeypatch, the_job):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run.run(the_job)
+        patch.setattr(run, "_write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(the_job)
     MeanColor.calls = 0
 
 
@@ -56,31 +54,56 @@ def test_a_mended_video_is_done_again_and_no_other(tmp_path, mean_color, monkeyp
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda root: turn(root, B, "u2", 0, GREEN), rf"1 of 2 videos, '{B}': files of other sizes or times"),
-        (lambda root: (root / A / "t0" / "003.jpg").unlink(), rf"1 of 2 videos, '{A}': 8 images then, 7 now"),
-        (
-            lambda root: (root / A / "t0").rename(root / A / "t9"),
-            rf"1 of 2 videos, '{A}': other names, frames or boxes",
-        ),
-        (lambda root: paint(root, {"new": {"t": [RED]}}), r"1 of 3 videos, 'new': is new"),
-        (lambda root: shutil.rmtree(root / B), rf"1 of 1 videos, '{B}': is gone"),
+        (lambda root: None, {}),
+        (lambda root: turn(root, B, "u2", 0, GREEN), {B: "files of other sizes or times"}),
+        (lambda root: os.utime(root / A / "t0" / "000.jpg", ns=(1, 1)), {A: "files of other sizes or times"}),
+        (lambda root: (root / A / "t0" / "003.jpg").unlink(), {A: "8 images then, 7 now"}),
+        (lambda root: (root / A / "t0").rename(root / A / "t9"), {A: "other names, frames or boxes"}),
+        (lambda root: (root / A / "t0" / "x.txt").touch(), {A: "other inputs set aside"}),
+        (lambda root: paint(root, {"new": {"t": [RED]}}), {"new": "is new"}),
+        (lambda root: shutil.rmtree(root / B), {B: "is gone"}),
     ],
 )
-def test_a_finished_data_set_is_not_taken_for_that_of_another_input(tmp_path, mean_color, change, said):
+def test_changes_are_named(tmp_path, change, said):
+    root, work, config = paint(tmp_path / "in"), run.Work(tmp_path / "out"), Config()
+    work.folder.mkdir(parents=True)
+    for video in (A, B):
+        per_video.embed(sources.open("tracklets", root), MeanColor(), work, video, config)
+    change(root)
+    source = sources.open("tracklets", root)
+    assert inputs.changes(work, source, source.videos(), MeanColor.digest, config, whole=True) == said
+    work.forget(said)
+    assert inputs.changes(work, source, source.videos(), MeanColor.digest, config, whole=False) == {}
+
+
+def test_what_it_was_made_of_is_not_known(tmp_path):
+    root, work = paint(tmp_path / "in"), run.Work(tmp_path / "out")
+    work.folder.mkdir(parents=True)
+    source = sources.open("tracklets", root)
+    per_video.embed(source, MeanColor(), work, A, Config())
+    work.file(A, "input").write_text("")
+    found = inputs.changes(work, source, [A], MeanColor.digest, Config(), whole=False)
+    assert found == {A: "what it was made of is not known"}
+
+
+def test_a_finished_data_set_is_not_taken_for_that_of_another_input(tmp_path, mean_color):
     root = paint(tmp_path / "in")
     run.run(job(root, tmp_path / "out"))
     before = content(tmp_path / "out")
-    change(root)
-    with pytest.raises(OutputError, match=rf"is finished, and its input has changed since: {said}; give.*--update"):
+    turn(root, B, "u2", 0, GREEN)
+    said = (
+        rf"is finished, and its input has changed since: 1 of 2 videos, '{B}': files of .*; give .* --update to write"
+    )
+    with pytest.raises(OutputError, match=said):
         run.run(job(root, tmp_path / "out"))
     assert content(tmp_path / "out") == before
-    updated = run.Job(**{**vars(job(root, tmp_path / "out")), "update": True})
-    run.run(updated)
+    MeanColor.calls = 0
+    run.run(replace(job(root, tmp_path / "out"), update=True))
+    assert MeanColor.calls == 1
     run.run(job(root, tmp_path / "undisturbed"))
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
-    MeanColor.calls = 0
-    run.run(updated)
-    assert MeanColor.calls == 0
+    run.run(replace(job(root, tmp_path / "out"), update=True))
+    assert MeanColor.calls == 1 + 2
 
 
 def test_what_found_nothing_is_tried_again(tmp_path, mean_color):
@@ -92,21 +115,11 @@ def test_what_found_nothing_is_tried_again(tmp_path, mean_color):
     assert run.run(job(root, tmp_path / "out"))["selection"]["images"] == 12
 
 
-def test_the_same_input_at_another_time_is_another(tmp_path, mean_color):
-    root = paint(tmp_path / "in")
-    run.run(job(root, tmp_path / "out"))
-    os.utime(root / A / "t0" / "000.jpg", ns=(1, 1))
-    with pytest.raises(OutputError, match="files of other sizes or times"):
-        run.run(job(root, tmp_path / "out"))
-
-
 def test_limits_of_a_changed_data_set_are_those_of_its_levels(tmp_path, mean_color, monkeypatch):
     """Limits are estimated from all videos: levels of a video that is as it was must not be kept with older limits."""
     root = paint(tmp_path / "in")
     settled = run.settle
-    monkeypatch.setattr(
-        run, "settle", lambda *a: settled(*a).__class__(run.Limits(2, 0, 0), *list(vars(settled(*a)).values())[1:])
-    )
+    monkeypatch.setattr(run, "settle", lambda *a: replace(settled(*a), limits=run.Limits(2, 0, 0)))
     interrupted(monkeypatch, job(root, tmp_path / "out"))
     monkeypatch.setattr(run, "settle", settled)
     run.run(job(root, tmp_path / "out"))
@@ -130,12 +143,12 @@ def test_other_settings_over_the_same_features(tmp_path, mean_color):
     with pytest.raises(OutputError, match=r"config\.preset: 'paper' there, 'cion_jax' now\); .*--update to write it"):
         run.run(job(root, tmp_path / "out", preset="cion_jax"))
     MeanColor.calls = 0
-    run.run(run.Job(**{**vars(job(root, tmp_path / "out", preset="cion_jax")), "update": True}))
+    run.run(replace(job(root, tmp_path / "out", preset="cion_jax"), update=True))
     assert MeanColor.calls == 0
     run.run(job(root, tmp_path / "undisturbed", preset="cion_jax"))
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
     MeanColor.calls = 0
-    run.run(run.Job(**{**vars(job(root, tmp_path / "out", max_tracklet_images=2)), "update": True}))
+    run.run(replace(job(root, tmp_path / "out", max_tracklet_images=2), update=True))
     assert MeanColor.calls == 2  # other crops
 
 
@@ -143,20 +156,20 @@ def test_other_settings_over_the_same_features(tmp_path, mean_color):
 def test_a_cache_is_shared_by_outputs(tmp_path, mean_color, suffix):
     root = paint(tmp_path / "in", suffix=suffix)
     cached = {"cache": tmp_path / "cache"}
-    run.run(run.Job(**{**vars(job(root, tmp_path / "one")), **cached}))
+    run.run(replace(job(root, tmp_path / "one"), **cached))
     assert MeanColor.calls == 2
-    run.run(run.Job(**{**vars(job(root, tmp_path / "two", preset="cion_jax")), **cached}))
+    run.run(replace(job(root, tmp_path / "two", preset="cion_jax"), **cached))
     assert MeanColor.calls == 2
     run.run(job(root, tmp_path / "undisturbed", preset="cion_jax"))
     assert content(tmp_path / "two") == content(tmp_path / "undisturbed")
     turn(root, B, "u2", 0, GREEN)
     MeanColor.calls = 0
     shutil.rmtree(tmp_path / "one")
-    run.run(run.Job(**{**vars(job(root, tmp_path / "one")), **cached}))
-    assert MeanColor.calls == (2 if suffix == ".png" else 1)  # a .jpg beside .png files is one more picture
+    run.run(replace(job(root, tmp_path / "one"), **cached))
+    assert MeanColor.calls == 1
     MeanColor.digest, digest = "1" * 64, MeanColor.digest
     try:
-        run.run(run.Job(**{**vars(job(root, tmp_path / "three")), **cached}))
+        run.run(replace(job(root, tmp_path / "three"), **cached))
     finally:
         MeanColor.digest = digest
     assert MeanColor.calls >= 3  # another extractor
@@ -177,7 +190,7 @@ def test_features_of_others(tmp_path, suffix, monkeypatch):
         np.savez(file, keys=np.array(keys), features=features)
     else:
         pq.write_table(pa.table({"keys": keys, "features": features.tolist()}), file)
-    the_job = run.Job(**{**vars(job(root, tmp_path / "out", embedder=None)), "features": str(file)})
+    the_job = replace(job(root, tmp_path / "out", embedder=None), features=str(file))
     metrics = run.run(the_job)
     assert metrics["rejected"] == {"no features given": 1}
     assert len(by_key(tmp_path / "out")) == 12
@@ -186,7 +199,7 @@ def test_features_of_others(tmp_path, suffix, monkeypatch):
     where = [keys.index(key) for key in keys if key.startswith(B)]
     np.testing.assert_allclose(rows, (features / np.linalg.norm(features, axis=1, keepdims=True))[where], rtol=1e-6)
     with pytest.raises(RunError, match="give --embedder or --features, not both"):
-        run.run(run.Job(**{**vars(the_job), "embedder": "color"}))
+        run.run(replace(the_job, embedder="color"))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def paint(root: Path, street=STREET, suffix=".jpg") -> Path:
             (root / video / tracklet).mkdir(parents=True)
             for i, color in enumerate(colors):
                 picture = np.full((16, 8, 3), color[::-1], np.uint8)
-                _, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
+                quality = [cv2.IMWRITE_JPEG_QUALITY, 100] if suffix == ".jpg" else []
+                _, data = cv2.imencode(suffix, picture, quality)
                 (root / video / tracklet / f"{i:03d}{suffix}").write_bytes(data)
     return root
 
