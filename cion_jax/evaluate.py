@@ -20,7 +20,6 @@ from absl import flags
 
 from cion_jax.common import cli
 from cion_jax.embed import (
-    Backbone,
     backbone_of_flags,
     define_backbone_flags,
     embed_files,
@@ -29,6 +28,7 @@ from cion_jax.embed import (
 )
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.rerank import rerank
+from cion_jax.weights.backbone import Backbone
 
 RANKS = (1, 5, 10)
 

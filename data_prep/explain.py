@@ -25,6 +25,7 @@ from cion_jax.common import cli, contact_sheet
 from cion_jax.common.errors import UserError
 from cion_jax.data import records
 from cion_jax.data.shards import ShardReader
+from data_prep.denoise.method import METHODS
 from data_prep.output.provenance import DISCARDED, KEPT, MOVED
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
@@ -34,6 +35,7 @@ _IDENTITY = flags.DEFINE_integer("identity", None, "Number of an identity.")
 _PICTURE = flags.DEFINE_string("picture", None, "PNG to write; identity_ID.png in this folder unless given.")
 
 Row = Mapping[str, Any]
+Decided = Mapping[str, tuple[str, float]]
 
 
 class ExplainError(UserError):
@@ -47,7 +49,7 @@ def main(_: Sequence[str]) -> None:
     dataset = Dataset(Path(_DATASET.value))
     if _IMAGE.value is not None:
         row = dataset.image(_IMAGE.value)
-        print("\n".join(of_image(row, dataset.limits)))
+        print("\n".join(of_image(row, dataset.decided)))
         identity = row["identity"]
     else:
         identity = _IDENTITY.value
@@ -69,7 +71,8 @@ class Dataset:
     """A finished data set.
 
     Attributes:
-      limits: of the run, by name.
+      decided: by level ("level1", "level2"), name and value of the threshold that decided there; empty where the
+        folder does not say by which method it was made.
     """
 
     def __init__(self, folder: Path):
@@ -79,7 +82,10 @@ class Dataset:
             raise ExplainError(f"{folder} has no {missing[0]}; expected a folder that data_prep has finished")
         self.folder = folder
         self._provenance = folder / records.PROVENANCE_FILE
-        self.limits = json.loads((folder / records.METRICS_FILE).read_text())["thresholds"]
+        metrics = json.loads((folder / records.METRICS_FILE).read_text())
+        decides = METHODS[metrics["method"]].decides if "method" in metrics else {}
+        thresholds = metrics["thresholds"]
+        self.decided = {level: (name, thresholds[name]) for level, name in decides.items() if name in thresholds}
 
     def image(self, key: str) -> Row:
         """The provenance of one image; raises ExplainError with the nearest keys where there is none."""
@@ -112,15 +118,15 @@ class Dataset:
         return pq.read_table(self._provenance, filters=[(column, "==", value)]).to_pylist()
 
 
-def of_image(row: Row, limits: Mapping[str, float]) -> Iterator[str]:
+def of_image(row: Row, decided: Decided) -> Iterator[str]:
     """What is known of one image, line by line."""
     box = "" if row["box"] is None else f", box {', '.join(f'{side:g}' for side in row['box'])}"
     truth = {None: "", -1: ", truth: nobody"}.get(row["truth"], f", truth: {row['truth']}")
     yield row["key"]
     yield f"  from: {row['path']}, video {row['video']}, tracklet {row['tracklet']}, frame {row['frame']}{box}{truth}"
     if row["level2_action"] is not None:
-        yield f"  level 1: {_level1(row, limits)}"
-        yield f"  level 2: {_level2(row, limits)}"
+        yield f"  level 1: {_level1(row, decided)}"
+        yield f"  level 2: {_level2(row, decided)}"
         yield f"  level 3: {_level3(row)}"
     if row["record"] is not None:
         yield f"  written: record {row['record']}"
@@ -156,14 +162,14 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _level1(row: Row, limits: Mapping[str, float]) -> str:
+def _level1(row: Row, decided: Decided) -> str:
     far = f"{_far(row['level1_distance'])} from the mean of the others"
     if not row["level1_round"]:
         return "the only image of its tracklet" if row["level1_distance"] is None else f"stayed, {far}"
-    return f"left tracklet {row['tracklet']} in round {row['level1_round']}, {far}{_limit(limits, 'sigma_cst')}"
+    return f"left tracklet {row['tracklet']} in round {row['level1_round']}, {far}{_threshold(decided, 'level1')}"
 
 
-def _level2(row: Row, limits: Mapping[str, float]) -> str:
+def _level2(row: Row, decided: Decided) -> str:
     nearest = f"{_far(row['level2_distance'])} away"
     done = {
         KEPT: f"kept in tracklet {row['level2_tracklet']}",
@@ -175,7 +181,7 @@ def _level2(row: Row, limits: Mapping[str, float]) -> str:
     if row["level2_joined"] is None:
         return f"{done}; joined no other tracklet of the video"
     joined = f"joined another tracklet of the video {_far(row['level2_joined'])} away"
-    return f"{done}; {joined}{_limit(limits, 'sigma_drm')}"
+    return f"{done}; {joined}{_threshold(decided, 'level2')}"
 
 
 def _level3(row: Row) -> str:
@@ -187,9 +193,11 @@ def _level3(row: Row) -> str:
     return f"identity {row['identity']}, {_far(row['distance'])} from its centroid; {joined}"
 
 
-def _limit(limits: Mapping[str, float], name: str) -> str:
-    """The limit that decided; by overlap another one did, and the sigmas only measure."""
-    return f" (shared neighborhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
+def _threshold(decided: Decided, level: str) -> str:
+    if level not in decided:
+        return ""
+    name, value = decided[level]
+    return f" ({name} {value:.3f})"
 
 
 def _far(distance: float | None) -> str:

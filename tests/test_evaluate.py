@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import evaluate
-from cion_jax.embed import Backbone
+from cion_jax import evaluate, models
+from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.reid import benchmarks, metrics
+from cion_jax.weights.backbone import Backbone
 
 RED, GREEN, BLUE = (250, 5, 5), (5, 250, 5), (5, 5, 250)
 
@@ -53,7 +54,7 @@ def street(tmp_path):
 
 @pytest.fixture
 def mean_color():
-    return Backbone("mean_color", MeanColor(), (16, 8), step=1200, batch_size=4)
+    return Backbone("mean_color", *models.split(MeanColor()), Preprocessing((16, 8)), step=1200, batch_size=4)
 
 
 def test_scores_by_hand(street, mean_color):

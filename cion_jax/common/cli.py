@@ -8,7 +8,7 @@ import functools
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -22,11 +22,14 @@ MISTAKE = 2  # exit status where nothing could be done
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-def define_config(schema: type, default: str | None = None, unused: Sequence[str] = ()) -> Callable[[], Any]:
+def define_config(
+    schema: type | Mapping[str, type], default: str | None = None, unused: Sequence[str] = ()
+) -> Callable[[], Any]:
     """Defines --config and its overrides --config.a.b=c.
 
     Args:
-      schema: dataclass that the config file's ConfigDict is frozen into; names every setting.
+      schema: dataclass that the config file's ConfigDict is frozen into; names every setting. Several: by the value
+        of the setting `task`.
       default: config file, or name of a packaged config, to use where the command line gives none.
       unused: dotted names of texts that this command does not need, which may therefore be empty.
 
@@ -37,7 +40,7 @@ def define_config(schema: type, default: str | None = None, unused: Sequence[str
     holder = config_flags.DEFINE_config_file(
         "config", None, f"Python file with a get_config() function, or one of {known}; --config.a.b=c sets a setting."
     )
-    _schemas["config"] = schema
+    _schemas["config"] = [schema] if isinstance(schema, type) else list(schema.values())
     _defaults["config"] = default
 
     def settings():
@@ -47,9 +50,18 @@ def define_config(schema: type, default: str | None = None, unused: Sequence[str
             holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
         except OSError as error:  # there is no such file, or it fails
             raise typed_config.ConfigError(f"--config: {error}") from error
-        return typed_config.freeze(schema, holder.value)
+        return typed_config.freeze(_chosen(schema, holder.value), holder.value)
 
     return settings
+
+
+def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> type:
+    if isinstance(schema, type):
+        return schema
+    task = settings.get("task", "")
+    if task not in schema:
+        raise typed_config.ConfigError(typed_config.unknown(f"config.task={task!r}", str(task), schema))
+    return schema[task]
 
 
 def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit) -> None:
@@ -88,18 +100,21 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
 
 
 _HELP = {"--help", "-help", "-h", "--helpshort"}
-_schemas: dict[str, type] = {}
+_schemas: dict[str, list[type]] = {}
 _defaults: dict[str, str | None] = {}  # not given to the flag, which would read the overrides before they are checked
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    for flag, schema in _schemas.items():
+    for flag, schemas in _schemas.items():
         for argument in argv:
             if argument.lstrip("-").startswith(f"{flag}.") and argument.startswith("-"):
-                _check_name(schema, argument.lstrip("-").split("=")[0])
+                _check_name(schemas, argument.lstrip("-").split("=")[0])
     given = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
-    return flags.FLAGS([argv[0], *_with_files([*defaults, *argv[1:]])])
+    try:
+        return flags.FLAGS([argv[0], *_with_files([*defaults, *argv[1:]])])
+    except (KeyError, AttributeError) as error:  # a setting of another task than the file's
+        raise typed_config.ConfigError(f"the config file has no such setting: {error}") from error
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:
@@ -126,15 +141,20 @@ def _help(main: Callable) -> str:
     return f"{sys.modules[main.__module__].__doc__}{flags.FLAGS.module_help('flags')}"
 
 
-def _check_name(schema: type, path: str) -> None:
+def _check_name(schemas: Sequence[type], path: str) -> None:
     """Raises ConfigError where a dotted override names no setting; ml_collections itself would show a traceback."""
-    known: Any = schema
+    known: list[Any] = list(schemas)
     parts = path.split(".")
     for depth, part in enumerate(parts[1:], 1):
-        names = [f.name for f in dataclasses.fields(known)] if dataclasses.is_dataclass(known) else []
+        groups = [group for group in known if dataclasses.is_dataclass(group)]
+        names = list(dict.fromkeys(field.name for group in groups for field in dataclasses.fields(group)))
+        renamed = {old: new for group in groups for old, new in getattr(group, "RENAMED", {}).items()}
+        if part in renamed:
+            raise typed_config.ConfigError(f"{'.'.join(parts[: depth + 1])} is called {renamed[part]} now")
         if part not in names:
             raise typed_config.ConfigError(typed_config.unknown(f"setting {'.'.join(parts[: depth + 1])}", part, names))
-        known = typing.get_type_hints(known)[part]
+        hints = [typing.get_type_hints(group) for group in groups]
+        known = [hint[part] for hint in hints if part in hint]
 
 
 def _no_rest(main: Callable) -> Callable:

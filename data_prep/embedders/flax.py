@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cion_jax import embed
 from cion_jax.common.errors import UserError
+from cion_jax.weights.load import load
 from data_prep.embedders import common
 
 BATCH = 1024  # crops held at a time; the backbone cuts them into batches of its own
@@ -17,9 +17,9 @@ class Flax:
     """The teacher backbone of a training run's newest checkpoint."""
 
     def __init__(self, checkpoint: str):
-        """Opens what `cion_jax.embed.load_backbone` takes; raises EmbedderError where it does not."""
+        """Opens what `cion_jax.weights.load.load` takes; raises EmbedderError where it does not."""
         try:
-            self._backbone = embed.load_backbone(checkpoint)
+            self._backbone = load(checkpoint)
         except UserError as error:  # a setting or a checkpoint that cannot be used
             raise common.EmbedderError(f"--embedder=flax:{checkpoint}: {error}") from error
         self.name = f"flax:{checkpoint}"

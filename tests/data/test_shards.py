@@ -9,6 +9,7 @@ import pytest
 import simplejpeg
 
 from cion_jax.data import records
+from cion_jax.data.records import DatasetError
 from cion_jax.data.shards import ShardError, ShardReader, Unreadable, decode
 from tests.data.conftest import SIZES, picture, write
 
@@ -41,13 +42,13 @@ def test_a_record_that_does_not_exist(dataset, number):
 
 
 def test_a_folder_without_a_dataset(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data_prep"):
+    with pytest.raises(DatasetError, match="data_prep"):
         ShardReader(tmp_path)
 
 
 def test_a_dataset_whose_writing_was_interrupted(tmp_path):
     (write(tmp_path) / "dataset_info.json").unlink()
-    with pytest.raises(FileNotFoundError, match="incomplete"):
+    with pytest.raises(DatasetError, match="incomplete"):
         ShardReader(tmp_path)
 
 
