@@ -20,6 +20,8 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
+from cion_jax.common.files import read_regular, walk
+from cion_jax.common.finite import check_finite
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.reid.metrics import normalize
@@ -120,7 +122,7 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
 
 def _try_to_read(path: Path) -> np.ndarray | str:
     try:
-        return images.decode(path.read_bytes())
+        return images.decode(read_regular(path))
     except (OSError, images.PictureError) as error:
         return f"{path}: {error}"
 
@@ -131,7 +133,7 @@ def main(_: Sequence[str]) -> None:
     folder, output = Path(args.input), Path(args.output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
     backbone = backbone_of_flags()
@@ -139,8 +141,9 @@ def main(_: Sequence[str]) -> None:
 
     embedded = embed_files(backbone, paths, "embedding")
     list_unreadable(embedded.unreadable, len(paths), "input")
-    features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
+    check_finite(embedded.features, keys)
+    features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
     with open(output, "wb") as file:

@@ -13,6 +13,7 @@ litters every start of JAX on a CPU and is therefore kept apart:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
@@ -196,35 +197,33 @@ def _verdict(p: Plan) -> str:
     return "" if p.fits is None else ", fits" if p.fits else ", DOES NOT FIT"
 
 
-def define_flags() -> Callable[[Sequence[str]], int]:
-    """Defines the flags of this command; the function returned runs it."""
-    settings = cli.define_config(schemas(), unused=["data.path"])
-    topology = flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
-    json_file = flags.DEFINE_string("json", "", "File to write the plan to as well.")
-    shardings = flags.DEFINE_string(
-        "shardings", "", "File for a line about every array: shape, split, bytes on a device."
-    )
-    return lambda _: main(settings(), topology.value, json_file.value, shardings.value)
-
-
-def main(config: Any, topology: str, json_file: str = "", shardings: str = "") -> int:
-    """Prints the plan, and writes the files that are named; exit status 1 where the step does not fit."""
+def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
+    """Plans what the flags ask for: exit status 1 where the step does not fit."""
+    args, config = flags.FLAGS, settings()
     task = TASKS[config.task](config)
-    found = plan(task, topology)
+    found = plan(task, args.topology)
     print(text(found, config.model.name))
-    if json_file:
+    if args.json:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
-        Path(json_file).write_text(json.dumps(row, indent=1) + "\n")
-    if shardings:
-        mesh = sharding.make_mesh(config.mesh, _devices(topology)[0])
+        Path(args.json).write_text(json.dumps(row, indent=1) + "\n")
+    if args.shardings:
+        mesh = sharding.make_mesh(config.mesh, _devices(args.topology)[0])
         state = jax.eval_shape(lambda: init_state(task))
-        Path(shardings).write_text(sharding.describe(state, mesh, task.rules) + "\n")
+        Path(args.shardings).write_text(sharding.describe(state, mesh, task.rules) + "\n")
     return int(found.fits is False)
+
+
+def define_flags() -> Callable[[], Any]:
+    """Defines what the command takes; the function returned gives the settings."""
+    flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
+    flags.DEFINE_string("json", "", "File to write the plan to as well.")
+    flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
+    return cli.define_config(schemas(), unused=["data.path"])
 
 
 def run_main() -> None:
     """The command `cion-plan`."""
-    cli.run(define_flags())
+    cli.run(functools.partial(main, define_flags()))
 
 
 if __name__ == "__main__":

@@ -40,14 +40,6 @@ def train(config: RunConfig, workdir: Path, asked_to_leave: Callable[[], bool] =
     return loop.train(task, workdir, start_from, asked_to_leave)
 
 
-def define_flags() -> Callable[[Sequence[str]], int]:
-    """Defines the flags of this command; the function returned runs it."""
-    settings = cli.define_config(schemas())
-    workdir = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
-    place = multihost.define_flags()
-    return lambda _: main(settings(), Path(workdir.value), place())
-
-
 def main(config: RunConfig, workdir: Path, place: multihost.Place | None = None) -> int:
     """Trains as one process of a run; the exit status is explained above."""
     cpu_allocator.one_step_at_a_time()
@@ -72,6 +64,18 @@ def main(config: RunConfig, workdir: Path, place: multihost.Place | None = None)
         print(f"stopped: {error}; make room and give the same command again", file=sys.stderr)
         return 1
     return 0 if done else LEFT
+
+
+def define_flags() -> Callable[[Sequence[str]], int]:
+    """Defines what the command takes; the function returned runs it."""
+    settings = cli.define_config(schemas())
+    workdir = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
+    place = multihost.define_flags()
+    return functools.partial(_as_flags_say, settings, lambda: Path(workdir.value), place)
+
+
+def _as_flags_say(settings: Callable, workdir: Callable, place: Callable, _: Sequence[str]) -> int:
+    return main(settings(), workdir(), place())
 
 
 def run_main() -> None:

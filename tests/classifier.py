@@ -33,7 +33,7 @@ class Config(RunConfig):
 class Network(nnx.Module):
     def __init__(self, classes, rngs):
         self.backbone = registry.create("toy", rngs=rngs)
-        self.classifier = layers.Linear(16, classes, rngs=rngs)
+        self.classifier = layers.Linear(16, classes, dtype=jnp.float32, rngs=rngs)
 
 
 class Classifier:

@@ -16,24 +16,24 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import nnx
 
 from cion_jax import models
 from cion_jax.common.preprocessing import Preprocessing
+from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError, freeze
 from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
-from cion_jax.weights import torch_file, torch_names
+from cion_jax.weights import positions, torch_names
+from cion_jax.weights.adapt import POSITIONS, check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
 from cion_jax.weights.torch_names import WeightsError
+from cion_jax.weights.weights_file import map_names, open_weights
 
 Network = Literal["teacher", "student"]
 _NAME = r"(?P<name>[^@=]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?"
 _RANDOM, _FILE = re.compile(f"random:{_NAME}"), re.compile(f"file:{_NAME}=(?P<path>.+)")
-_HEAD = ("head.mlp.", "head.last_layer.")  # a backbone may have a classifier called `head`
 
 State = dict[str, np.ndarray]
 
@@ -79,13 +79,12 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
         return Backbone(name, *models.split(_untrained(name)), Preprocessing(size), step=0)
     if spec.startswith("file:"):
         name, size, path = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
-        return _fit(read(path, network), name, Preprocessing(size), ignore, path)
+        like = models.split(models.abstract(name))[1:]
+        return _fit(read(path, network, like, size), name, Preprocessing(size), ignore, path)
     if Path(spec).is_dir():
         return load_run(spec, network)
     named = read(spec, network)
-    if not {"model", "input_size"} <= named.metadata.keys():
-        raise ConfigError(f"--checkpoint={spec} does not say of which backbone it is; give file:NAME={spec}")
-    return _fit(named, named.metadata["model"], _preprocessing(named.metadata), ignore, spec)
+    return _fit(named, named.metadata["model"], preprocessing(named.metadata, spec), ignore, spec)
 
 
 def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
@@ -118,77 +117,58 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
             trees = checkpointer.restore_served(step, like, task.served)
         else:
             trees = checkpointer.restore(step, like, task.served).trained
-    preprocessing = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
+    check_weights(torch_names.to_torch(trees["params"], trees["stats"]))
+    values = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
     origin = Run(workdir, config, step, run["position"].get("index", ""))
     name, graphdef, params, stats = task.serve(trees)
-    return Backbone(name, graphdef, params, stats, preprocessing, step, origin, trees["params"].get("head", {}))
+    return Backbone(name, graphdef, params, stats, values, step, origin, trees["params"].get("head", {}))
 
 
-def read(path: str | Path, network: Network = "teacher") -> Named:
+def read(
+    path: str | Path,
+    network: Network = "teacher",
+    like: tuple[dict, dict] | None = None,
+    size: tuple[int, int] = DEFAULT.size,
+) -> Named:
     """Reads one network of a safetensors file or a file of torch.save.
 
-    A PyTorch file is a state dict, or a dict that holds one as `teacher` and `student`, as `state_dict` or as `model`.
-    Names may begin with `module.` and `backbone.`.
+    Args:
+      path: of the file; the network that fits the model is taken, wherever in the file it is.
+      network: which one, of a file with several.
+      like: (params, stats) of the model's backbone, of arrays or shapes; not needed where the file says what it is.
+      size: (height, width) of the images that the weights are wanted for.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"there is no file {path}; expected a training workdir, or a PyTorch or safetensors file")
-    saved, metadata = _safetensors(path) if path.suffix == ".safetensors" else (torch_file.read(path), {})
-    return Named(*_split(_choose(saved, network, path), path), metadata)
+    opened = open_weights(path)
+    if like is None:
+        if not {"model", "input_size"} <= opened.metadata.keys():
+            raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")
+        like = models.split(models.abstract(opened.metadata["model"]))[1:]
+        size = preprocessing(opened.metadata, path).size
+    return Named(*opened.network(*like, size, network), opened.metadata)
 
 
-def map_names(named: State, params: dict, stats: dict, ignore: Iterable[str], path: str) -> tuple[dict, dict]:
-    """`torch_names.from_torch`, with the file's name before the message."""
+def preprocessing(metadata: Mapping[str, str], path: str | Path) -> Preprocessing:
+    """Size, mean and std of the images that an exported file is for; WeightsError where they are none."""
     try:
-        return torch_names.from_torch(named, params, stats, ignore=ignore)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        fields = {"size": metadata["input_size"]} | {n: metadata[n] for n in ("mean", "std") if n in metadata}
+        found = Preprocessing.of({name: json.loads(text) for name, text in fields.items()})
+        whole = [type(n) is int and n > 0 for n in found.size]
+        real = [type(n) in (int, float) for n in (*found.mean, *found.std)]
+        if whole == [True, True] and len(real) == 6 and all(real) and min(found.std) > 0:
+            return found
+    except (ValueError, TypeError, RecursionError):
+        pass
+    said = printable(str({name: metadata.get(name) for name in ("input_size", "mean", "std")}))
+    raise WeightsError(f"{path} says of its images {said}, expected [height, width] and three numbers each")
 
 
-def _preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
-    fields = {"size": metadata["input_size"]} | {name: metadata[name] for name in ("mean", "std") if name in metadata}
-    return Preprocessing.of({name: json.loads(text) for name, text in fields.items()})
-
-
-def _safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-        return safetensors.numpy.load_file(path), metadata
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is no safetensors file: {error}") from error
-
-
-def _choose(saved: Any, network: Network, path: Path) -> dict[str, Any]:
-    """The state dict within what a file holds."""
-    if not isinstance(saved, dict):
-        raise WeightsError(f"{path} holds a {type(saved).__name__}, expected a state dict")
-    both = [key for key in ("teacher", "student") if isinstance(saved.get(key), dict)]
-    if both and network not in both:
-        raise WeightsError(f"{path} has no {network}, but a {both[0]}")
-    if not both and network != "teacher":
-        raise WeightsError(f"{path} holds one network, not a {network} beside a teacher; leave the choice out")
-    nested = both or [key for key in ("state_dict", "model") if isinstance(saved.get(key), dict)]
-    return saved[network if both else nested[0]] if nested else saved
-
-
-def _split(named: dict[str, Any], path: Path) -> tuple[State, State]:
-    """(backbone, head) without the prefixes that wrappers put before the names."""
-    strange = [repr(name) for name, array in named.items() if not isinstance(array, np.ndarray)]
-    if strange or not named:
-        raise WeightsError(f"{path} is no state dict: {', '.join(strange[:5]) or 'it is empty'} is no tensor")
-    bare = {name: name.removeprefix("module.") for name in named}
-    head = {b.removeprefix("head."): named[n] for n, b in bare.items() if b.startswith(_HEAD)}
-    backbone = {b.removeprefix("backbone."): named[n] for n, b in bare.items() if not b.startswith(_HEAD)}
-    if len(head) + len(backbone) != len(named):
-        raise WeightsError(f"{path} has names that differ only by `module.` or `backbone.`; give one network's")
-    return backbone, head
-
-
-def _fit(named: Named, name: str, preprocessing: Preprocessing, ignore: Iterable[str], path: str) -> Backbone:
+def _fit(named: Named, name: str, values: Preprocessing, ignore: Iterable[str], path: str) -> Backbone:
     graphdef, params, stats = models.split(_untrained(name) if ignore else models.abstract(name))
+    at_size = positions.shape_at(params[POSITIONS].shape, values.size) if POSITIONS in params else ()
+    if POSITIONS in named.backbone and named.backbone[POSITIONS].shape == at_size:
+        params = params | {POSITIONS: named.backbone[POSITIONS]}
     params, stats = map_names(named.backbone, params, stats, ignore, path)
-    return Backbone(name, graphdef, params, stats, preprocessing)
+    return Backbone(name, graphdef, params, stats, values)
 
 
 def _untrained(name: str) -> Any:

@@ -13,6 +13,7 @@ from cion_jax.training.state import TrainState
 from cion_jax.training.task import Task
 from cion_jax.weights import load, torch_names
 from cion_jax.weights.torch_names import WeightsError
+from cion_jax.weights.weights_file import map_names
 
 
 def from_weights(task: Task, state: TrainState, shardings: TrainState) -> TrainState:
@@ -49,6 +50,6 @@ def _source(path: str, params: dict, stats: dict, ignore: Iterable[str]) -> tupl
         run = load.load_run(path)
         named, head = torch_names.to_torch(run.params, run.stats), torch_names.to_torch(run.head, {})
     else:
-        found = load.read(path)
+        found = load.read(path, like=(params, stats))
         named, head = found.backbone, found.head
-    return *load.map_names(named, params, stats, ignore, path), head
+    return *map_names(named, params, stats, ignore, path), head

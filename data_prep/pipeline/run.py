@@ -20,7 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.common.files import finished
 from cion_jax.data import records
-from data_prep import embedders, sources
+from data_prep import doctor, embedders, sources
 from data_prep.config import Config
 from data_prep.denoise.calibrate import Calibration
 from data_prep.denoise.method import METHODS
@@ -60,8 +60,7 @@ class Job:
 
     def open_source(self) -> Source:
         """Opens the input; raises SourceError."""
-        options = {} if self.config.tracks is None else {"tracks": self.config.tracks}
-        return sources.open(self.source, self.input, **options)
+        return sources.open(self.source, self.input, **sources.options(self.source, self.config))
 
     def open_embedder(self):
         """Opens the embedder; raises EmbedderError."""
@@ -82,6 +81,7 @@ def run(job: Job) -> dict[str, Any]:
     if embedder is None and not source.identified:
         kinds = ", ".join(embedders.KINDS)
         raise beam.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+    doctor.check(source)
     if job.config.blur_faces:
         faces.Blur()  # it had better fail now
     work, digest = Work(job.output), embedder.digest if embedder else ""

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cion_jax.common.typed_config import unknown
+from data_prep.config import Config
 from data_prep.sources.annotations import Annotations
+from data_prep.sources.luperson import LUPerson
 from data_prep.sources.market1501 import Market1501
 from data_prep.sources.mot import Mot
 from data_prep.sources.tracklets import Tracklets
@@ -15,10 +17,18 @@ from data_prep.types import Source, SourceError
 
 FORMATS: dict[str, type[Source]] = {
     "annotations": Annotations,
+    "luperson": LUPerson,
     "market1501": Market1501,
     "mot": Mot,
     "tracklets": Tracklets,
 }
+
+
+def options(name: str, config: Config) -> dict[str, Any]:
+    """What a run's settings say to a source, as `open` takes it."""
+    found: dict[str, Any] = {} if config.tracks is None else {"tracks": config.tracks}
+    settings = {"mot": config.mot, "annotations": config.annotations}
+    return found | ({"settings": settings[name]} if name in settings else {})
 
 
 def open(name: str, root: str | Path, **options: Any) -> Source:
