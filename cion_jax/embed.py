@@ -24,7 +24,7 @@ from cion_jax.common.files import read_regular, walk
 from cion_jax.common.finite import check_finite
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.reid.metrics import normalize
+from cion_jax.reid.distances import normalize
 from cion_jax.weights.backbone import Backbone
 from cion_jax.weights.load import load
 

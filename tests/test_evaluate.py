@@ -12,7 +12,8 @@ from flax import nnx
 
 from cion_jax import evaluate, models
 from cion_jax.common.preprocessing import Preprocessing
-from cion_jax.reid import benchmarks, metrics
+from cion_jax.reid import benchmarks
+from cion_jax.reid.distances import ScoreError
 from cion_jax.weights.backbone import Backbone
 
 RED, GREEN, BLUE = (250, 5, 5), (5, 250, 5), (5, 5, 250)
@@ -86,16 +87,16 @@ def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_color
 def test_expansion_and_reranking_are_used(street, mean_color):
     benchmark = benchmarks.load("market1501", street)
     assert evaluate.evaluate(mean_color, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
-    with pytest.raises(metrics.ScoreError, match=r"1 to 9 neighbors .* got 10"):
+    with pytest.raises(ScoreError, match=r"1 to 9 neighbors .* got 10"):
         evaluate.evaluate(mean_color, benchmark, expansion=10)
-    with pytest.raises(metrics.ScoreError, match="re-ranking needs more than 20 images"):
+    with pytest.raises(ScoreError, match="re-ranking needs more than 20 images"):
         evaluate.evaluate(mean_color, benchmark, reranked=True)
 
 
 def test_nothing_readable(street, mean_color):
     for path in (street / "query").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(metrics.ScoreError, match="0 readable queries and 6 gallery images"):
+    with pytest.raises(ScoreError, match="0 readable queries and 6 gallery images"):
         evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
 
 

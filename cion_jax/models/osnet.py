@@ -153,7 +153,8 @@ class OSNet(nnx.Module):
         self.features, self.numbered, self.remat = FEATURES, numbered, remat
         self.conv1 = Unit(3, channels[0], 7, 2, norm=InstanceNorm if instance else BatchNorm, **kw)
         for stage, kinds, inputs, outputs in zip(_STAGES, blocks, channels[:-1], channels[1:], strict=True):
-            pair: list[Any] = [Block(inputs, outputs, kinds[0], numbered, **kw), Block(outputs, outputs, kinds[1], numbered, **kw)]
+            widths = (inputs, outputs)
+            pair: list[Any] = [Block(w, outputs, k, numbered, **kw) for w, k in zip(widths, kinds, strict=True)]
             between: list[Any] = [] if stage == _STAGES[-1] else [Layers([Unit(outputs, outputs, **kw)])]
             setattr(self, stage, Layers(pair if numbered else pair + between))
             if numbered and between:
