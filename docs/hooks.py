@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import re
 import typing
 from collections.abc import Iterator
@@ -14,11 +13,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("cion_jax", "data_prep")
 TABLES = "<!-- tables of settings -->"
-# Title -> the dataclass that a program's config file is frozen into.
-CONFIGS = {
-    "Training (`cion-train`, `cion-plan`)": "cion_jax.training.config.Config",
-    "Denoising (`cion-prep`)": "data_prep.config.Config",
-}
 _ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*): (.*)")
 
 
@@ -43,7 +37,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Puts the tables of settings in their place."""
     if TABLES not in markdown:
         return markdown
-    return markdown.replace(TABLES, "\n\n".join(map(tables, CONFIGS, CONFIGS.values())))
+    return markdown.replace(TABLES, "\n\n".join(table(title, cls) for title, cls in configs().items()))
 
 
 def packages() -> dict[str, list[str]]:
@@ -67,11 +61,19 @@ def _public(path: Path) -> bool:
     return any(isinstance(node, kinds) and node.name[0] != "_" for node in ast.parse(path.read_text()).body)
 
 
-def tables(title: str, name: str) -> str:
+def configs() -> dict[str, type]:
+    """Title -> the dataclass that a config file is frozen into."""
+    from cion_jax.tasks import schemas
+    from data_prep.config import Config
+
+    training = {f"Training, task `{name}` (`cion-train`, `cion-plan`)": cls for name, cls in schemas().items()}
+    return training | {"Denoising (`cion-prep`)": Config}
+
+
+def table(title: str, cls: type) -> str:
     """Markdown of all settings of a config."""
-    module, _, cls = name.rpartition(".")
     lines = [f"## {title}", "", "| setting | type | default | meaning |", "|---|---|---|---|"]
-    for cells in rows(getattr(importlib.import_module(module), cls), "config"):
+    for cells in rows(cls, "config"):
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -81,8 +83,10 @@ def rows(cls: type, path: str) -> Iterator[tuple[str, str, str, str]]:
 
     The meaning is what the docstring says of the attribute; of one without a word of its own the docstring's summary.
     """
-    hints, doc = typing.get_type_hints(cls), cls.__doc__ or ""
-    meanings, summary = attributes(doc), doc.partition("\n")[0]
+    hints, summary = typing.get_type_hints(cls), (cls.__doc__ or "").partition("\n")[0]
+    meanings: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        meanings |= attributes(base.__doc__ or "")
     for field in dataclasses.fields(cls):
         hint, default = hints[field.name], _default(field)
         if dataclasses.is_dataclass(hint):

@@ -1,7 +1,6 @@
 """The documentation says what is so: every setting is explained, every command that is shown can be given."""
 
 import dataclasses
-import importlib
 import importlib.util
 import re
 import tomllib
@@ -22,12 +21,6 @@ def _hooks():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _configs():
-    for name in _hooks().CONFIGS.values():
-        module, _, cls = name.rpartition(".")
-        yield getattr(importlib.import_module(module), cls)
 
 
 def _commands(page):
@@ -56,7 +49,7 @@ def _is_setting(cls, parts):
 
 def test_every_setting_is_explained():
     hooks = _hooks()
-    settings = [row for cls in _configs() for row in hooks.rows(cls, "config")]
+    settings = [row for cls in hooks.configs().values() for row in hooks.rows(cls, "config")]
     assert len(settings) > 80
     assert not [name for name, _, _, meaning in settings if not meaning.strip()]
 
@@ -68,7 +61,7 @@ def test_attributes_of_a_docstring():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_that_are_shown_can_be_given(page):
-    defined, configs = _defined(), list(_configs())
+    defined, configs = _defined(), _hooks().configs().values()
     for program, command in _commands(page):
         module = SCRIPTS[program].partition(":")[0] if program.startswith("cion-") else program
         assert importlib.util.find_spec(module), command

@@ -4,7 +4,7 @@ import pytest
 
 from cion_jax.common import cli, packaged_configs, typed_config
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
 
 
 def test_every_file_of_the_folder_has_a_name():
