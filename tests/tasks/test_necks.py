@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cion_jax.typed import ConfigError
 from flax import nnx
 
 from cion_jax import models
@@ -14,7 +15,6 @@ from cion_jax.models.fuse import fuse
 from cion_jax.models.layers import Conv, Layers, run
 from cion_jax.models.resnet import BasicBlock, ResNet
 from cion_jax.tasks.supervised import losses, necks
-from cion_jax.typed import ConfigError
 from tests import miniatures
 from tests.tasks import reference
 
@@ -207,8 +207,7 @@ _SMALL = partial(ResNet, BasicBlock, (1, 1, 2, 1))
 @pytest.fixture(scope="module")
 def small():
     """MGN of a ResNet with few blocks, 3 classes: its trees."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._models(), "small", _SMALL)
+    with registry.BACKBONES.with_one_more("small", _SMALL):
         return _made(partial(necks.MGN, "small", 3))
 
 
@@ -280,8 +279,8 @@ def test_mgn_serves_the_same_when_fused(small):
     np.testing.assert_allclose(fused, whole, rtol=1e-3, atol=1e-3)
 
 
-def test_mgn_takes_resnets_only(monkeypatch):
-    monkeypatch.setitem(registry._models(), "toy_vit", miniatures.MINIATURES["toy_vit"])
+def test_mgn_takes_resnets_only():
+    miniatures.register()
     with pytest.raises(ConfigError, match="MGN takes a ResNet apart, got the backbone toy_vit"):
         _abstract(partial(necks.MGN, "toy_vit", 3))
 
@@ -318,8 +317,8 @@ def test_pooling_equals_the_reference(fixtures, p):
     assert np.abs(below).max() == 0
 
 
-def test_bnneck_serves_before_or_after_its_norm(monkeypatch):
-    monkeypatch.setitem(registry._models(), "toy_resnet", miniatures.MINIATURES["toy_resnet"])
+def test_bnneck_serves_before_or_after_its_norm():
+    miniatures.register()
     graphdef, params, stats = _made(partial(necks.BNNeckNetwork, "toy_resnet", 5))
     params["bottleneck"]["scale"] = np.full_like(params["bottleneck"]["scale"], 2.0)
 
