@@ -7,6 +7,7 @@ that a file was trained on is not part of the backbone.
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import Literal
 
@@ -45,7 +46,7 @@ class Unit(nnx.Module):
     ):
         kw = {"dtype": dtype, "rngs": rngs}
         self.conv = Conv(inputs, outputs, kernel, stride, kernel // 2, bias=False, **kw)
-        self.bn = norm and norm(outputs, **kw)
+        self.bn: BatchNorm | InstanceNorm | None = None if norm is None else norm(outputs, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, inputs] -> [B, H / stride, W / stride, outputs]."""
@@ -102,8 +103,9 @@ class Block(nnx.Module):
             self.conv2 = Layers([Stream(width, depth, **kw) for depth in range(1, STREAMS + 1)])
         else:
             self.conv2a = Lite(width, **kw)
-            for letter, depth in zip("bcd", range(2, STREAMS + 1), strict=True):
-                setattr(self, f"conv2{letter}", Layers([Lite(width, **kw) for _ in range(depth)]))
+            self.conv2b, self.conv2c, self.conv2d = (
+                Layers([Lite(width, **kw) for _ in range(depth)]) for depth in range(2, STREAMS + 1)
+            )
         self.gate = SqueezeExcite(width, width // GATE, jax.nn.sigmoid, init=KAIMING, names=("fc1", "fc2"), **kw)
         self.conv3 = Unit(width, outputs, norm=None if instance == "inside" else BatchNorm, **kw)
         self.downsample = None if inputs == outputs else Unit(inputs, outputs, **kw)
@@ -114,7 +116,7 @@ class Block(nnx.Module):
         """[B, H, W, inputs] -> [B, H, W, outputs]."""
         y = jax.nn.relu(self.conv1(x_BHWC, train=train))
         streams = [run(stream, y, train=train, key=None, remat=False) for stream in self._streams()]
-        y = self.conv3(sum(map(self.gate, streams)), train=train)
+        y = self.conv3(functools.reduce(jnp.add, map(self.gate, streams)), train=train)
         if self.IN is not None and self.inside:
             y = self.IN(y)
         y = y + (x_BHWC if self.downsample is None else self.downsample(x_BHWC, train=train))
@@ -153,8 +155,11 @@ class OSNet(nnx.Module):
         self.features, self.numbered, self.remat = FEATURES, numbered, remat
         self.conv1 = Unit(3, channels[0], 7, 2, norm=InstanceNorm if instance else BatchNorm, **kw)
         for stage, kinds, inputs, outputs in zip(_STAGES, blocks, channels[:-1], channels[1:], strict=True):
-            pair = [Block(inputs, outputs, kinds[0], numbered, **kw), Block(outputs, outputs, kinds[1], numbered, **kw)]
-            between = [] if stage == _STAGES[-1] else [Layers([Unit(outputs, outputs, **kw)])]
+            pair: list[nnx.Module] = [
+                Block(inputs, outputs, kinds[0], numbered, **kw),
+                Block(outputs, outputs, kinds[1], numbered, **kw),
+            ]
+            between: list[nnx.Module] = [] if stage == _STAGES[-1] else [Layers([Unit(outputs, outputs, **kw)])]
             setattr(self, stage, Layers(pair if numbered else pair + between))
             if numbered and between:
                 setattr(self, stage.replace("conv", "pool"), between[0])
