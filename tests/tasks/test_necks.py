@@ -13,7 +13,7 @@ from cion_jax.models import registry, weights
 from cion_jax.models.fuse import fuse
 from cion_jax.models.layers import Conv, Layers, run
 from cion_jax.models.resnet import BasicBlock, ResNet
-from cion_jax.tasks.supervised import losses, necks
+from cion_jax.tasks.supervised import losses, necks, recipes
 from cion_jax.typed import ConfigError
 from tests import miniatures
 from tests.tasks import reference
@@ -334,3 +334,26 @@ def test_bnneck_serves_before_or_after_its_norm(monkeypatch):
     np.testing.assert_allclose(out.logits, after @ params["classifier"]["kernel"], rtol=1e-3, atol=1e-5)
     assert "bias" not in params["bottleneck"]
     assert not np.any(stats["bottleneck"]["bias"])
+
+
+def test_classifiers_and_norms_start_as_in_the_release():
+    classifier = necks.BNNeck(64, 500, rngs=nnx.Rngs(0)).classifier.kernel[...]
+    assert np.std(classifier) == pytest.approx(0.001, rel=0.02)
+    head = necks.PartHead(64, 500, rngs=nnx.Rngs(0))
+    assert np.abs(head.classifier.kernel[...]).max() == pytest.approx(1 / 16, rel=1e-3)
+    assert np.std(head.classifier.kernel[...]) == pytest.approx(1 / 16 / np.sqrt(3), rel=0.02)
+    assert np.std(head.bottleneck[0].kernel[...]) == pytest.approx(np.sqrt(2 / 256), rel=0.02)
+    assert np.std(head.bottleneck[1].scale[...]) == pytest.approx(0.02, rel=0.2)
+    assert np.mean(head.bottleneck[1].scale[...]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.MGN_BACKBONES)
+def test_every_resnet_of_the_recipe_spreads(name):
+    _, *trees = _abstract(partial(necks.MGN, name, 5))
+    _, *plain = models.split(models.abstract(name))
+    for tree, resnet in zip(trees, plain, strict=True):
+        ours = necks.spread(resnet)
+        assert jax.tree.map(lambda leaf: leaf.shape, ours) == {
+            part: jax.tree.map(lambda leaf: leaf.shape, tree[part]) for part in ours
+        }

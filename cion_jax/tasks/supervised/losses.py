@@ -30,6 +30,9 @@ def bnneck(features_BD: Array, logits_BC: Array, label_B: Array, smoothing: floa
 def mgn(features_BPD: Array, cosines_BPC: Array, label_B: Array, smoothing: float = 0.1) -> dict[str, Array]:
     """Terms of MGN's loss as FastReID weighs them: the sum of these is minimised.
 
+    FastReID on several processes leaves out the gradient that one process's anchors send to another's images; here all
+    images of the batch get the whole gradient, as on one process.
+
     Args:
       features_BPD: of the heads b1, b2, b3, b21, b22, b31, b32, b33.
       cosines_BPC: of features and class weights.
