@@ -1,7 +1,7 @@
 """What stands behind a backbone that is fine-tuned, and MGN, which takes the backbone apart.
 
-A network maps images to `Output`. What it trains on and what it serves differ: see `serve`. Attributes bear the
-names of the PyTorch state dicts (`cion_jax/models/weights.py`).
+A network maps images to `Output` or `Parts`. What it trains on and what it serves differ: see `serve`. Attributes bear
+the names of the PyTorch state dicts (`cion_jax/models/weights.py`).
 
 Shapes: B images, D features, C classes, P parts.
 """
