@@ -129,6 +129,6 @@ if __name__ == "__main__":
     from data_prep.config import Config
 
     _settings = cli.define_config(Config, str(Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"))
-    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.FORMATS)}.", required=True)
+    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
     flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
     cli.run(main)

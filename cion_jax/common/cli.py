@@ -64,7 +64,11 @@ def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> t
     return schema[task]
 
 
-def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit) -> None:
+def run(
+    main: Callable[[Sequence[str]], int | None],
+    leave: Callable[[int], NoReturn] = sys.exit,
+    ours: Callable[[Sequence[str]], Sequence[str]] = list,
+) -> None:
     """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
     A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
@@ -73,6 +77,7 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
       leave: exits with a status.
+      ours: what of the command line is parsed here, program's name included; raises UserError.
     """
     logging.set_verbosity(logging.WARNING)
 
@@ -91,7 +96,8 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
         print(_help(main))
         leave(0)
     try:
-        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
+        parse = functools.partial(guarded, lambda argv: _parse(ours(argv)))
+        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=parse)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 0)
     except BaseException:

@@ -19,6 +19,7 @@ from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import KAIMING, BatchNorm, Conv, InstanceNorm, Layers, Linear, run
 from cion_jax.models.mobile import SqueezeExcite
 from cion_jax.models.pooling import max_pool
+from cion_jax.models.registry import BACKBONES
 
 FEATURES = 512
 STREAMS = 4  # of one to four lite convolutions, so of receptive fields 3 to 9
@@ -189,10 +190,12 @@ def _halved(x_BHWC: jax.Array) -> jax.Array:
 
 _WIDTHS = {"x0_25": (16, 64, 96, 128), "x0_5": (32, 128, 192, 256), "x0_75": (48, 192, 288, 384)}
 _WIDEST = (64, 256, 384, 512)
-MODELS = {
-    **{f"osnet_{name}": partial(OSNet, channels) for name, channels in _WIDTHS.items()},
-    "osnet_x1_0": partial(OSNet, _WIDEST),
-    "osnet_ibn_x1_0": partial(OSNet, _WIDEST, (("after", "after"), ("", ""), ("", "")), True),
-    # The places of InstanceNorm that the search of arXiv 1910.06827 found.
-    "osnet_ain_x1_0": partial(OSNet, _WIDEST, (("inside", "inside"), ("", "inside"), ("inside", "")), True, True),
-}
+BACKBONES.register_all(
+    {
+        **{f"osnet_{name}": partial(OSNet, channels) for name, channels in _WIDTHS.items()},
+        "osnet_x1_0": partial(OSNet, _WIDEST),
+        "osnet_ibn_x1_0": partial(OSNet, _WIDEST, (("after", "after"), ("", ""), ("", "")), True),
+        # The places of InstanceNorm that the search of arXiv 1910.06827 found.
+        "osnet_ain_x1_0": partial(OSNet, _WIDEST, (("inside", "inside"), ("", "inside"), ("inside", "")), True, True),
+    }
+)

@@ -24,6 +24,7 @@ from cion_jax.models.layers import (
     resize_positions,
     run,
 )
+from cion_jax.models.registry import BACKBONES
 
 GRID = (16, 8)  # patches of a 256x128 image
 EPS = 1e-6
@@ -157,11 +158,13 @@ def _channels_innermost(x_BNC: jax.Array) -> jax.Array:
     return with_layout_constraint(x_BNC, Layout(major_to_minor=(0, 1, 2)))
 
 
-MODELS = {
-    "vit_tiny": partial(ViT, 192, 3),
-    "vit_small": partial(ViT, 384, 6),
-    "vit_base": partial(ViT, 768, 12),
-    "vit_small_patch16": partial(ViT, 384, 6, patches=PlainPatchEmbed),
-    "vit_base_patch16": partial(ViT, 768, 12, patches=PlainPatchEmbed),
-    "vit_large_patch16": partial(ViT, 1024, 16, 24, PlainPatchEmbed),
-}
+BACKBONES.register_all(
+    {
+        "vit_tiny": partial(ViT, 192, 3),
+        "vit_small": partial(ViT, 384, 6),
+        "vit_base": partial(ViT, 768, 12),
+        "vit_small_patch16": partial(ViT, 384, 6, patches=PlainPatchEmbed),
+        "vit_base_patch16": partial(ViT, 768, 12, patches=PlainPatchEmbed),
+        "vit_large_patch16": partial(ViT, 1024, 16, 24, PlainPatchEmbed),
+    }
+)

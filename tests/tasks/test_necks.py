@@ -6,11 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cion_jax.typed import ConfigError
 from flax import nnx
 
 from cion_jax import models
 from cion_jax.models import registry, weights
+from cion_jax.models.fuse import fuse
+from cion_jax.models.layers import Conv, Layers, run
+from cion_jax.models.resnet import BasicBlock, ResNet
 from cion_jax.tasks.supervised import losses, necks
+from tests import miniatures
 from tests.tasks import reference
 
 EXACT = 1e-9
@@ -179,3 +184,152 @@ def _check_gradients(spec, arrays, ours):
         first = ours[name].ravel()[:8]
         typical = np.linalg.norm(ours[name]) / np.sqrt(ours[name].size)
         assert np.abs(first - expected[: len(first)]).max() < 1e-7 * typical, name
+
+
+def _made(build, seed=0):
+    """(graphdef, params, stats) with weights made by NumPy, which takes no compilation."""
+    graphdef, params, stats = _abstract(build)
+    g = np.random.default_rng(seed)
+
+    def weight(path, leaf):
+        vector = 1.0 if "scale" in str(path) else 3.0 if "'p'" in str(path) else 0.0
+        return np.float32(vector + g.standard_normal(leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]) or 1) / 2)
+
+    statistics = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.full(leaf.shape, "var" in str(path), np.float32), stats
+    )
+    return graphdef, jax.tree_util.tree_map_with_path(weight, params), statistics
+
+
+_SMALL = partial(ResNet, BasicBlock, (1, 1, 2, 1))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """MGN of a ResNet with few blocks, 3 classes: its trees."""
+    with registry.BACKBONES.with_one_more("small", _SMALL):
+        return _made(partial(necks.MGN, "small", 3))
+
+
+def _x(count=4, height=96, width=32):
+    return np.random.default_rng(0).standard_normal((count, height, width, 3)).astype(np.float32)
+
+
+def test_branches_start_equal_and_have_their_own_arrays():
+    branch = Layers([Conv(1, 2, 1, dtype=jnp.float32, rngs=nnx.Rngs(0))])
+    ours, copied = branch[0].kernel[...], necks.copy(branch)[0].kernel[...]
+    assert np.array_equal(ours, copied)
+    assert ours.unsafe_buffer_pointer() != copied.unsafe_buffer_pointer()
+
+
+def test_weights_of_a_resnet_spread_over_the_branches(small):
+    resnet, params, stats = _made(_SMALL, 7)
+    graphdef, whole, running = small
+    spread = [necks.spread(params), necks.spread(stats)]
+    for ours, tree in zip(spread, (whole, running), strict=True):
+        assert jax.tree.structure(ours) == jax.tree.structure({name: tree[name] for name in ours})
+    loaded = {**whole, **spread[0]}, {**running, **spread[1]}
+
+    @jax.jit
+    def pooled(loaded, plain, x):
+        network = models.merge(graphdef, *loaded)
+        shared, outputs = network._shared(x, train=False), []
+        for branch in (network.b1, network.b2, network.b3):
+            y = shared
+            for blocks in branch:
+                y = run(blocks, y, train=False, key=None, remat=False)
+            outputs.append(y.mean((1, 2)))
+        return [*outputs, models.merge(resnet, *plain)(x)]
+
+    *branches, expected = pooled(loaded, (params, stats), _x(1, 48, 16))
+    for ours in branches:
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_branches_have_neither_gradient_nor_new_statistics(small):
+    graphdef, params, stats = small
+
+    @jax.jit
+    @partial(jax.grad, has_aux=True)
+    def step(params, stats, x):
+        network = models.merge(graphdef, params, stats)
+        parts = network(x, train=True, frozen=True)
+        return sum(t.sum() for t in losses.mgn(*parts, jnp.array([0, 0, 2, 2])).values()), models.split(network)[2]
+
+    def changed(tree, other):
+        moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), tree, other)
+        return {name for name, part in moved.items() if jax.tree.reduce(lambda a, b: a or b, part)}
+
+    gradients, after = step(params, stats, _x())
+    frozen = {"backbone", "b1", "b2", "b3"}
+    assert changed(gradients, jax.tree.map(np.zeros_like, params)) == params.keys() - frozen
+    assert changed(after, stats) == stats.keys() - frozen
+
+
+def test_mgn_serves_the_same_when_fused(small):
+    network = models.merge(*small)
+    (graphdef, whole), (simpler, folded) = nnx.split(network), nnx.split(fuse(network))
+
+    @jax.jit
+    def serve(whole, folded, x):
+        return nnx.merge(graphdef, whole).serve(x), nnx.merge(simpler, folded).serve(x)
+
+    whole, fused = serve(whole, folded, _x(1, 96, 32))
+    assert whole.shape == (1, network.features)
+    np.testing.assert_allclose(fused, whole, rtol=1e-3, atol=1e-3)
+
+
+def test_mgn_takes_resnets_only():
+    miniatures.register()
+    with pytest.raises(ConfigError, match="MGN takes a ResNet apart, got the backbone toy_vit"):
+        _abstract(partial(necks.MGN, "toy_vit", 3))
+
+
+def test_stripes_are_equal_or_the_last_is_lower():
+    rows = jnp.arange(7.0).reshape(1, 7, 1, 1)
+    assert [part.ravel().tolist() for part in necks.stripes(rows[:, :6], 3)] == [[0, 1], [2, 3], [4, 5]]
+    assert [part.ravel().tolist() for part in necks.stripes(rows, 2)] == [[0, 1, 2, 3], [4, 5, 6]]
+    with pytest.raises(ValueError, match="4 rows of a map do not give 3 parts of 2"):
+        necks.stripes(rows[:, :4], 3)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("p", ["2.5", "3.0"])
+def test_pooling_equals_the_reference(fixtures, p):
+    spec, arrays = reference.load(fixtures, "mgn_losses")
+    g = np.random.default_rng([spec["seed"], 301])
+    m, cotangent = (g.standard_normal(shape).astype(np.float32) for shape in ((2, 5, 6, 4), (2, 5)))
+
+    def pooled(x, power):
+        pool = necks.GeneralizedMean()
+        pool.p.set_value(power)
+        out = pool(x)
+        return (out * cotangent).sum(), out
+
+    with jax.enable_x64(True):
+        x, power = jnp.asarray(m.transpose(0, 2, 3, 1), float), jnp.array([float(p)])
+        (of_x, of_p), out = jax.grad(pooled, (0, 1), has_aux=True)(x, power)
+        (below, _), floor = jax.grad(pooled, (0, 1), has_aux=True)(-jnp.abs(x), power)
+    assert reference.error(out, arrays[f"gem{p}/out_f64"]) < EXACT
+    assert reference.error(of_x.transpose(0, 3, 1, 2), arrays[f"gem{p}/grad_map_f64"]) < EXACT
+    np.testing.assert_allclose(of_p[0], spec[f"gem{p}"]["grad_p"], rtol=EXACT)
+    np.testing.assert_allclose(floor, spec["gem_all_negative"]["out"], rtol=EXACT)
+    assert np.abs(below).max() == 0
+
+
+def test_bnneck_serves_before_or_after_its_norm():
+    miniatures.register()
+    graphdef, params, stats = _made(partial(necks.BNNeckNetwork, "toy_resnet", 5))
+    params["bottleneck"]["scale"] = np.full_like(params["bottleneck"]["scale"], 2.0)
+
+    @jax.jit
+    def outputs(params, stats, x):
+        network = models.merge(graphdef, params, stats)
+        return network.serve(x), network.serve(x, "after"), network(x)
+
+    before, after, out = outputs(params, stats, _x(2, 32, 16))
+    np.testing.assert_allclose(after, 2 * before / np.sqrt(1 + 1e-5), rtol=1e-5)
+    np.testing.assert_allclose(out.features, before, rtol=1e-6)
+    np.testing.assert_allclose(out.logits, after @ params["classifier"]["kernel"], rtol=1e-3, atol=1e-5)
+    assert "bias" not in params["bottleneck"]
+    assert not np.any(stats["bottleneck"]["bias"])

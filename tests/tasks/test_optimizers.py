@@ -82,11 +82,11 @@ def _agree(ours, arrays, prefix, tolerance):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("run", ["default", "large_fc"])
-def test_transreids_steps_equal_the_reference(fixtures, monkeypatch, run):
+def test_transreids_steps_equal_the_reference(fixtures, run):
     spec, arrays = reference.load(fixtures, "transreid_toy")
-    monkeypatch.setitem(registry._models(), "toy_base", partial(_Base))
-    build = partial(necks.BNNeckNetwork, "toy_base", spec["classes"])
-    graphdef, params, stats = _start(build, spec, lambda name: name.replace("base.", "backbone."))
+    with registry.BACKBONES.with_one_more("toy_base", partial(_Base)):
+        build = partial(necks.BNNeckNetwork, "toy_base", spec["classes"])
+        graphdef, params, stats = _start(build, spec, lambda name: name.replace("base.", "backbone."))
     groups = [Group("bias", rate=2.0), Group("^classifier/", rate=2.0 if run == "large_fc" else 1.0), Group(".*")]
     tx = optimizers.build(Optimizer("sgd"), groups)
     state, labels = tx.init(params), jnp.asarray(spec["labels"])

@@ -173,7 +173,7 @@ class MGN(nnx.Module):
         self.backbone, self.remat = Layers(shared), remat
         branch = Layers([Layers(rest), resnet.layer4])
         for number in BRANCHES:
-            setattr(self, f"b{number}", branch if number == 1 else nnx.clone(branch))
+            setattr(self, f"b{number}", branch if number == 1 else copy(branch))
             setattr(self, f"heads_extra_bn_b{number}", BatchNorm(resnet.features, dtype=dtype, rngs=rngs))
         for head in HEADS:
             setattr(self, f"{head}_head", PartHead(resnet.features, classes, dtype=dtype, rngs=rngs))
@@ -219,6 +219,13 @@ class MGN(nnx.Module):
         for blocks in (layer1, layer2, [first]):
             x = run(blocks, x, train=train, key=None, remat=self.remat)
         return x
+
+
+def copy(module: nnx.Module) -> Any:
+    """A module equal to another, with arrays of its own: shared ones could not be donated to a training step."""
+    copied = nnx.clone(module)
+    nnx.update(copied, jax.tree.map(jnp.copy, nnx.state(copied)))
+    return copied
 
 
 def stripes(x_BHWC: Array, count: int) -> list[Array]:
