@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from cion_jax.data import crops
 from cion_jax.data.crops import CropParams, CropSpec, EraseSpec
-from cion_jax.distributed import hlo_collectives
+from cion_jax.distributed import hlo_collectives as collectives
 from tests.tasks import reference
 
 DRAWS = 20_000
@@ -140,7 +140,7 @@ def test_a_sharded_batch_gets_the_same_images_without_talking():
     sharded = jax.jit(partial(crops.make_crops, spec=spec), out_shardings=rows)
     inputs = jax.random.key(3), jax.device_put(image, rows), jax.device_put(size, rows)
     compiled = sharded.lower(*inputs).compile()
-    assert hlo_collectives.of_program(compiled.as_text()) == {}
+    assert collectives.of_program(compiled.as_text()) == {}
     np.testing.assert_allclose(compiled(*inputs), make(inputs[0], image, size), atol=1e-5)
 
 
