@@ -41,7 +41,7 @@ class EraseSpec:
     tries: int = 10
     fill: Literal["noise", "black"] = "noise"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where a value is out of its range."""
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability is in 0 .. 1, got {self.probability}")
@@ -73,7 +73,7 @@ class CropSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where a value is out of its range."""
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip is a probability, expected 0 .. 1, got {self.flip}")
