@@ -21,9 +21,39 @@ PRESETS: Mapping[str, Denoising] = {
     "cion_jax": Denoising("shared_neighbors", calibrate=True, cannot_link=True, normalize=True, r_s=0),
     "paper": Denoising("published", calibrate=False, cannot_link=False, normalize=False, r_s=1000),
 }
+BOX_FORMS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
 # The published thresholds belong to the authors' feature extractor.
 PUBLISHED = (0.2, 0.18)
 _FORMER = {"chains": "published", "overlap": "shared_neighbors"}  # names that methods had
+
+
+@dataclass(frozen=True)
+class MotConfig:
+    """How texts of tracks are read, source `mot`; what is not set is found by evidence (`python -m data_prep.doctor`).
+
+    Attributes:
+      first_frame: number that the texts give to the first picture or frame of a video, 0 or 1 mostly.
+      box: form of the boxes: xywh (left, top, width, height), xyxy (corners), cxcywh (centers); with a final n in
+        shares of the frame.
+      classes: which classes are people, by number or name, as in "1,2" or "person"; "any": there is no class column.
+      class_column: the column of the class, counted from 1; frame and id are the first two.
+    """
+
+    first_frame: int | None = None
+    box: str | None = None
+    classes: str | None = None
+    class_column: int | None = None
+
+
+@dataclass(frozen=True)
+class AnnotationsConfig:
+    """How lists are read, source `annotations`.
+
+    Attributes:
+      root: folder that the paths in the list start from; not set: the list's own folder.
+    """
+
+    root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,9 @@ class Config:
       sigma_cst, sigma_drm: see `Thresholds`; what is set is taken, whatever a calibration would say.
       r_s: see `Thresholds`; for "published" only.
       seed: of the selection.
-      tracks: path of the track text within a sequence, for source `mot`.
+      tracks: path of the track text within a sequence, for source `mot`; or a folder of texts named by sequence, or a
+        path that holds "{sequence}".
+      mot, annotations: how these sources read; see `MotConfig` and `AnnotationsConfig`.
       max_tracklet_images: a longer tracklet is thinned evenly before it is embedded.
       blur_faces: faces are blurred in all pictures that are written (`faces`); features are of the crops as they are.
       min_identity_images: an identity with fewer images is not written.
@@ -61,6 +93,8 @@ class Config:
     r_s: int | None = None
     seed: int = 0
     tracks: str | None = None
+    mot: MotConfig = MotConfig()
+    annotations: AnnotationsConfig = AnnotationsConfig()
     max_tracklet_images: int = 100
     blur_faces: bool = False
     min_identity_images: int = 2
@@ -103,6 +137,7 @@ class Config:
             raise ConfigError(unknown(f"config.linkage={self.linkage!r}", self.linkage, METHODS))
         self._validate_options()
         self._validate_ranges()
+        self._validate_mot()
 
     def _validate_options(self) -> None:
         method = self.denoising.method
@@ -142,6 +177,16 @@ class Config:
             raise ConfigError(
                 f"config.max_identity_images={self.max_identity_images} is below config.min_identity_images="
                 f"{self.min_identity_images}; no identity could be written"
+            )
+
+    def _validate_mot(self) -> None:
+        if self.mot.box is not None and self.mot.box not in BOX_FORMS:
+            raise ConfigError(unknown(f"config.mot.box={self.mot.box!r}", self.mot.box, BOX_FORMS))
+        if self.mot.first_frame is not None and not 0 <= self.mot.first_frame < 2**31:
+            raise ConfigError(f"config.mot.first_frame must be a frame number from 0, got {self.mot.first_frame}")
+        if self.mot.class_column is not None and self.mot.class_column < 7:
+            raise ConfigError(
+                f"config.mot.class_column must be at least 7, behind the box, got {self.mot.class_column}"
             )
 
 

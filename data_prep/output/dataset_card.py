@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cion_jax.common.files import finished
+from cion_jax.common.files import write_text
 from cion_jax.data import records
 from data_prep.denoise.method import METHODS
 from data_prep.output import faces
-from data_prep.output.provenance import REJECTED_FILE, RunResult
+from data_prep.output.provenance import RunResult
+from data_prep.output.rejects import REJECTED_FILE
 
 _FIELDS = (
     (records.IMAGE, "uint8 [h, w, 3], stored as JPEG", "one person crop, at the size it was found"),
@@ -47,8 +48,7 @@ _KNOWN = "- Identities are taken over from the source as they are.\n"
 
 def write(folder: Path, run: RunResult) -> None:
     """Writes the card into an identity-shard folder."""
-    with finished(folder / records.CARD_FILE) as part:
-        part.write_text(text(run), encoding="utf-8")
+    write_text(folder / records.CARD_FILE, text(run))
 
 
 def text(run: RunResult) -> str:

@@ -18,8 +18,6 @@ LEVELS = ("input", "single_tracklet", "single_video", "cross_video")
 KEPT, MOVED, DISCARDED = "kept", "moved", "discarded"
 ACTIONS = (KEPT, MOVED, DISCARDED)
 
-REJECTED_FILE = "rejected.jsonl"  # all inputs that were set aside (`types.Reject`), beside the shards
-
 # One row per embedded image of the source: videos in sorted order, within a video as the source reads them.
 # A source that knows identities goes through no level: its level columns are null.
 PROVENANCE = pa.schema(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,35 +23,66 @@ from data_prep.embedders import EmbedderError
 from data_prep.output import faces
 from data_prep.output.provenance import PROVENANCE
 from data_prep.output.shards import array_records
+from data_prep.pipeline import inputs
+from data_prep.pipeline.cache import Cache
+from data_prep.pipeline.given import GivenFeatures
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Embedder, Image, Reject, Source, is_text
 
+Extractor = Embedder | GivenFeatures | None
 # Columns of a video's references: those of the provenance that the source fills, and the number of the
 # encoded crop in the video's crops file (-1: the source has the image as a JPEG file).
 _FROM_SOURCE = ("key", "video", "tracklet", "frame", "path", "box", "truth")
 REFERENCES = pa.schema([PROVENANCE.field(name) for name in _FROM_SOURCE] + [pa.field("crop", pa.int64())])
 
 
-def embed(source: Source, embedder: Embedder | None, work: Work, video: str, config: Config) -> None:
+def embed(
+    source: Source,
+    extractor: Extractor,
+    work: Work,
+    video: str,
+    config: Config,
+    cache: Cache | None = None,
+) -> None:
     """Reads one video and writes references, features, crops and rejects; references last.
 
     Args:
       source: where the video lies.
-      embedder: crops -> features; None where nobody asks for features.
+      extractor: crops -> features; None where nobody asks for features.
       work: where the files go.
       video: key of the video.
       config: how long a tracklet may be.
+      cache: where the files may be already, and are kept for other runs.
 
     Raises:
       EmbedderError: the embedder gave something that is not one row of features per crop.
     """
-    images, rejects = source.read(video)
+    images, rejects, stamp = inputs.read(source, video, extractor.digest if extractor else "", config)
+    inputs.save(work, stamp)
+    if cache is None:
+        _embed(source, extractor, work, video, config, images, rejects)
+    elif not cache.fetch(stamp, work):
+        _embed(source, extractor, work, video, config, images, rejects)
+        cache.store(stamp, work)
+
+
+def _embed(
+    source: Source,
+    extractor: Extractor,
+    work: Work,
+    video: str,
+    config: Config,
+    images: Sequence[Image],
+    rejects: list[Reject],
+) -> None:
     images = _unique(_named(images, rejects), rejects)
     images = _thinned(images, config.max_tracklet_images, rejects)
+    if isinstance(extractor, GivenFeatures):
+        images = _known(images, extractor, rejects)
     taken: dict[Image, int] = {}
     with contextlib.ExitStack() as stack:
         store = _CropStore(work.file(video, "crops"), stack, faces.Blur() if config.blur_faces else None)
-        features = _features(embedder, _crops(source, images, store, taken, rejects))
+        features = _features(extractor, _crops(source, images, store, taken, rejects), taken)
     if len(features) != len(taken):
         raise EmbedderError(
             f"{len(taken)} crops of video {video!r} gave features of shape {features.shape}, expected one row each"
@@ -120,10 +151,17 @@ def read_table(path: Path) -> pa.Table:
 
 
 def _named(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
-    kept = [image for image in images if is_text(image.key + image.path)]
-    nameless = [image.key for image in images if not is_text(image.key + image.path)]
+    good = {image: is_text("".join((image.key, image.video, image.tracklet, image.path))) for image in images}
+    nameless = [image.key for image in images if not good[image]]
     rejects += [Reject("name is no text", key, "expected a name in UTF-8; rename the file") for key in nameless]
-    return kept
+    return [image for image in images if good[image]]
+
+
+def _known(images: Sequence[Image], given: GivenFeatures, rejects: list[Reject]) -> list[Image]:
+    missing = [image for image in images if not given.knows(image)]
+    detail = f"{given.name} has neither this key nor the path"
+    rejects += [Reject("no features given", image.key, f"{detail} {image.path}") for image in missing]
+    return [image for image in images if given.knows(image)]
 
 
 def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
@@ -184,10 +222,11 @@ def _crops(
         yield crop
 
 
-def _features(embedder: Embedder | None, crops: Iterator[np.ndarray]) -> np.ndarray:
-    if embedder is None:
-        return np.zeros((sum(1 for _ in crops), 0), np.float32)
-    return np.asarray(embedder(crops), np.float32)
+def _features(extractor: Extractor, crops: Iterator[np.ndarray], taken: Mapping[Image, int]) -> np.ndarray:
+    if extractor is None or isinstance(extractor, GivenFeatures):
+        count = sum(1 for _ in crops)
+        return np.zeros((count, 0), np.float32) if extractor is None else extractor.of(list(taken))
+    return np.asarray(extractor(crops), np.float32)
 
 
 def _usable(features: np.ndarray, images: Sequence[Image], rejects: list[Reject]) -> np.ndarray:

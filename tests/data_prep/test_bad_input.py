@@ -1,5 +1,8 @@
-"""What comes in wrong is set aside by reason and listed; the rest is not disturbed. `test_pipeline` has features
-that are no numbers, zero, or of another width; `test_killed` full disks and what a crash leaves behind."""
+"""What comes in wrong is set aside by reason and listed; the rest is not disturbed.
+
+`test_pipeline` has features that are no numbers, zero, or of another width; `test_names` names that are no text;
+`test_killed` full disks and what a crash leaves behind.
+"""
 
 import json
 import tracemalloc
@@ -7,19 +10,17 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_prep import embedders
 from data_prep.config import Config
 from data_prep.denoise.settings import Thresholds
 from data_prep.output.report import page
 from data_prep.pipeline import beam, per_video, run
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColor, by_key, job, paint
+from tests.data_prep.test_pipeline import BLUE, GREEN, RED, by_key, job, paint
 
 
 @pytest.fixture(autouse=True)
 def mean_color(monkeypatch):
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     monkeypatch.setattr(page, "write", lambda folder, run: None)
 
 
@@ -75,20 +76,6 @@ def test_one_video_a_thousand_times_longer_than_the_others(tmp_path):
     assert (frames[0], frames[-1], len(frames)) == (0, 1998, 100)
     assert set(np.diff(frames)) == {20, 21}
     assert metrics["levels"][3]["identities"] == 1
-
-
-def test_names_that_are_no_text_are_set_aside(tmp_path):
-    root = paint(tmp_path / "in", {"v": {"t0": [RED] * 3}, "w": {"t0": [BLUE] * 2}})
-    try:
-        (root / "v" / "t0" / "001.jpg").rename(str(root / "v" / "t0" / "001") + "\udcff.jpg")
-    except OSError:
-        pytest.skip("this file system takes nothing but text for names")
-    (root / "w").rename(str(root / "w") + "\udcfe")
-    metrics = run.run(job(root, tmp_path / "out"))
-    assert metrics["rejected"] == {"name is no text": 2}
-    names = {"v/t0/001\udcff.jpg", "w\udcfe"}  # an image, a whole video
-    assert {where for _, where in listed(tmp_path / "out")} == names
-    assert len(by_key(tmp_path / "out")) == 2
 
 
 def synthetic(work, videos, images, width=64):

@@ -35,34 +35,41 @@ def paint(root: Path, street=STREET, suffix=".jpg") -> Path:
             (root / video / tracklet).mkdir(parents=True)
             for i, color in enumerate(colors):
                 picture = np.full((16, 8, 3), color[::-1], np.uint8)
-                _, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
+                quality = [cv2.IMWRITE_JPEG_QUALITY, 100] if suffix == ".jpg" else []
+                _, data = cv2.imencode(suffix, picture, quality)
                 (root / video / tracklet / f"{i:03d}{suffix}").write_bytes(data)
     return root
 
 
+def _as_they_are(call, features):
+    return features
+
+
+@embedders.REGISTRY.add("mean")
 class MeanColor:
-    """Embedder whose feature is the mean color; spoil(video call number, features) may break it."""
+    """Embedder whose feature is the mean color; `spoil(video call number, features)` may break it."""
 
-    name, digest, calls = "mean", "0" * 64, 0
+    name = usage = "mean"
+    digest, calls, spoil = "0" * 64, 0, staticmethod(_as_they_are)
 
-    def __init__(self, spoil=lambda call, features: features):
-        self.spoil = spoil
+    def __init__(self, _=""):
+        pass
 
     def __call__(self, crops):
         call, MeanColor.calls = MeanColor.calls, MeanColor.calls + 1
         features = np.array([crop.mean((0, 1)) for crop in crops], np.float32).reshape(-1, 3)
         length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
-        return self.spoil(call, features / length)
+        return MeanColor.spoil(call, features / length)
 
 
 @pytest.fixture
 def mean_color(monkeypatch):
-    """Installs the embedder; returns a function that installs a spoilt one. Leaves out the report, for speed."""
+    """A function that spoils the embedder from now on. Leaves out the report, for speed."""
     monkeypatch.setattr(page, "write", lambda folder, run: None)
+    monkeypatch.setattr(MeanColor, "spoil", MeanColor.spoil)
 
-    def install(spoil=lambda call, features: features):
-        MeanColor.calls = 0
-        monkeypatch.setattr(embedders, "open", lambda spec: MeanColor(spoil))
+    def install(spoil=_as_they_are):
+        MeanColor.calls, MeanColor.spoil = 0, staticmethod(spoil)
 
     install()
     return install
@@ -215,7 +222,10 @@ def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_color):
 
 def test_nothing_usable_is_an_error(tmp_path, mean_color):
     mean_color(lambda call, features: features * np.nan)
-    with pytest.raises(RunError, match=r"no usable image.*'features not finite': 13"):
+    with pytest.raises(
+        RunError,
+        match=rf"no usable image.*<tracklet>/<image>; set aside:\n  13 features not finite, first {A}/t0/000\.jpg: ",
+    ):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
@@ -233,7 +243,7 @@ def test_long_tracklets_are_thinned_evenly(tmp_path, mean_color):
 
 
 def test_an_extractor_is_asked_for(tmp_path):
-    with pytest.raises(RunError, match="--embedder as one of onnx:FILE"):
+    with pytest.raises(RunError, match=r"--embedder as one of .*onnx:FILE"):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out", embedder=None))
 
 

@@ -116,6 +116,31 @@ def test_report_is_one_file_with_the_right_numbers(tmp_path):
     assert "no picture" in words
 
 
+def test_names_are_text_and_never_markup(tmp_path):
+    """Wherever a name of somebody else's comes from: input, key, video, reason, setting."""
+    evil = "<script>alert('x')</script>\"><img src=http://x/y.png>"
+    images = small_run.table()
+    for name in ("key", "video", "tracklet"):
+        column = pa.chunked_array([[f"{evil}{value}" for value in images[name].to_pylist()]])
+        at = images.schema.get_field_index(name)
+        images = images.set_column(at, PROVENANCE.field(name), column.cast(PROVENANCE.field(name).type))
+    (tmp_path / "rejected.jsonl").write_text(json.dumps({"reason": evil, "where": evil, "detail": evil}) + "\n")
+    named = {"input": evil, "embedder": evil, "source": evil, "embedder_digest": evil, "rejected": {evil: 1}}
+    page = _page(tmp_path, images=images, **named, settings={"seed": 0, "blur_faces": False, "tracks": evil})
+    html = (tmp_path / "report.html").read_text()
+    assert "<script" not in html
+    assert "<img src=http" not in html
+    assert all(source.startswith(("data:image/jpeg;base64,", "#")) for source in page.sources)
+    assert " ".join(page.words).count("<script>alert") >= 15
+
+
+def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
+    reject = {"reason": "name is no text", "where": "v/stra\udcffe.jpg", "detail": "rename it"}
+    (tmp_path / "rejected.jsonl").write_text(json.dumps(reject) + "\n")
+    page = _page(tmp_path, rejected={"name is no text": 1}, input="in\udcfe")
+    assert r"v/stra\udcffe.jpg: rename it" in " ".join(page.words)
+
+
 def test_a_wrong_truth_stands_out(tmp_path):
     _page(tmp_path)
     wrong = re.findall(r'<figure class="crop[^"]* wrong" title="([^"]*)"', (tmp_path / "report.html").read_text())

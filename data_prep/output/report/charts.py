@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 BLUE, AMBER, GREEN, RED = "#3b7dd8", "#e8a33d", "#2f9e75", "#d9534f"
@@ -33,7 +34,7 @@ _STYLE: Any = {
 }
 
 
-def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:
     """Noise per level, stacked by kind, and beside it the scores against the truth where there are any."""
     scored = "pairwise_f1" in rows[0]
     with mpl.rc_context(_STYLE):
@@ -55,7 +56,7 @@ class Panel:
     unit: str = "cosine distance"
 
 
-def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> str:
+def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> Markup:
     """Histograms of what one person's images and different people's are like, with the threshold between them."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 2.7), layout="constrained")
@@ -103,8 +104,8 @@ def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None
     axes.legend()
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure) -> Markup:
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    return Markup(svg[svg.index("<svg") :].replace(_INK, "currentColor"))  # Matplotlib escapes its texts
