@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import evaluate, models
+from cion_jax import models
 from cion_jax.common.preprocessing import Preprocessing
+from cion_jax.evaluate import evaluate, table
 from cion_jax.reid import benchmarks
 from cion_jax.reid.distances import ScoreError
 from cion_jax.weights.backbone import Backbone
@@ -59,45 +60,45 @@ def mean_color():
 
 
 def test_scores_by_hand(street, mean_color):
-    result = evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
+    result = evaluate(mean_color, benchmarks.load("market1501", street))
     # Red: the red distractor comes first, so 1/2. Green: both matches first, so 1. Blue is not counted.
     assert (result["mAP"], result["mINP"]) == (0.75, 0.75)
     assert (result["rank1"], result["rank5"], result["rank10"]) == (0.5, 1, 1)
     assert (result["queries"], result["valid_queries"], result["gallery"]) == (3, 2, 6)
     assert result["junk"] == {"query": 0, "gallery": 1}
-    assert evaluate.table(result).splitlines() == [
+    assert table(result).splitlines() == [
         "market1501, mean_color (step 1,200), cosine distance",
         "      mAP     mINP   Rank-1   Rank-5  Rank-10",
         "    75.00    75.00    50.00   100.00   100.00",
         "2 of 3 queries counted, 6 gallery images, 0 files left out",
     ]
-    assert "mean_color (weights of a file)" in evaluate.table(result | {"step": None})
+    assert "mean_color (weights of a file)" in table(result | {"step": None})
 
 
 def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_color, capsys):
     broken = street / "bounding_box_test" / "0000_c2s1_000005_00.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    result = evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
+    result = evaluate(mean_color, benchmarks.load("market1501", street))
     assert (result["mAP"], result["gallery"]) == (1, 5)  # without the distractor that came first
     assert len(result["unreadable"]["gallery"]) == 1
     assert "gallery: 1 of 6 images left out, unreadable:\n  " in capsys.readouterr().err
-    assert evaluate.table(result).endswith("1 files left out")
+    assert table(result).endswith("1 files left out")
 
 
 def test_expansion_and_reranking_are_used(street, mean_color):
     benchmark = benchmarks.load("market1501", street)
-    assert evaluate.evaluate(mean_color, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
+    assert evaluate(mean_color, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
     with pytest.raises(ScoreError, match=r"1 to 9 neighbors .* got 10"):
-        evaluate.evaluate(mean_color, benchmark, expansion=10)
+        evaluate(mean_color, benchmark, expansion=10)
     with pytest.raises(ScoreError, match="re-ranking needs more than 20 images"):
-        evaluate.evaluate(mean_color, benchmark, reranked=True)
+        evaluate(mean_color, benchmark, reranked=True)
 
 
 def test_nothing_readable(street, mean_color):
     for path in (street / "query").iterdir():
         path.write_bytes(b"")
     with pytest.raises(ScoreError, match="0 readable queries and 6 gallery images"):
-        evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
+        evaluate(mean_color, benchmarks.load("market1501", street))
 
 
 def run(*args):

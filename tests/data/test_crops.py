@@ -8,9 +8,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cion_jax import collectives
 from cion_jax.data import crops
 from cion_jax.data.crops import CropParams, CropSpec, EraseSpec
+from cion_jax.distributed import hlo_collectives as collectives
 from tests.tasks import reference
 
 DRAWS = 20_000
