@@ -16,6 +16,7 @@ import numpy as np
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
 from cion_jax.data import records
+from data_prep.denoise.method import METHODS
 from data_prep.types import is_text
 
 _ARROW_END = b"ARROW1"
@@ -70,8 +71,9 @@ class Work:
     def forget(self, videos: Iterable[str]) -> None:
         """Removes everything that was made of these videos, and the claim that the data set is finished."""
         (self.output / records.METRICS_FILE).unlink(missing_ok=True)
+        kept = {METHODS[name].keeps for name in METHODS}
         for video in videos:
-            for kind in ("arrow", "input", "npy", "crops", "rejected", "levels", "parts", "failed"):
+            for kind in ("arrow", "input", "npy", "crops", "rejected", "failed", *kept):
                 self.file(video, kind).unlink(missing_ok=True)
 
     def made_with(self, kind: str, settings: Mapping[str, Any]) -> bool:
