@@ -14,6 +14,7 @@ from data_prep.sources import _geometry, _numbering
 from data_prep.sources._opened import Opened
 from data_prep.sources._reading import Reading
 from data_prep.sources._sequences import Clip
+from data_prep.sources.frames import Scan, skips, some
 from data_prep.types import Finding
 
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
@@ -27,8 +28,9 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
     table, frames, rows = opened.table, opened.frames, opened.table.rows
     if not rows:
         first = f"; the first: {table.rejects[0].detail}" if table.rejects else ""
-        return Finding(opened.clip.name, _cells(opened, reading), notes=(f"{table.path} has no usable row{first}",))
-    notes, problems = [], list(reading.problems)
+        notes = (f"{table.path} has no usable row{first}",)
+        return Finding(opened.clip.name, _cells(opened, reading), notes=notes, usable=False)
+    found, problems = [], list(reading.problems)
     gone = sum(1 for row in rows if opened.path(reading.numbering.picture(row.frame, frames.numbers)) is None)
     past = _past_the_end(opened, reading)
     if max(gone, past) > _ELSEWHERE * len(rows) and settings.first_frame is None:
@@ -37,9 +39,10 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
             "another video, another frame rate, or a part of it; where it is meant, say --config.mot.first_frame=1"
         )
     elif gone or past:
-        notes.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
-    notes += [*_of_boxes(opened, reading), *_of_text(opened)]
-    return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(notes), tuple(problems))
+        found.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
+    found += [*_of_boxes(opened, reading), *_of_text(opened)]
+    tracked = any(row.track >= 0 for row in rows)
+    return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(found), tuple(problems), tracked)
 
 
 def fingerprint(clip: Clip) -> str:
@@ -59,6 +62,21 @@ def fingerprint(clip: Clip) -> str:
         return f"{digest.hexdigest()} {len(names)}" if names else ""
     except OSError:
         return ""
+
+
+def of_scan(path: Path, found: Scan) -> list[str]:
+    """What reading a video to its end found, in words."""
+    notes = []
+    if found.broken:
+        notes.append(f"{path}: {len(found.broken)} frames do not decode ({some(found.broken)}); they are set aside")
+    if found.skipped:
+        notes.append(f"{path}: {skips(found.skipped)}")
+    if found.complained:
+        notes.append(
+            f"{path}: the decoder complained at {len(found.complained)} frames ({some(found.complained)}): what it "
+            "could not decode it has made up, and crops of these may be of nothing real"
+        )
+    return notes
 
 
 def _past_the_end(opened: Opened, reading: Reading) -> int:

@@ -76,7 +76,9 @@ class Annotations(Pictures):
         cells = {"images": f"{len(images):,}", "identities": f"{len({image.truth for image in images}):,}"}
         cells["missing files"] = f"{len(rejects):,}"
         notes = (f"{len(rejects)} files are missing, the first: {rejects[0].detail}",) if rejects else ()
-        return Finding(video, cells, (f"paths of {self._file.name} start from {self.root}",), notes)
+        return Finding(
+            video, cells, (f"paths of {self._file.name} start from {self.root}",), notes, usable=bool(images)
+        )
 
 
 def _find(root: Path) -> Path:

@@ -15,7 +15,7 @@ from data_prep.sources._opened import Opened
 from data_prep.sources._reading import Located, Others, Reading
 from data_prep.sources._rows import Table
 from data_prep.sources._sequences import PICTURES, TRACKS, Clip
-from data_prep.sources.frames import cut, from_pictures, from_video, is_video
+from data_prep.sources.frames import cut, from_pictures, from_video, is_video, scan
 from data_prep.sources.pictures import drop_duplicates
 from data_prep.types import Finding, Image, Reject, SourceError
 
@@ -104,12 +104,17 @@ class Mot:
         clip = self.clips[video]
         if clip.problem is not None or clip.text is None:
             reject = clip.problem or self._no_text(clip)
-            return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",))
+            return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",), usable=False)
         try:
             opened = Opened(clip)
         except SourceError as error:
             return Finding(video, {}, problems=(str(error),))
         return _findings.of(opened, opened.decide(self.settings, self.others), self.settings)
+
+    def watch(self, video: str) -> list[str]:
+        """Reads a video to its end and tells what OpenCV does not: frames that are broken, skipped or made up."""
+        path = self.clips[video].video
+        return [] if path is None else _findings.of_scan(path, scan(path, listen=True))
 
     def fingerprints(self) -> dict[str, str]:
         """A digest of each sequence that copies of one video share."""

@@ -70,7 +70,9 @@ class Tracklets(Pictures):
             )
         problems += self._several_cameras(video)
         level = "the root is the one video" if self._depth == 1 else f"{self._depth} levels above the pictures"
-        return Finding(video, found.cells, (f"a folder is a tracklet, {level}",), found.notes, tuple(problems))
+        return Finding(
+            video, found.cells, (f"a folder is a tracklet, {level}",), found.notes, tuple(problems), found.usable
+        )
 
     def _several_cameras(self, video: str) -> list[str]:
         """A problem where folders are people as benchmarks have them: crops of several cameras in one."""
