@@ -60,7 +60,7 @@ class Annotations(Pictures):
         """All images under one top folder; those whose file is missing become Rejects."""
         images, rejects = [], []
         for image in sorted(self._videos[video], key=lambda image: (image.tracklet, natural(image.path))):
-            if (self.root / image.path).is_file():
+            if _is_file(self.root / image.path):
                 images.append(image)
             else:
                 detail = (
@@ -102,7 +102,15 @@ def _root(file: Path, settings: AnnotationsConfig, paths: Sequence[str]) -> Path
             raise SourceError(f"config.annotations.root={settings.root} is no folder; give the one of the pictures")
         return root
     places = [file.parent, *(file.parent / name for name in _BESIDE)]
-    return next((place for place in places if any((place / path).is_file() for path in paths)), file.parent)
+    return next((place for place in places if any(_is_file(place / path) for path in paths)), file.parent)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file; a name that is too long for any is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _parse(entry: Entry) -> tuple[str, int | str, str] | Reject:
