@@ -20,6 +20,7 @@ from data_prep.types import Finding
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
 _BEYOND = 0.1  # share of boxes that leave the frame, from which on it is said
 _WIDE = 1.0  # width / height of the median box, from which on these are hardly people
+_FAST = 0.5  # heights of a box from one frame to the next
 _ENDS = 1 << 16  # bytes at either end of a video that tell whether it is a copy
 
 
@@ -121,6 +122,9 @@ def _of_boxes(opened: Opened, reading: Reading) -> list[str]:
         notes.append(f"{beyond:.0%} of the boxes reach beyond the frame of {size[1]} x {size[0]}")
     if _aspect(boxes) > _WIDE:
         notes.append(f"boxes are {_aspect(boxes):.2f} times as wide as high; people who stand are about 0.4")
+    jump = opened.evidence.jump
+    if jump is not None and jump > _FAST:
+        notes.append(f"boxes of a track go {jump:.1f} of their height from frame to frame: are they of this video?")
     numbering, start = (
         reading.numbering,
         opened.frames.numbers[0] if opened.frames.named and opened.frames.numbers else 1,

@@ -22,6 +22,7 @@ _FITS, _NEARLY = 0.98, 0.9  # share of boxes that could be corners, from which o
 _MANY = 0.2  # share of boxes that leave the frame in one reading and stay in another: it is the other
 _SOME = 0.05  # the same, below which nothing is wrong
 _CORRELATED = 0.95
+_STEPS = 5  # boxes that follow one another, below which their way says nothing
 
 
 class Form(NamedTuple):
@@ -88,6 +89,21 @@ def find(boxes: np.ndarray, tracks: np.ndarray, size: tuple[int, int] | None) ->
     found = _corners(boxes, tracks, possible, out) if corners_fit else _centers(out, len(boxes), shares)
     name = found.name + unit if found.name else None
     return Form(name, found.sure, found.why, tuple(reading + unit for reading in found.readings))
+
+
+def jump(boxes: np.ndarray, tracks: np.ndarray, frames: np.ndarray) -> float | None:
+    """Median way of a box's first two numbers from one frame of its track to the next, in shares of its last number.
+
+    None where fewer than five boxes follow one another. A person hardly moves within a frame; where frame and id are
+    mixed up, one goes from person to person.
+    """
+    order = np.lexsort((frames, tracks))
+    boxes, tracks, frames = boxes[order], tracks[order], frames[order]
+    follows = (np.diff(tracks) == 0) & (np.diff(frames) == 1)
+    if np.count_nonzero(follows) < _STEPS:
+        return None
+    ways = np.abs(np.diff(boxes[:, :2], axis=0)).max(axis=1)[follows]
+    return float(np.median(ways) / max(np.median(np.abs(boxes[:, 3])), 1e-9))
 
 
 def _corners(boxes: np.ndarray, tracks: np.ndarray, possible: float, out: dict[str, float]) -> Form:

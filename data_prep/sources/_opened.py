@@ -19,13 +19,15 @@ _SHORT = 100_000  # frames of a video that are counted one by one where its head
 class Opened:
     """One sequence with its text read, before anything is decided."""
 
-    def __init__(self, clip: Clip):
+    def __init__(self, clip: Clip, settings: MotConfig):
         """Reads the text and looks at the pictures; raises SourceError where the text cannot be read."""
         if clip.text is None:
             raise SourceError(f"there is no track text for {clip.name}")
         self.clip = clip
         self.pictures = numbered(clip.pictures, clip.suffix) if clip.pictures else {}
         self.table: Table = _formats.load(clip.text, clip.prefix)
+        if settings.order == "id,frame":
+            self.table = _reading.swap(self.table)
         self.frames: Frames = of_video(clip.video) if clip.video else of_pictures(self.pictures)
         self.evidence: Evidence = _reading.examine(self.table, self.frames)
         if clip.video and self.evidence.numbering.numbering is None and len(self.frames.numbers) < _SHORT:

@@ -60,7 +60,7 @@ class Mot:
         evidence = []
         for clip in chosen:
             try:
-                opened = Opened(clip)
+                opened = Opened(clip, self.settings)
             except SourceError:
                 continue
             if opened.table.first_frame is None and opened.table.box is None:
@@ -79,7 +79,7 @@ class Mot:
         if clip.text is None:
             return [], [self._no_text(clip)]
         try:
-            opened = Opened(clip)
+            opened = Opened(clip, self.settings)
         except SourceError as error:
             return [], [Reject("unreadable track text", str(clip.text), str(error))]
         reading = opened.decide(self.settings, self.others)
@@ -106,7 +106,7 @@ class Mot:
             reject = clip.problem or self._no_text(clip)
             return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",), usable=False)
         try:
-            opened = Opened(clip)
+            opened = Opened(clip, self.settings)
         except SourceError as error:
             return Finding(video, {}, problems=(str(error),))
         return _findings.of(opened, opened.decide(self.settings, self.others), self.settings)
@@ -145,7 +145,9 @@ class Mot:
         path = opened.clip.folder / TRUTH
         if not path.is_file():
             return {}, []
-        located, rejects = _reading.locate(table := mottext.table(path), opened.frames, reading)
+        table = mottext.table(path)
+        table = _reading.swap(table) if self.settings.order == "id,frame" else table
+        located, rejects = _reading.locate(table, opened.frames, reading)
         people = {(each.picture, each.box): max(each.row.track, -1) for each in located}
         return people, table.rejects + rejects
 
