@@ -119,7 +119,11 @@ def _of_boxes(opened: Opened, reading: Reading) -> list[str]:
     if reading.form != _geometry.DEFAULT:
         notes.append(f"boxes are read as {_geometry.FORMS[reading.form]}: {reading.form}")
     if size is not None and (beyond := _geometry.leaving(boxes, size)) > _BEYOND:
-        notes.append(f"{beyond:.0%} of the boxes reach beyond the frame of {size[1]} x {size[0]}")
+        raw = np.array([row.box for row in opened.table.rows], np.float64)
+        others = {form: _geometry.leaving(_geometry.to_sizes(raw, form, size), size) for form in _geometry.FORMS}
+        best = min(others, key=lambda form: others[form])
+        hint = f"; read with --config.mot.box={best} {others[best]:.0%} would" if others[best] < beyond / 2 else ""
+        notes.append(f"{beyond:.0%} of the boxes reach beyond the frame of {size[1]} x {size[0]}{hint}")
     if _aspect(boxes) > _WIDE:
         notes.append(f"boxes are {_aspect(boxes):.2f} times as wide as high; people who stand are about 0.4")
     jump = opened.evidence.jump

@@ -20,6 +20,7 @@ _SHARES = 1.5  # numbers below are shares of the frame
 _LEAVES = 0.1  # share of a box beyond the frame from which on it counts as leaving: trackers extrapolate a little
 _FITS, _NEARLY = 0.98, 0.9  # share of boxes that could be corners, from which on they may be corners
 _MANY = 0.2  # share of boxes that leave the frame in one reading and stay in another: it is the other
+_MOST = 0.3  # the same for centers: trackers let people leave at the bottom, as centers read as corners do
 _SOME = 0.05  # the same, below which nothing is wrong
 _CORRELATED = 0.95
 _STEPS = 5  # boxes that follow one another, below which their way says nothing
@@ -132,8 +133,8 @@ def _move_together(boxes: np.ndarray, tracks: np.ndarray) -> bool:
 def _centers(out: dict[str, float], count: int, shares: bool) -> Form:
     """Sizes from corner or center, where corners cannot be."""
     says = f"with left and top {out['xywh']:.0%} of the boxes leave the frame, with centers {out['cxcywh']:.0%}"
-    if out["xywh"] >= 2 * _SOME and out["cxcywh"] <= out["xywh"] / 5:
-        if out["xywh"] >= _MANY and out["xywh"] * count >= 5:
+    if out["xywh"] >= _MANY and out["cxcywh"] <= out["xywh"] / 5:
+        if out["xywh"] >= _MOST and out["xywh"] * count >= 5:
             return Form("cxcywh", True, says)
         return Form(None, False, says, ("xywh", "cxcywh"))
     if shares and out["cxcywh"] <= out["xywh"]:
