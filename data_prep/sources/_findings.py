@@ -14,13 +14,14 @@ from data_prep.sources import _geometry, _numbering
 from data_prep.sources._opened import Opened
 from data_prep.sources._reading import Reading
 from data_prep.sources._sequences import Clip
-from data_prep.sources.frames import Scan, skips, some
+from data_prep.sources.frames import Scan, rate, skips, some
 from data_prep.types import Finding
 
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
 _BEYOND = 0.1  # share of boxes that leave the frame, from which on it is said
 _WIDE = 1.0  # width / height of the median box, from which on these are hardly people
 _FAST = 0.5  # heights of a box from one frame to the next
+_OTHER_RATE = 0.05  # share by which two frame rates differ
 _ENDS = 1 << 16  # bytes at either end of a video that tell whether it is a copy
 
 
@@ -148,4 +149,10 @@ def _of_text(opened: Opened) -> list[str]:
     length, numbers = opened.clip.length, opened.frames.numbers
     if length is not None and numbers and length != len(numbers):
         notes.append(f"seqinfo.ini says {length} frames, there are {len(numbers)}")
+    stated, video = opened.clip.rate, opened.clip.video
+    real = rate(video) if stated and video else None
+    if stated and real and abs(stated - real) > _OTHER_RATE * real:
+        notes.append(
+            f"seqinfo.ini says {stated:g} frames per second, the video has {real:g}: is the text of this video?"
+        )
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.config import MotConfig
@@ -38,7 +39,15 @@ class Opened:
     def decide(self, settings: MotConfig, others: Others) -> Reading:
         """How it is read, by its own evidence, that of others, and what the user says before all."""
         names = _sequences.class_names(self.clip)
-        return _reading.decide(self.table, self.frames, self.evidence, settings, others, names)
+        found = _reading.decide(self.table, self.frames, self.evidence, settings, others, names)
+        stated, size = self.clip.size, self.frames.size
+        if settings.box is not None or stated is None or size is None or stated == size:
+            return found
+        problem = (
+            f"seqinfo.ini says pictures of {stated[1]} x {stated[0]}, they are {size[1]} x {size[0]}: the boxes may be of "
+            "either; correct seqinfo.ini or the pictures, or say --config.mot.box=xywh where boxes are of the latter"
+        )
+        return replace(found, problems=(*found.problems, problem))
 
     def path(self, number: int) -> Path | None:
         """The file that holds a frame: its picture, or the video; None where there is no such picture."""

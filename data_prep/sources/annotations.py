@@ -16,6 +16,7 @@ from data_prep.types import Finding, Image, Reject, SourceError
 
 _BESIDE = ("imgs", "images", "img")  # folders beside a list in which its pictures may lie
 _TRIED = 20  # paths that tell where the pictures lie
+_EXAMINED = 1000  # files, evenly chosen, that are looked for before a run
 _INT64 = 2**63
 
 
@@ -63,22 +64,26 @@ class Annotations(Pictures):
             if _is_file(self.root / image.path):
                 images.append(image)
             else:
-                detail = (
-                    f"no file {self.root / image.path}; expected paths that start from {self.root}; where the pictures "
-                    "lie elsewhere, give that folder as --config.annotations.root=DIR"
-                )
-                rejects.append(Reject("missing file", image.key, detail))
+                rejects.append(self._missing(image))
         return images, rejects
 
     def examine(self, video: str) -> Finding:
         """Counts what is there; a list of which not one file is found is a problem."""
-        images, rejects = self.read(video)
+        images = self._videos[video]
+        some = images[:: max(1, len(images) // _EXAMINED)]
+        gone = [image for image in some if not _is_file(self.root / image.path)]
         cells = {"images": f"{len(images):,}", "identities": f"{len({image.truth for image in images}):,}"}
-        cells["missing files"] = f"{len(rejects):,}"
-        notes = (f"{len(rejects)} files are missing, the first: {rejects[0].detail}",) if rejects else ()
-        return Finding(
-            video, cells, (f"paths of {self._file.name} start from {self.root}",), notes, usable=bool(images)
+        cells["missing files"] = f"{len(gone):,} of {len(some):,}"
+        notes = (f"files are missing, the first: {self._missing(gone[0]).detail}",) if gone else ()
+        usable = len(gone) < len(some) or len(some) < len(images)
+        return Finding(video, cells, (f"paths of {self._file.name} start from {self.root}",), notes, usable=usable)
+
+    def _missing(self, image: Image) -> Reject:
+        detail = (
+            f"no file {self.root / image.path}; expected paths that start from {self.root}; where the pictures lie "
+            "elsewhere, give that folder as --config.annotations.root=DIR"
         )
+        return Reject("missing file", image.key, detail)
 
 
 def _find(root: Path) -> Path:

@@ -76,6 +76,14 @@ def of_video(path: Path) -> Frames:
     return Frames(range(1, int(count) + 1) if known else (), named=False, size=size)
 
 
+def rate(path: Path) -> float | None:
+    """Frames per second that a video's header states; None where it states none."""
+    capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+    found = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return found if 0 < found < _MOST_FRAMES else None
+
+
 class Scan(NamedTuple):
     """What reading a video to its end found, by frame numbers from 1.
 

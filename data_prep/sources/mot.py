@@ -153,6 +153,9 @@ class Mot:
 
     def _no_text(self, clip: Clip) -> Reject:
         detail = f"got none of {', '.join(self._texts)}, {clip.name}.txt; expected one of them in {clip.folder}"
+        texts = sorted(path.name for path in clip.folder.iterdir() if path.suffix.lower() in (".txt", ".csv"))[:4]
+        if texts:
+            detail += f", which holds {', '.join(texts)}; where one is it, say --config.tracks={texts[0]}"
         return Reject("no track text", clip.name, detail)
 
 

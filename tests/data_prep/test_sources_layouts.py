@@ -189,3 +189,17 @@ def test_a_damaged_pickle_is_refused(tmp_path, data):
     (tmp_path / "keys.pkl").write_bytes(data)
     with pytest.raises(SourceError, match=r"keys.pkl: "):
         sources.open("luperson", tmp_path)
+
+
+def test_query_and_gallery_are_not_learned_from(tmp_path):
+    put(
+        tmp_path,
+        "my_train/0001_c1s1_000001_00.jpg",
+        "query/0002_c1s1_000001_00.jpg",
+        "bounding_box_test/0002_c2s1_000001_00.jpg",
+    )
+    source = sources.open("market1501", tmp_path)
+    assert source.videos() == ["c1s1"]
+    assert [image.truth for image in source.read("c1s1")[0]] == [1]
+    assert [reject.reason for reject in source.rejected] == ["folder of the evaluation"] * 2
+    assert sources.open("market1501", tmp_path / "query").videos() == ["c1s1"]  # who names it means it
