@@ -145,7 +145,8 @@ def _of_text(opened: Opened) -> list[str]:
         notes.append(f"{len(rejects)} rows set aside, the first: {rejects[0].where}: {rejects[0].detail}")
     untracked = sum(row.track < 0 for row in rows)
     if untracked:
-        notes.append(f"{untracked} of {len(rows)} boxes have no id (-1) and are set aside")
+        why = "" if untracked < len(rows) else ": these are detections, run a tracker first"
+        notes.append(f"{untracked} of {len(rows)} boxes have no id (-1) and are set aside{why}")
     length, numbers = opened.clip.length, opened.frames.numbers
     if length is not None and numbers and length != len(numbers):
         notes.append(f"seqinfo.ini says {length} frames, there are {len(numbers)}")

@@ -44,8 +44,8 @@ class Opened:
         if settings.box is not None or stated is None or size is None or stated == size:
             return found
         problem = (
-            f"seqinfo.ini says pictures of {stated[1]} x {stated[0]}, they are {size[1]} x {size[0]}: the boxes may be of "
-            "either; correct seqinfo.ini or the pictures, or say --config.mot.box=xywh where boxes are of the latter"
+            f"seqinfo.ini says pictures of {stated[1]} x {stated[0]}, they are {size[1]} x {size[0]}: the boxes may be "
+            "of either; correct seqinfo.ini or the pictures, or say --config.mot.box=xywh where boxes are of the latter"
         )
         return replace(found, problems=(*found.problems, problem))
 
