@@ -5,8 +5,8 @@ import pytest
 from data_prep.config import Config
 from data_prep.pipeline import beam, run
 from data_prep.pipeline.workdir import Work
+from tests.data_prep.painted import content, paint
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import content, paint
 
 OURS = {"source", "input", "output", "config"}
 

@@ -14,10 +14,7 @@ from data_prep.config import Config
 from data_prep.pipeline import given, inputs, per_video, run
 from data_prep.pipeline.beam import RunError
 from data_prep.pipeline.workdir import OutputError
-from tests.data_prep import test_pipeline
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, A, B, MeanColor, by_key, content, job, paint
-
-mean_color = test_pipeline.mean_color
+from tests.data_prep.painted import BLUE, GREEN, RED, A, B, MeanColor, by_key, content, job, paint
 
 
 def interrupted(monkeypatch, the_job):
