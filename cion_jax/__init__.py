@@ -1,1 +1,3 @@
 """Person re-identification pre-training in JAX: identity groups, distillation, backbones, evaluation."""
+
+__version__ = "0.1.0"

@@ -20,7 +20,6 @@ from absl import flags
 
 from cion_jax.common import cli
 from cion_jax.embed import (
-    Backbone,
     backbone_of_flags,
     define_backbone_flags,
     embed_files,
@@ -28,7 +27,10 @@ from cion_jax.embed import (
     make_room,
 )
 from cion_jax.reid import benchmarks, metrics
-from cion_jax.reid.rerank import rerank
+from cion_jax.reid.distances import METRICS, Between, Distances, ScoreError
+from cion_jax.reid.nearest import expand
+from cion_jax.reid.rerank import Reranked
+from cion_jax.weights.backbone import Backbone
 
 RANKS = (1, 5, 10)
 
@@ -71,7 +73,7 @@ def evaluate(
       What the JSON file holds, but for the checkpoint: shares, counts, model, protocol.
 
     Raises:
-      metrics.ScoreError: there is nothing to score: no match, nothing readable, too few images to re-rank.
+      ScoreError: there is nothing to score: no match, nothing readable, too few images to re-rank.
     """
     parts = {"query": benchmark.query, "gallery": benchmark.gallery}
     embedded = {part: embed_files(backbone, images.paths, part) for part, images in parts.items()}
@@ -79,8 +81,8 @@ def evaluate(
         list_unreadable(found.unreadable, len(parts[part]), part)
     query, gallery = (images.take(embedded[part].kept) for part, images in parts.items())
     features = embedded["query"].features, embedded["gallery"].features
-    distance_QG = _distances(*features, metric, reranked, expansion)
-    scores = metrics.evaluate(distance_QG, query.identity, gallery.identity, query.camera, gallery.camera)
+    pairing = metrics.Pairing(query.identity, gallery.identity, query.camera, gallery.camera)
+    scores = metrics.evaluate(_distances(*features, metric, reranked, expansion), pairing)
     return {
         "benchmark": benchmark.name,
         "model": backbone.name,
@@ -118,13 +120,13 @@ def table(result: dict[str, Any]) -> str:
     )
 
 
-def _distances(query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str, reranked: bool, expansion: int) -> np.ndarray:
+def _distances(query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str, reranked: bool, expansion: int) -> Distances:
     if not len(query_QD) or not len(gallery_GD):
-        raise metrics.ScoreError(f"got {len(query_QD)} readable queries and {len(gallery_GD)} gallery images")
+        raise ScoreError(f"got {len(query_QD)} readable queries and {len(gallery_GD)} gallery images")
     if expansion:
-        both = metrics.expand(np.concatenate([query_QD, gallery_GD]), expansion)
+        both = expand(np.concatenate([query_QD, gallery_GD]), expansion)
         query_QD, gallery_GD = np.split(both, [len(query_QD)])
-    return (rerank if reranked else metrics.distances)(query_QD, gallery_GD, metric)
+    return (Reranked if reranked else Between)(query_QD, gallery_GD, metric)
 
 
 def _define_flags() -> None:
@@ -132,7 +134,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("benchmark", "market1501", "Name of the benchmark.")
     flags.DEFINE_string("data", None, "Folder of the benchmark.", required=True)
     flags.DEFINE_string("output", None, "JSON file to write.")
-    flags.DEFINE_enum("metric", "cosine", metrics.METRICS, "Distance.")
+    flags.DEFINE_enum("metric", "cosine", METRICS, "Distance.")
     flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbors.")
     flags.DEFINE_integer("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", lower_bound=0)
 

@@ -9,7 +9,7 @@ The picture shows the identity as it was written, its tracklets side by side. Bo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -18,7 +18,7 @@ from cion_jax.common import cli, contact_sheet
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import replaceable
 from cion_jax.common.paths import local_path
-from data_prep.output.dataset import Dataset, Row, by_tracklet
+from data_prep.output.dataset import Dataset, Decided, Row, by_tracklet
 from data_prep.output.provenance import DISCARDED, KEPT, MOVED
 
 
@@ -44,7 +44,7 @@ def main(_: Sequence[str]) -> None:
     asked = given.picture and _place(given.picture, dataset.path, given.overwrite)
     row = None if given.image is None else dataset.image(given.image)
     if row is not None:
-        print("\n".join(of_image(row, dataset.limits)))
+        print("\n".join(of_image(row, dataset.decided)))
     identity = given.identity if row is None else row["identity"]
     if identity is None:
         return
@@ -73,15 +73,15 @@ def _place(name: str, dataset: Path, overwrite: bool) -> Path:
     return replaceable(path, "--picture", overwrite)
 
 
-def of_image(row: Row, limits: Mapping[str, float]) -> Iterator[str]:
+def of_image(row: Row, decided: Decided) -> Iterator[str]:
     """What is known of one image, line by line."""
     box = "" if row["box"] is None else f", box {', '.join(f'{side:g}' for side in row['box'])}"
     truth = {None: "", -1: ", truth: nobody"}.get(row["truth"], f", truth: {row['truth']}")
     yield row["key"]
     yield f"  from: {row['path']}, video {row['video']}, tracklet {row['tracklet']}, frame {row['frame']}{box}{truth}"
     if row["level2_action"] is not None:
-        yield f"  level 1: {_level1(row, limits)}"
-        yield f"  level 2: {_level2(row, limits)}"
+        yield f"  level 1: {_level1(row, decided)}"
+        yield f"  level 2: {_level2(row, decided)}"
         yield f"  level 3: {_level3(row)}"
     if row["record"] is not None:
         yield f"  written: record {row['record']}"
@@ -117,14 +117,14 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _level1(row: Row, limits: Mapping[str, float]) -> str:
+def _level1(row: Row, decided: Decided) -> str:
     far = f"{_far(row['level1_distance'])} from the mean of the others"
     if not row["level1_round"]:
         return "the only image of its tracklet" if row["level1_distance"] is None else f"stayed, {far}"
-    return f"left tracklet {row['tracklet']} in round {row['level1_round']}, {far}{_limit(limits, 'sigma_cst')}"
+    return f"left tracklet {row['tracklet']} in round {row['level1_round']}, {far}{_threshold(decided, 'level1')}"
 
 
-def _level2(row: Row, limits: Mapping[str, float]) -> str:
+def _level2(row: Row, decided: Decided) -> str:
     nearest = f"{_far(row['level2_distance'])} away"
     done = {
         KEPT: f"kept in tracklet {row['level2_tracklet']}",
@@ -136,7 +136,7 @@ def _level2(row: Row, limits: Mapping[str, float]) -> str:
     if row["level2_joined"] is None:
         return f"{done}; joined no other tracklet of the video"
     joined = f"joined another tracklet of the video {_far(row['level2_joined'])} away"
-    return f"{done}; {joined}{_limit(limits, 'sigma_drm')}"
+    return f"{done}; {joined}{_threshold(decided, 'level2')}"
 
 
 def _level3(row: Row) -> str:
@@ -148,9 +148,11 @@ def _level3(row: Row) -> str:
     return f"identity {row['identity']}, {_far(row['distance'])} from its centroid; {joined}"
 
 
-def _limit(limits: Mapping[str, float], name: str) -> str:
-    """The limit that decided; by overlap another one did, and the sigmas only measure."""
-    return f" (shared neighborhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
+def _threshold(decided: Decided, level: str) -> str:
+    if level not in decided:
+        return ""
+    name, value = decided[level]
+    return f" ({name} {value:.3f})"
 
 
 def _far(distance: float | None) -> str:

@@ -56,6 +56,25 @@ class Reject:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a source sees in one video before anything is cropped.
+
+    Attributes:
+      video: its key.
+      cells: what was counted, by name, in words.
+      does: what will be done and why, a line each.
+      notes: what a reader should know, beyond what is usual.
+      problems: what cannot be decided, with all readings and how to choose one; none of it may be guessed.
+    """
+
+    video: str
+    cells: dict[str, str]
+    does: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 def is_text(name: str) -> bool:
     """Whether a name can be written down: on some file systems any bytes can be one."""
     try:
@@ -95,6 +114,10 @@ class Source(Protocol):
 
     def read(self, video: str) -> tuple[list[Image], list[Reject]]:
         """All images of one video, ordered by (tracklet, frame); touches no pixels that it can leave alone."""
+        ...
+
+    def examine(self, video: str) -> Finding:
+        """What can be seen in one video, and what will be done with it; decodes hardly anything."""
         ...
 
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import evaluate
-from cion_jax.embed import Backbone
-from cion_jax.reid import benchmarks, metrics
+from cion_jax import evaluate, models
+from cion_jax.common.preprocessing import Preprocessing
+from cion_jax.reid import benchmarks
+from cion_jax.reid.distances import ScoreError
+from cion_jax.weights.backbone import Backbone
 
 RED, GREEN, BLUE = (250, 5, 5), (5, 250, 5), (5, 5, 250)
 
@@ -53,7 +55,7 @@ def street(tmp_path):
 
 @pytest.fixture
 def mean_color():
-    return Backbone("mean_color", MeanColor(), (16, 8), step=1200, batch_size=4)
+    return Backbone("mean_color", *models.split(MeanColor()), Preprocessing((16, 8)), step=1200, batch_size=4)
 
 
 def test_scores_by_hand(street, mean_color):
@@ -85,16 +87,16 @@ def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_color
 def test_expansion_and_reranking_are_used(street, mean_color):
     benchmark = benchmarks.load("market1501", street)
     assert evaluate.evaluate(mean_color, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
-    with pytest.raises(metrics.ScoreError, match=r"1 to 9 neighbors .* got 10"):
+    with pytest.raises(ScoreError, match=r"1 to 9 neighbors .* got 10"):
         evaluate.evaluate(mean_color, benchmark, expansion=10)
-    with pytest.raises(metrics.ScoreError, match="re-ranking needs more than 20 images"):
+    with pytest.raises(ScoreError, match="re-ranking needs more than 20 images"):
         evaluate.evaluate(mean_color, benchmark, reranked=True)
 
 
 def test_nothing_readable(street, mean_color):
     for path in (street / "query").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(metrics.ScoreError, match="0 readable queries and 6 gallery images"):
+    with pytest.raises(ScoreError, match="0 readable queries and 6 gallery images"):
         evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
 
 

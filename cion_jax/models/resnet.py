@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import IBN, BatchNorm, Conv, Layers, max_pool, run
+from cion_jax.models.layers import IBN, BatchNorm, Conv, Layers, run
+from cion_jax.models.pooling import max_pool
 
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 

@@ -7,19 +7,17 @@ layout and file names can be read as one.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cion_jax.common import typed_config
+from cion_jax.common import crop_names, typed_config
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import walk
 from cion_jax.common.images import SUFFIXES
 
-_MARKET_NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
-_JUNK = -1  # crops of nobody, or bad ones of somebody
 _LISTED = 5  # names in a message
 
 
@@ -86,7 +84,10 @@ def load(name: str, folder: Path) -> Benchmark:
 
 
 def market1501(folder: Path) -> Benchmark:
-    """Reads a folder that holds ``query`` and ``bounding_box_test``, named like 0002_c1s1_000451_03.jpg."""
+    """Reads a folder that holds ``query`` and ``bounding_box_test`` with crops named as `crop_names` lists them.
+
+    Crops may lie in a folder per person.
+    """
     return Benchmark(
         name="market1501",
         protocol="single query; id -1 left out, id 0 stays in the gallery as distractor; gallery images of "
@@ -105,10 +106,11 @@ def _market_images(folder: Path) -> Images:
             f"no folder {folder}; expected a Market-1501 folder that holds query and bounding_box_test, "
             "give it as --data=DIR"
         )
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    named = [(path, match) for path in files if (match := _MARKET_NAME.fullmatch(path.name))]
-    unnamed = tuple(path for path in files if not _MARKET_NAME.fullmatch(path.name))
-    used = [(path, int(match["id"]), int(match["cam"])) for path, match in named if int(match["id"]) != _JUNK]
+    inside = sorted(walk(folder, depth=2), key=lambda path: path.name)  # people may have folders of their own
+    files = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    named = [(path, said) for path in files if (said := crop_names.parse(path.name))]
+    unnamed = tuple(path for path in files if not crop_names.parse(path.name))
+    used = [(path, said.person, said.camera) for path, said in named if said.person != crop_names.JUNK]
     if not used:
         reason = _unnamed("", unnamed) if unnamed else f"got {len(files)} images, {len(named)} of them junk (id -1)"
         raise BenchmarkError(f"no image to use in {folder}: {reason}")

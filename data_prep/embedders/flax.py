@@ -20,11 +20,11 @@ class Flax:
     usage = "flax:CHECKPOINT"
 
     def __init__(self, checkpoint: str):
-        """Opens what `cion_jax.embed.load_backbone` takes; raises EmbedderError where it does not."""
-        from cion_jax import embed  # only where it is asked for: it starts JAX
+        """Opens what `cion_jax.weights.load.load` takes; raises EmbedderError where it does not."""
+        from cion_jax.weights.load import load  # only where it is asked for: it starts JAX
 
         try:
-            self._backbone = embed.load_backbone(str(Path(checkpoint).expanduser()))
+            self._backbone = load(str(Path(checkpoint).expanduser()))
         except UserError as error:  # a setting or a checkpoint that cannot be used
             raise common.EmbedderError(f"--embedder=flax:{checkpoint}: {error}") from error
         self.name = f"flax:{checkpoint}"

@@ -20,9 +20,11 @@ from cion_jax.common import contact_sheet
 from cion_jax.common.errors import UserError
 from cion_jax.data import records
 from cion_jax.data.shards import ShardReader
+from data_prep.denoise.method import METHODS
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
 
+Decided = Mapping[str, tuple[str, float]]
 Row = Mapping[str, Any]
 """One row of the provenance; see `output.provenance.PROVENANCE`."""
 
@@ -45,6 +47,8 @@ class Dataset:
     Attributes:
       path: the folder.
       metrics: the content of ``metrics.json``: counts, noise and scores per level, selection, settings.
+      decided: by level ("level1", "level2"), name and value of the threshold that decided there; empty where the
+        folder does not say by which method it was made.
     """
 
     def __init__(self, path: str | Path):
@@ -56,10 +60,12 @@ class Dataset:
         self._file = self.path / records.PROVENANCE_FILE
         try:
             self.metrics: dict[str, Any] = json.loads((self.path / records.METRICS_FILE).read_text("utf-8"))
-            self.limits: Mapping[str, float] = self.metrics["thresholds"]
+            thresholds: Mapping[str, float] = self.metrics["thresholds"]
             pq.read_schema(self._file)
         except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise DatasetError(f"{path} is damaged: {error}; write the data set again") from error
+        decides = METHODS[self.metrics["method"]].decides if "method" in self.metrics else {}
+        self.decided = {level: (name, thresholds[name]) for level, name in decides.items() if name in thresholds}
 
     def __repr__(self) -> str:
         selection = self.metrics["selection"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from cion_jax.common.files import write_text
 from cion_jax.data import records
+from data_prep.denoise.method import METHODS
 from data_prep.output import faces
 from data_prep.output.provenance import RunResult
 from data_prep.output.rejects import REJECTED_FILE
@@ -39,12 +40,8 @@ _TERMS = """- The images show people. Whether they may be used, for what, and wh
   terms of the source to say; this folder adds no rights. Check them before you use or share it.
 """
 _ESTIMATES = """- Identities are estimates. Lookalikes may share one, and one person may have several; the noise above
-  counts only what contradicts the limits, not what is wrong.
-- The limits suit the extractor that they were chosen for, and no other.
-"""
-_CHAINS = """- Chains of links can join tracklets that are far apart themselves; nothing splits them again.
-- A person whose videos lie far apart in the order of all, more than r_s tracklets (0: no range), is joined only through
-  others.
+  counts only what contradicts the thresholds, not what is wrong.
+- The thresholds suit the feature extractor that they were chosen for, and no other.
 """
 _KNOWN = "- Identities are taken over from the source as they are.\n"
 
@@ -76,7 +73,7 @@ def text(run: RunResult) -> str:
         "## Files\n",
         _table(("file", "content"), _FILES),
         "## Limits and terms\n",
-        _KNOWN + _TERMS if not denoised else _ESTIMATES + (_CHAINS if run.clustering is None else "") + _TERMS,
+        _KNOWN + _TERMS if not denoised else _ESTIMATES + METHODS[run.method].caveats + _TERMS,
     )
     return "\n".join(parts)
 

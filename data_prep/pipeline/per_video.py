@@ -6,7 +6,6 @@ import contextlib
 import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,11 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from cion_jax.common.files import finished
 from cion_jax.common.images import encode_jpeg
-from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
-from data_prep.config import Config, Limits
-from data_prep.denoise import per_video, sub_tracklets
-from data_prep.denoise.cooccurrence import meetings
+from data_prep.config import Config
+from data_prep.denoise import cooccurrence
+from data_prep.denoise.method import METHODS
+from data_prep.denoise.settings import CooccurrenceSettings, Denoising, Thresholds
 from data_prep.embedders import EmbedderError
 from data_prep.output import faces
 from data_prep.output.provenance import PROVENANCE
@@ -100,40 +99,31 @@ def _embed(
     write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
 
 
-def denoise(work: Work, video: str, limits: Limits, cannot_link: bool, timed: bool) -> None:
-    """Runs levels 1 and 2 as published on the features of one video and writes what they did.
-
-    With `cannot_link`, tracklets that were seen together stay apart; `timed` is the source's.
-    """
-    features = np.load(work.file(video, "npy"), mmap_mode="r")
+def denoise(work: Work, video: str, settings: Denoising, thresholds: Thresholds, timed: bool) -> None:
+    """Runs what the method can do with one video alone, and writes what it keeps; `timed` is the source's."""
+    method = METHODS[settings.method]
     table = read_table(work.file(video, "arrow"))
     _, tracklet = tracklets(table)
-    apart = seen_together(table, tracklet, timed) if cannot_link else NO_PAIRS
-    levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm, apart)
-    with finished(work.file(video, "levels")) as part, part.open("wb") as file:
-        np.savez(file, **asdict(levels))
+
+    def cannot() -> Pairs:
+        return cooccurring(table, tracklet, timed and settings.cannot_link, settings.cooccurrence)
+
+    found = method.one_video(work.features(video), tracklet, cannot, settings, thresholds)
+    with finished(work.file(video, method.keeps)) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **found)
 
 
-def divide(work: Work, video: str) -> None:
-    """Divides the tracklets of one video into parts and writes these.
+def cooccurring(table: pa.Table, tracklet: np.ndarray, timed: bool, settings: CooccurrenceSettings) -> Pairs:
+    """Pairs of images of one video that cannot show one person, from its references and tracklets.
 
-    The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalized means.
+    Where frame numbers are no times there are none. See `denoise.cooccurrence`.
     """
-    features = np.load(work.file(video, "npy"), mmap_mode="r")
-    part_of = sub_tracklets.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])
-    means = cosine.unit(cosine.centroids([(features, part_of)], int(part_of.max(initial=-1)) + 1))
-    with finished(work.file(video, "parts")) as part, part.open("wb") as file:
-        np.savez(file, part=part_of, rows=means.astype(np.float32))
-
-
-def seen_together(table: pa.Table, tracklet: np.ndarray, timed: bool) -> Pairs:
-    """Pairs of images of one video that cannot show one person, from its references and tracklets; see `meetings`."""
     if not timed:
         return NO_PAIRS
     column = table["box"].combine_chunks()
     box = np.full((len(column), 4), np.nan)
     box[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 4)
-    return meetings(table["frame"].to_numpy(), tracklet, box)
+    return cooccurrence.cooccurring(table["frame"].to_numpy(), tracklet, box, settings)
 
 
 def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:

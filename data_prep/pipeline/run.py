@@ -20,20 +20,22 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from cion_jax.common.files import finished, write_text
 from cion_jax.data import records
-from data_prep import embedders, sources
-from data_prep.config import OVERLAP, Config, Limits
-from data_prep.denoise.calibrate import Settled
+from data_prep import doctor, embedders, sources
+from data_prep.config import Config
+from data_prep.denoise.calibrate import Calibration
+from data_prep.denoise.method import METHODS
+from data_prep.denoise.settings import Thresholds
 from data_prep.output import dataset_card, faces, shards
 from data_prep.output.provenance import RunResult, images_at
 from data_prep.output.rejects import REJECTED_FILE, told
 from data_prep.output.report import page
 from data_prep.pipeline import beam, inputs, per_video
-from data_prep.pipeline.aggregate import Gathered, gather, gather_identified
+from data_prep.pipeline.aggregate import Aggregated, aggregate, aggregate_identified
 from data_prep.pipeline.cache import Cache
 from data_prep.pipeline.given import GivenFeatures
-from data_prep.pipeline.image_table import Collection
-from data_prep.pipeline.thresholds import as_set, settle
-from data_prep.pipeline.workdir import OutputError, Work
+from data_prep.pipeline.image_table import ImageTable
+from data_prep.pipeline.thresholds import as_set, calibrated
+from data_prep.pipeline.workdir import OutputError, Work, flat
 from data_prep.types import Image, Reject, Source, is_text
 
 
@@ -65,8 +67,7 @@ class Job:
 
     def open_source(self) -> Source:
         """Opens the input; raises SourceError."""
-        options = {} if self.config.tracks is None else {"tracks": self.config.tracks}
-        return sources.open(self.source, self.input, **options)
+        return sources.open(self.source, self.input, **sources.options(self.source, self.config))
 
     def open_extractor(self) -> per_video.Extractor:
         """Opens what features come from; raises EmbedderError, FeaturesError, or RunError where that is not said."""
@@ -94,6 +95,7 @@ def run(job: Job) -> dict[str, Any]:
     if extractor is None and not source.identified:
         kinds = ", ".join(embedders.kinds())
         raise beam.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+    doctor.check(source)
     if job.config.blur_faces:
         faces.Blur()  # it had better fail now
     work, digest = Work(job.output), extractor.digest if extractor else ""
@@ -106,16 +108,16 @@ def run(job: Job) -> dict[str, Any]:
     beam.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
     usable, rejects = _same_width(work, videos)
     rejected = _rejected(work, videos, [*source.rejected, *nameless, *rejects])
-    collection = Collection.load(work, source.timed, usable)
-    if not len(collection.table):
+    table = ImageTable.load(work, source.timed, job.config.cooccurrence, usable)
+    if not len(table.table):
         raise beam.RunError(_nothing(job, rejected))
-    settled = as_set(job.config) if source.identified else settle(collection, job.config)
+    calibration = as_set(job.config) if source.identified else calibrated(table, job.config)
     if not source.identified:
-        each_video(job, work, usable, settled.limits)
-    gathered = (gather_identified if source.identified else gather)(collection, job.config, settled.limits)
+        each_video(job, work, usable, calibration.thresholds)
+    found = (aggregate_identified if source.identified else aggregate)(table, job.config, calibration.thresholds)
     if not work.made_with("shards", {"settings": settings, "videos": inputs.stamps(work)}):
         (job.output / shards.INFO_FILE).unlink(missing_ok=True)
-    return _write(job, digest, settled, gathered, rejected, Crops(source, work, job.config.blur_faces))
+    return _write(job, digest, calibration, found, rejected, Crops(source, work, job.config.blur_faces))
 
 
 def _unchanged(job: Job, work: Work, source: Source, videos: Sequence[str], digest: str) -> bool:
@@ -173,26 +175,22 @@ def _embedding(job: Job) -> Callable[[str], None]:
     return lambda video: per_video.embed(source, extractor, work, video, job.config, cache)
 
 
-def each_video(job: Job, work: Work, videos: Sequence[str], limits: Limits) -> None:
+def each_video(job: Job, work: Work, videos: Sequence[str], thresholds: Thresholds) -> None:
     """What of the denoising looks at one video alone."""
-    if job.config.method.linkage == OVERLAP:
-        beam.each_video("dividing tracklets", work, videos, "parts", functools.partial(_dividing, job), job.beam)
-        return
-    # Limits may be estimated from all videos, of which some may have changed.
-    if not work.made_with("levels", {**asdict(limits), "cannot_link": job.config.method.cannot_link}):
+    method = METHODS[job.config.denoising.method]
+    # Thresholds may be estimated from all videos, of which some may have changed.
+    made = {"thresholds": asdict(thresholds), "denoising": asdict(job.config.denoising)}
+    if not work.made_with(method.keeps, made):
         for video in videos:
-            work.file(video, "levels").unlink(missing_ok=True)
-    beam.each_video("levels 1 and 2", work, videos, "levels", functools.partial(denoising, job, limits), job.beam)
+            work.file(video, method.keeps).unlink(missing_ok=True)
+    prepare = functools.partial(denoising, job, thresholds)
+    beam.each_video(method.stage, work, videos, method.keeps, prepare, job.beam)
 
 
-def _dividing(job: Job) -> Callable[[str], None]:
-    return functools.partial(per_video.divide, Work(job.output))
-
-
-def denoising(job: Job, limits: Limits) -> Callable[[str], None]:
-    """Prepares levels 1 and 2 on one worker: what does them for one video."""
-    work, timed, cannot_link = Work(job.output), job.open_source().timed, job.config.method.cannot_link
-    return lambda video: per_video.denoise(work, video, limits, cannot_link, timed)
+def denoising(job: Job, thresholds: Thresholds) -> Callable[[str], None]:
+    """Prepares that on one worker: what does it for one video."""
+    work, timed, settings = Work(job.output), job.open_source().timed, job.config.denoising
+    return lambda video: per_video.denoise(work, video, settings, thresholds, timed)
 
 
 def _nameless(video: str) -> Reject:
@@ -203,7 +201,7 @@ def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reje
     """Videos with features of the most common width; the images of the others are rejected."""
     widths = {}
     for video in videos:
-        rows, width = np.load(work.file(video, "npy"), mmap_mode="r").shape
+        rows, width = work.shape(video)
         if rows:
             widths[video] = width
     usual = collections.Counter(widths.values()).most_common(1)
@@ -230,38 +228,40 @@ def _rejected(work: Work, videos: Sequence[str], others: Sequence[Reject]) -> di
 
 
 def _write(
-    job: Job, digest: str, settled: Settled, gathered: Gathered, rejected: dict[str, int], crops: Crops
+    job: Job, digest: str, calibration: Calibration, found: Aggregated, rejected: dict[str, int], crops: Crops
 ) -> dict[str, Any]:
     """Shards, report, card and, last of all, metrics: where they are, the run has finished."""
-    selected = np.flatnonzero(gathered.provenance["selected"].to_numpy())
-    images = images_at(gathered.provenance, selected)
+    selected = np.flatnonzero(found.provenance["selected"].to_numpy())
+    images = images_at(found.provenance, selected)
     if not images:
         raise beam.RunError(
-            f"no image is left to write: {gathered.selection['not_selected']}; see config.min_identity_images"
+            f"no image is left to write: {found.selection['not_selected']}; see config.min_identity_images"
         )
     result = RunResult(
-        images=gathered.provenance,
-        levels=gathered.levels,
-        settled=settled,
-        clustering=gathered.clustering,
-        selection=gathered.selection,
+        images=found.provenance,
+        levels=found.levels,
+        calibration=calibration,
+        method=job.config.denoising.method,
+        clustering=found.clustering,
+        selection=found.selection,
         rejected=rejected,
         embedder=job.embedder or job.features or "",
         embedder_digest=digest,
         source=job.source,
         input=job.input,
-        settings=asdict(job.config),
+        settings=dict(flat(asdict(job.config))),
         jpeg_of=crops,
     )
     if not (job.output / shards.INFO_FILE).exists():
-        identities = gathered.provenance["identity"].take(selected).to_numpy()
-        shards.write(job.output, images, identities, crops, gathered.provenance)
+        identities = found.provenance["identity"].take(selected).to_numpy()
+        shards.write(job.output, images, identities, crops, found.provenance)
     page.write(job.output, result)
     dataset_card.write(job.output, result)
     metrics = {
         "levels": result.levels,
         "thresholds": result.thresholds,
-        "calibration": {"calibrated": settled.calibrated, "different people": settled.apart},
+        "method": result.method,
+        "calibration": {"calibrated": calibration.calibrated, "different people": calibration.different_people},
         "selection": result.selection,
         "rejected": result.rejected,
         "source": {"name": result.source, "input": result.input},

@@ -31,7 +31,7 @@ class Work:
 
     Per video: ``.input`` (JSON: what it was made of, see `pipeline.inputs`), ``.arrow`` (references), ``.npy``
     (features), ``.crops`` (encoded crops, where the source has no files of its own), ``.rejected`` (JSON lines),
-    ``.parts`` or ``.levels`` (npz), ``.failed`` (why a stage gave up).
+    ``.levels`` or ``.sub_tracklets`` (npz, what the denoising method keeps), ``.failed`` (why a stage gave up).
     """
 
     def __init__(self, output: Path):
@@ -44,6 +44,14 @@ class Work:
         if len(name) > _LONGEST:
             name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
         return self.folder / f"{name}.{kind}"
+
+    def features(self, video: str) -> np.ndarray:
+        """[m, d] features of a video, memory-mapped: they are read when they are used."""
+        return np.load(self.file(video, "npy"), mmap_mode="r")
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """How many images a video has, and how many features each; reads no features."""
+        return np.load(self.file(video, "npy"), mmap_mode="r").shape
 
     def holds(self, video: str, kind: str) -> bool:
         """Whether a stage has left its `kind` file.
@@ -138,14 +146,15 @@ def _others(output: Path) -> Iterator[Path]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = dict(flat(old)), dict(flat(new))
     names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
     return [f"{name}: {before.get(name)!r} there, {after.get(name)!r} now" for name in names]
 
 
-def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted names."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
+            yield from flat(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value

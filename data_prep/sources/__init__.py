@@ -12,9 +12,17 @@ from typing import Any
 
 from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import unknown
+from data_prep.config import Config
 from data_prep.types import Source, SourceError
 
 REGISTRY: Registry[type[Source]] = Registry("source", "data_prep.sources", "sources")
+
+
+def options(name: str, config: Config) -> dict[str, Any]:
+    """What a run's settings say to a source, as `open` takes it."""
+    found: dict[str, Any] = {} if config.tracks is None else {"tracks": config.tracks}
+    settings = {"mot": config.mot, "annotations": config.annotations}
+    return found | ({"settings": settings[name]} if name in settings else {})
 
 
 def open(name: str, root: str | Path, **options: Any) -> Source:

@@ -10,7 +10,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_prep.config import Limits
+from data_prep.config import Config
+from data_prep.denoise.settings import Thresholds
 from data_prep.output.report import page
 from data_prep.pipeline import beam, per_video, run
 from data_prep.pipeline.workdir import Work
@@ -87,7 +88,8 @@ def synthetic(work, videos, images, width=64):
 
 
 def peak(work, videos):
-    prepare = lambda: lambda video: per_video.denoise(work, video, Limits(0.2, 0.1, 0), False, False)  # noqa: E731
+    settings, thresholds = Config(preset="paper").denoising, Thresholds(0.2, 0.1, 0)
+    prepare = lambda: lambda video: per_video.denoise(work, video, settings, thresholds, False)  # noqa: E731
     tracemalloc.start()
     beam.each_video("levels", work, videos, "levels", prepare)
     found = tracemalloc.get_traced_memory()[1]

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 def told(folder, key):
     dataset = Dataset(folder)
-    return list(explain.of_image(dataset.image(key), dataset.limits))
+    return list(explain.of_image(dataset.image(key), dataset.decided))
 
 
 def test_an_image_that_moved(folder):

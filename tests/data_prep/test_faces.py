@@ -9,6 +9,7 @@ import pytest
 
 from cion_jax.common import images
 from cion_jax.data import shards
+from data_prep.config import Config
 from data_prep.output import dataset_card, faces
 from data_prep.output.report import page
 from data_prep.pipeline import run
@@ -58,7 +59,9 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     assert identity == {key: row["identity"] for key, row in by_key(tmp_path / "plain").items()}
     stored = {p.name for p in (tmp_path / "out" / "work").glob("*.crops")}
     assert len(stored) == 2
-    image = run.images_at(run.Collection.load(run.Work(tmp_path / "out"), False, [A]).table, [0])[0]
+    image = run.images_at(
+        run.ImageTable.load(run.Work(tmp_path / "out"), False, Config().cooccurrence, [A]).table, [0]
+    )[0]
     assert not images.decode(shown[1](image)).any()
     assert images.decode(shown[0](image)).any()
 

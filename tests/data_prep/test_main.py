@@ -39,7 +39,7 @@ def test_from_tracklets_to_shards_without_jax(tmp_path):
         assert f"out/{name}" in done.stdout
         assert (tmp_path / "out" / name).is_file()
     assert "reading and embedding: 2/2" in done.stderr
-    assert "the published limits are taken" in done.stderr  # five tracklets are too few to calibrate with
+    assert "the published thresholds are taken" in done.stderr  # five tracklets are too few to calibrate with
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
     thresholds = metrics["thresholds"]

@@ -278,9 +278,8 @@ def test_command_line_refuses_to_overwrite(tmp_path):
     done = command(f"--output={tmp_path}", *TINY)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "is not an empty folder" in done.stderr
-    assert (
-        "Unknown command line flag 'peple'. Did you mean: people" in command(f"--output={tmp_path}", "--peple=3").stderr
-    )
+    unknown = command(f"--output={tmp_path}", "--peple=3")
+    assert "Unknown command line flag 'peple'. Did you mean: people" in unknown.stderr
 
 
 def test_command_line_writes_what_it_says(tmp_path):

@@ -48,16 +48,16 @@ def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of histograms: its title, the name and the value of the limit, and what is measured."""
+    """One pair of histograms: its title, the name and the value of the threshold, and what is measured."""
 
     title: str
     symbol: str
-    limit: float
+    threshold: float
     unit: str = "cosine distance"
 
 
 def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> Markup:
-    """Histograms of what one person's images and different people's are like, with the limit between them."""
+    """Histograms of what one person's images and different people's are like, with the threshold between them."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 2.7), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -88,15 +88,15 @@ def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> No
 
 
 def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None:
-    end = max(panel.limit * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
+    end = max(panel.threshold * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
     kinds = {"same person": (same, BLUE), "different people": (other, AMBER)}
     for label, (values, color) in kinds.items():
         weights = np.full(len(values), 1 / max(len(values), 1))  # so that both kinds are seen, however many they are
         axes.hist(values, np.linspace(0, end, 41), weights=weights, color=color, alpha=0.7, label=label)
-    axes.axvline(panel.limit, color=RED, linewidth=1.5)
-    shares = [f"{np.mean(values < panel.limit):.1%}" if len(values) else "none" for values, _ in kinds.values()]
+    axes.axvline(panel.threshold, color=RED, linewidth=1.5)
+    shares = [f"{np.mean(values < panel.threshold):.1%}" if len(values) else "none" for values, _ in kinds.values()]
     axes.set_title(
-        f"{panel.title}\n{panel.symbol} = {panel.limit:.3g}; below it {shares[0]} and {shares[1]}", weight="normal"
+        f"{panel.title}\n{panel.symbol} = {panel.threshold:.3g}; below it {shares[0]} and {shares[1]}", weight="normal"
     )
     axes.set_xlabel(panel.unit)
     axes.set_yticks([])

@@ -94,33 +94,34 @@ def _levels(run: RunResult) -> Section:
     short = [title.split(":")[0] for title in titles]
     chart = charts.levels(run.levels, short) if len(run.levels) > 1 else None
     text = (
-        "Noise counts, per identity, what contradicts the limits: identities too wide to be one person (consistency) "
-        "and pairs of identities too near to be two (discrimination)."
+        "Noise counts, per identity, what contradicts the thresholds: identities too wide to be one person "
+        "(consistency) and pairs of identities too near to be two (discrimination)."
     )
     return Section("Level by level", "", text, table=Table(head, rows), chart=chart)
 
 
 def _distances(run: RunResult) -> Section | None:
-    settled, clustering = run.settled, run.clustering
-    if not len(settled.samples.image):
+    calibration, clustering = run.calibration, run.clustering
+    if not len(calibration.samples.image):
         return None
     text = (
-        "Distances of the input: below the left limit an image is like its tracklet, below the middle one two "
-        "tracklets look like one person. Limits suit an extractor where they part its two kinds of distances."
+        "Distances of the input: below the left threshold an image is like its tracklet, below the middle one two "
+        "tracklets look like one person. Thresholds suit an extractor where they part its two kinds of distances."
     )
     panels = [
-        Panel("Image to the rest of its tracklet", "σ_cst", settled.limits.sigma_cst),
-        Panel("Between centroids of tracklets", "σ_drm", settled.limits.sigma_drm),
+        Panel("Image to the rest of its tracklet", "σ_cst", calibration.thresholds.sigma_cst),
+        Panel("Between centroids of tracklets", "σ_drm", calibration.thresholds.sigma_drm),
     ]
-    samples = settled.samples
+    samples = calibration.samples
     values = [(samples.image, samples.image_apart), (samples.centroid, samples.centroid_apart)]
     if clustering is not None:
-        panels.append(Panel("Shared neighborhood", "overlap", clustering.limit, "overlap"))
+        panels.append(Panel("Shared neighborhood", "overlap", clustering.threshold, "overlap"))
         values.append((clustering.same, clustering.other))
-        text += " Groups become one identity while they share the right limit of their neighborhoods on average."
+        text += " Groups become one identity while they share the right threshold of their neighborhoods on average."
     chart = charts.distances([(p, *v) for p, v in zip(panels, values, strict=True)])
-    aside = "limits found without labels" if settled.calibrated else "limits as set or published"
-    return Section("Distances and limits", f"{aside}; different people: {settled.apart}", text, chart=chart)
+    aside = "thresholds found without labels" if calibration.calibrated else "thresholds as set or published"
+    aside += f"; different people: {calibration.different_people}"
+    return Section("Distances and thresholds", aside, text, chart=chart)
 
 
 def _montages(run: RunResult, columns: Columns) -> list[Section]:
