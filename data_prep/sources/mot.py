@@ -39,7 +39,8 @@ class Mot:
         "<sequence>/img1/<frame>.jpg or <sequence>/<one video file>, and in the sequence tracks.txt or gt/gt.txt with "
         "lines frame,id,left,top,width,height,..."
     )
-    identified, timed, container = False, True, None
+    identified, timed = False, True
+    container: Path | None = None
 
     def __init__(self, root: Path, tracks: str | None = None, settings: MotConfig | None = None):
         """Lists the sequences; `tracks` is where the track texts are, `settings` how they are read."""

@@ -125,13 +125,13 @@ def test_what_found_nothing_is_tried_again(tmp_path, mean_color):
     assert run.run(job(root, tmp_path / "out"))["selection"]["images"] == 12
 
 
-def test_limits_of_a_changed_data_set_are_those_of_its_levels(tmp_path, mean_color, monkeypatch):
-    """Limits are estimated from all videos: levels of a video that is as it was must not be kept with older limits."""
+def test_thresholds_of_a_changed_data_set_are_those_of_its_levels(tmp_path, mean_color, monkeypatch):
+    """They are estimated from all videos: levels of a video that is as it was must not be kept with older ones."""
     root = paint(tmp_path / "in")
-    settled = run.settle
-    monkeypatch.setattr(run, "settle", lambda *a: replace(settled(*a), limits=run.Limits(2, 0, 0)))
+    calibrated = run.calibrated
+    monkeypatch.setattr(run, "calibrated", lambda *a: replace(calibrated(*a), thresholds=run.Thresholds(2, 0, 0)))
     interrupted(monkeypatch, job(root, tmp_path / "out"))
-    monkeypatch.setattr(run, "settle", settled)
+    monkeypatch.setattr(run, "calibrated", calibrated)
     run.run(job(root, tmp_path / "out"))
     run.run(job(root, tmp_path / "undisturbed"))
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
