@@ -99,6 +99,7 @@ class Source(Protocol):
     Attributes:
       layout: what the input looks like, for people who gave something else.
       root: folder that the paths of images are relative to.
+      container: the one file that holds the pixels of all images; None: `Image.path` names each one's.
       identified: the identities are known already (`Image.truth` holds them); no denoising is needed.
       timed: equal frame numbers within a video are the same moment; elsewhere they may be mere positions.
       rejected: inputs set aside while the root was listed, before any video of theirs was known.
@@ -106,6 +107,7 @@ class Source(Protocol):
 
     layout: str
     root: Path
+    container: Path | None
     identified: bool
     timed: bool
     rejected: list[Reject]

@@ -40,6 +40,7 @@ class Mot:
         "lines frame,id,left,top,width,height,..."
     )
     identified, timed = False, True
+    container: Path | None = None
 
     def __init__(self, root: Path, tracks: str | None = None, settings: MotConfig | None = None):
         """Lists the sequences; `tracks` is where the track texts are, `settings` how they are read."""
