@@ -45,7 +45,9 @@ def define_config(schema: type, default: str | None = None, unused: Sequence[str
     return settings
 
 
-def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit) -> None:
+def run(
+    main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit, names: bool = False
+) -> None:
     """Parses the flags and runs `main`; never returns.
 
     A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
@@ -54,6 +56,7 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
       leave: exits with a status.
+      names: the command takes names of files beside flags.
     """
     logging.set_verbosity(logging.WARNING)
 
@@ -69,7 +72,10 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
         sys.exit(MISTAKE)
 
     try:
-        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
+        app.run(
+            lambda argv: guarded(main if names else _no_rest(main), argv),
+            flags_parser=lambda argv: guarded(_parse, argv),
+        )
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 0)
     except BaseException:

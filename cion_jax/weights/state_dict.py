@@ -131,7 +131,7 @@ def choose(
     """
     dicts = tensor_dicts(saved)
     if not dicts:
-        raise WeightsError(_why_none(saved))
+        raise WeightsError(why_none(saved))
     groups = [group for where, tensors in dicts for group in _groups(where, tensors, shapes)]
     if not groups:
         names = [name for _, tensors in dicts for name in tensors]
@@ -233,7 +233,7 @@ def _rest(chosen: Group, beside: str, others: list[str], dicts: list) -> Counter
     return count
 
 
-def _why_none(saved: Any) -> str:
+def why_none(saved: Any) -> str:
     """Why what was saved is no state dict, and what to do."""
     if isinstance(saved, Inert):
         return _whole_module(saved, "")

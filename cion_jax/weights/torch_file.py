@@ -123,8 +123,7 @@ def read(path: str | Path) -> Any:
             done[id(thing)] = _map_items(arrays, thing)
         return done[id(thing)]
 
-    saved = open_file(path)
-    return _guarded(path, lambda: arrays(saved))
+    return arrays(open_file(path))
 
 
 def open_file(path: str | Path) -> Any:
@@ -219,7 +218,9 @@ class _Tensors:
         if type(kind) is not str or kind != "storage" or type(count) is not int or type(key) not in (str, int):
             raise TorchFileError("it refers to something that is no storage")
         if dtype is None or of.name.rpartition(".")[0] not in ("torch", "torch.storage"):
-            raise TorchFileError(f"it refers to a storage of {of!r}, expected one of {', '.join(_DTYPES)}")
+            raise TorchFileError(
+                f"it refers to a storage of {torch_pickle.kind_of(of)}, expected one of {', '.join(_DTYPES)}"
+            )
         if view not in ([], [None]) or count < 0:
             raise TorchFileError(f"its storage {printable(key)} is a view or of a negative length")
         return self._storage(dtype, printable(key), count)
@@ -327,7 +328,7 @@ def _open_zip(path: Path) -> Any:
         name, size = f"data/{key}", count * dtype.itemsize
         if name not in archive.members or size > archive.members[name].file_size:
             raise TorchFileError(f"it lacks the storage {key} of {count} {dtype.name}")
-        return Storage(dtype, count, lambda: archive[name][:size])
+        return Storage(dtype, count, lambda: _guarded(path, lambda: archive[name][:size]))
 
     machine = _Tensors(path, storage).machine()
     return machine.run(io.BytesIO(archive["data.pkl"].tobytes()))

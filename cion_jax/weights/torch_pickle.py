@@ -87,9 +87,9 @@ class Machine:
     def call(self, function: Any, arguments: Any) -> Any:
         """What a call gives: of one of `calls` its result, of every other name an `Inert`."""
         if not isinstance(function, Global):
-            raise TorchFileError(f"it calls {_kind(function)}, which is not callable")
+            raise TorchFileError(f"it calls {kind_of(function)}, which is not callable")
         if type(arguments) is not tuple:
-            raise TorchFileError(f"it calls {function!r} with {_kind(arguments)}, expected a tuple")
+            raise TorchFileError(f"it calls {function!r} with {kind_of(arguments)}, expected a tuple")
         made = self._calls[function.name](*arguments) if function.name in self._calls else Inert(function.name)
         return self._made(made) if type(made) is OrderedDict else made
 
@@ -150,7 +150,7 @@ class Machine:
         if isinstance(top, Inert) and not isinstance(top, Global):
             return None
         if not isinstance(top, kind) or id(top) in self._inside:
-            raise TorchFileError(f"it puts items into {_kind(top)}")
+            raise TorchFileError(f"it puts items into {kind_of(top)}")
         self._put_inside(top, items)
         return top
 
@@ -170,7 +170,7 @@ class Machine:
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise TorchFileError(f"it names {_kind(module)} and {_kind(name)}, expected a module and a name")
+            raise TorchFileError(f"it names {kind_of(module)} and {kind_of(name)}, expected a module and a name")
         self._global(f"{module}.{name}")
 
     def _reduce(self, _: Any) -> None:
@@ -186,7 +186,7 @@ class Machine:
         """Forgets the state: of an ordered dict it is `_metadata`, and no other object that we make has any."""
         self._stack.pop()
         if isinstance(self._stack[-1], Global) or not isinstance(self._stack[-1], Inert | dict):
-            raise TorchFileError(f"it sets the state of {_kind(self._stack[-1])}; no file of torch.save does")
+            raise TorchFileError(f"it sets the state of {kind_of(self._stack[-1])}; no file of torch.save does")
 
     def _persist(self, _: Any) -> None:
         self._stack.append(self._persistent(self._stack.pop()))
@@ -203,15 +203,17 @@ def fill(target: dict, items: Iterable[tuple[Any, Any]]) -> None:
             all(isinstance(part, _PLAIN) for part in key) if type(key) is tuple else isinstance(key, (*_PLAIN, Inert))
         )
         if not plain:
-            raise TorchFileError(f"it has {_kind(key)} as a name")
+            raise TorchFileError(f"it has {kind_of(key)} as a name")
         if key in target:
             raise TorchFileError(f"it has the name {printable(key)} twice")
         target[key] = value
 
 
-def _kind(thing: Any) -> str:
+def kind_of(thing: Any) -> str:
     """For messages: the file's names, or the type alone, since what it holds may be endless."""
-    return f"a function ({thing.name})" if isinstance(thing, Global) else f"a {type(thing).__name__}"
+    if isinstance(thing, Inert):
+        return f"{'a function' if isinstance(thing, Global) else 'an object'} ({printable(thing.name)})"
+    return f"a {type(thing).__name__}"
 
 
 _PUSHED = {
