@@ -20,7 +20,8 @@ from cion_jax.weights.torch_names import WeightsError
 
 Network = Literal["teacher", "student"]
 
-_DEEPEST, _MOST, _PARTS = 5, 100, 12  # dicts in each other, dicts of tensors, parts of a prefix
+# Dicts in each other, dicts of tensors, parts of a prefix, signs of a name: what lies beyond is of no model.
+_DEEPEST, _MOST, _PARTS, _LONGEST = 5, 100, 12, 1000
 _BARE = "the names without a prefix"
 _HEAD = ("mlp.", "last_layer.")  # of the distillation head; a backbone may have a classifier called `head`
 _CHOSEN = {"teacher", "student"}
@@ -101,7 +102,8 @@ def tensor_dicts(saved: Any) -> list[tuple[tuple[str, ...], dict[str, Lazy]]]:
     seen = {id(saved)}
     while waiting and len(found) < _MOST:
         where, thing = waiting.pop(0)
-        items = [(k, v) for k, v in thing.items() if isinstance(k, str)] if isinstance(thing, dict) else []
+        named = thing.items() if isinstance(thing, dict) else ()
+        items = [(key, value) for key, value in named if isinstance(key, str) and len(key) <= _LONGEST]
         tensors = {key: value for key, value in items if hasattr(value, "array")}
         if tensors:
             found.append((where, tensors))
@@ -224,11 +226,12 @@ def _found(chosen: Group, groups: list[Group], dicts: list, known: set[str]) -> 
 def _rest(chosen: Group, beside: str, others: list[str], dicts: list) -> Counter[str]:
     """How many tensors are elsewhere, by the first part of their names."""
     count: Counter[str] = Counter()
+    above = {other[:at] for other in others for at, sign in enumerate(other + ".") if sign == "."}
     for where, tensors in dicts:
         for name in tensors:
             label = ".".join((*where, name.split(".")[0]))
             taken = tensors is chosen.tensors and name.startswith((chosen.prefix, beside))
-            if not taken and not any(other.startswith(label) for other in others):
+            if not taken and label not in above:
                 count[label] += 1
     return count
 

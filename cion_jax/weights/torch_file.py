@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
+import os
 import struct
 import zipfile
 import zlib
@@ -17,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -348,7 +350,7 @@ def _open_legacy(path: Path) -> Any:
             raise TorchFileError(f"it has two storages {key}")
         return found
 
-    with open(path, "rb") as file:
+    with open(path, "rb") as opened, _mapped(opened) as file:
         head = [Machine({}, _no_storage).run(file) for _ in range(3)]
         if head[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL] or type(head[2]) is not dict:
             raise TorchFileError("it is not of torch.save")
@@ -364,6 +366,11 @@ def _open_legacy(path: Path) -> Any:
     if storages.keys() != starts.keys() or at != whole.size:
         raise TorchFileError("it is cut off, or has more or fewer storages than it uses")
     return saved
+
+
+def _mapped(file: BinaryIO) -> mmap.mmap:
+    """The part of a file where its pickles have to be; a length that a damaged one states reads no more than that."""
+    return mmap.mmap(file.fileno(), min(os.fstat(file.fileno()).st_size, _PICKLE), access=mmap.ACCESS_READ)
 
 
 def _end_of_count(whole: np.ndarray, at: int, storage: Storage | None, key: str) -> int:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.printable import printable
 
 # A checkpoint of 1,000 tensors with its optimizer needs about 100,000 operations and 15,000 containers.
-OPERATIONS, CONTAINERS, DEPTH = 3_000_000, 400_000, 100
+OPERATIONS, CONTAINERS, GLOBALS, DEPTH = 2_000_000, 300_000, 100_000, 100
 _PLAIN = (str, int, float, bytes, bool, type(None))
 
 
@@ -63,9 +63,13 @@ class Machine:
         self._containers: list[Any] = []  # kept, so that no other object gets the id of one
         self._depths: dict[int, int] = {}
         self._inside: set[int] = set()
+        self._globals = 0
 
-    def run(self, file: BinaryIO) -> Any:
+    def run(self, file: Any) -> Any:
         """Reads one pickle, up to the end of it.
+
+        Args:
+          file: anything with `read`, `readline` and `tell` of bytes.
 
         Raises:
           TorchFileError: it does what no pickle of torch.save does, or too much of it.
@@ -125,6 +129,8 @@ class Machine:
         self._stack.append(Inert("builtins.frozenset"))
 
     def _mark(self, _: Any) -> None:
+        if len(self._marked) > 3 * DEPTH:
+            raise TorchFileError(f"its pickle begins containers within each other {len(self._marked)} deep")
         self._marked.append(self._stack)
         self._stack = []
 
@@ -165,6 +171,9 @@ class Machine:
             fill(top, zip(items[::2], items[1::2], strict=True))
 
     def _global(self, name: str) -> None:
+        self._globals += 1
+        if self._globals > GLOBALS:
+            raise TorchFileError(f"its pickle names more than {GLOBALS:,} functions and classes")
         self._stack.append(Global(name))
 
     def _stack_global(self, _: Any) -> None:

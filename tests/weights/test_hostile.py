@@ -79,6 +79,7 @@ BODIES = {
     "a name twice": (b"}(" + text("w") + b"K\1" + text("w") + b"K\2u", "the name w twice"),
     "numbers of any length": (b"\x8b" + struct.pack("<i", 10**5) + b"\1" * 10**5, "LONG4"),
     "no end": (b"(" * 100, "IndexError|pop from empty"),
+    "marks in each other": (b"(" * 10**6, "begins containers within each other"),
     "nothing below": (b"0", "IndexError"),
     "memory": (b"h\7", "KeyError"),
     "terminal escapes": (name("\x1b[31mevil", "x") + b"}b", r"\\x1b\[31mevil"),

@@ -71,10 +71,7 @@ def transreid_ssl_vit_small():
 
 def numbers(shapes):
     rng = np.random.default_rng(0)
-    return {
-        name: np.array(7) if not shape else rng.uniform(0.5, 1.5, shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
+    return {name: np.array(7) if not shape else 0.5 + rng.random(shape, np.float32) for name, shape in shapes.items()}
 
 
 def came_through(found, named, but=()):
