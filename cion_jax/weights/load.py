@@ -26,7 +26,8 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.training.checkpoint import Network, Trained, load_network
 from cion_jax.training.state import TrainState
 from cion_jax.weights import positions, torch_names
-from cion_jax.weights.adapt import POSITIONS, check_weights
+from cion_jax.weights.adapt import check_weights
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_names import WeightsError
 from cion_jax.weights.weights_file import map_names, open_weights
 
@@ -134,7 +135,8 @@ def read(
     if like is None:
         if not {"model", "input_size"} <= opened.metadata.keys():
             raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")
-        like, size = models.split(models.abstract(opened.metadata["model"]))[1:], input_size(opened.metadata, path)
+        like = models.split(models.abstract(printable(opened.metadata["model"])))[1:]
+        size = input_size(opened.metadata, path)
     return Named(*opened.network(*like, size, network), opened.metadata)
 
 

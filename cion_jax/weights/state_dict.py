@@ -7,7 +7,7 @@ and every prefix in it is counted by how many of the names behind it are the mod
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from cion_jax.common.printable import printable, some
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_file import Inert
 from cion_jax.weights.torch_names import WeightsError
 
@@ -62,7 +63,8 @@ class Group:
       label: where they are, as texts write it: `state_dict.module.encoder_q`.
       prefix: of the names, with its dot.
       tensors: the whole dict.
-      names, shapes: how many of the model's names are there, and how many with the model's shape.
+      names, shapes: how many of the model's names are there, and how many with the model's shape; positions can be
+        resized.
     """
 
     label: str
@@ -98,10 +100,10 @@ def tensor_dicts(saved: Any) -> list[tuple[tuple[str, ...], dict[str, Lazy]]]:
     A dict that is there twice is listed once.
     """
     found: list[tuple[tuple[str, ...], dict[str, Lazy]]] = []
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), saved)]
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), saved)])
     seen = {id(saved)}
     while waiting and len(found) < _MOST:
-        where, thing = waiting.pop(0)
+        where, thing = waiting.popleft()
         named = thing.items() if isinstance(thing, dict) else ()
         items = [(key, value) for key, value in named if isinstance(key, str) and len(key) <= _LONGEST]
         tensors = {key: value for key, value in items if hasattr(value, "array")}
@@ -144,10 +146,12 @@ def choose(
     most = max(group.names for group in groups)
     groups = [group for group in groups if 2 * group.names >= most or group.label == label]
     chosen = _labelled(groups, label) if label else _best(groups, network, len(shapes))
-    return _found(chosen, groups, dicts, set(shapes))
+    return _found(chosen, groups, dicts)
 
 
-def _groups(where: tuple[str, ...], tensors: Mapping[str, Lazy], shapes: Mapping[str, tuple[int, ...]]):
+def _groups(
+    where: tuple[str, ...], tensors: Mapping[str, Lazy], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Group]:
     """The prefixes of one dict behind which names of the model stand."""
     names, fitting = Counter[str](), Counter[str]()
     for name, tensor in tensors.items():
@@ -155,7 +159,7 @@ def _groups(where: tuple[str, ...], tensors: Mapping[str, Lazy], shapes: Mapping
             rest = name[len(prefix) :]
             if rest in shapes:
                 names[prefix] += 1
-                fitting[prefix] += tuple(tensor.shape) == shapes[rest]
+                fitting[prefix] += rest == POSITIONS or tuple(tensor.shape) == shapes[rest]
     for prefix, count in names.items():
         label = ".".join((*where, *filter(None, prefix.split("."))))
         yield Group(label, prefix, tensors, count, fitting[prefix])
@@ -201,7 +205,7 @@ def _labelled(groups: list[Group], label: str) -> Group:
     )
 
 
-def _found(chosen: Group, groups: list[Group], dicts: list, known: set[str]) -> Found:
+def _found(chosen: Group, groups: list[Group], dicts: list) -> Found:
     """Splits the chosen names into backbone and head: `backbone.x` and `head.x`, or `x` and `head.x`."""
     beside = chosen.prefix.removesuffix("backbone.") + "head."
     starts = tuple(beside + part for part in _HEAD)

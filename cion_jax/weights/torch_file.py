@@ -91,15 +91,16 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a copy takes."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        """Bytes that a copy takes; a dimension of 0 counts as one, since the others have bounds as well."""
+        return math.prod(max(1, of) for of in self.shape) * self.dtype.itemsize
 
     def array(self) -> np.ndarray:
         """The numbers, read-only; raises TorchFileError where they are damaged."""
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         size = self.dtype.itemsize
-        steps = tuple(stride * size for stride in self.strides)
+        # Any stride may stand where there is one element; NumPy takes none that is beyond its integers.
+        steps = tuple(stride * size if of > 1 else size for stride, of in zip(self.strides, self.shape, strict=True))
         return np.ndarray(self.shape, self.dtype, self.storage.bytes(), self.offset * size, steps)
 
 

@@ -65,6 +65,7 @@ BODIES = {
     "endless expansion": (tensor(STORAGE, 0, (10**15,), (0,)), "far more numbers than the file"),
     "many expansions": (b"(" + tensor(STORAGE, 0, (10**6,), (0,)) * 9 + b"t", "far more numbers than the file"),
     "a shape of no numbers": (tensor(STORAGE, 0, (2**70,), (0,)), "a tensor of shape"),
+    "endless and empty": (tensor(STORAGE, 0, (0, 2**61), (1, 1)), "far more numbers than the file"),
     "many dimensions": (tensor(STORAGE, 0, (1,) * 40, (1,) * 40), "a tensor of shape"),
     "lists that double, as a reference": (doubling(b"]", twice_a_list) + b"Q", "no storage"),
     "lists that double, in a reference": (
@@ -97,6 +98,12 @@ def test_a_pickle_that_harms_is_refused(tmp_path, kind):
     assert str(path) in said
     assert said.isprintable()
     assert len(said) < 600
+
+
+def test_a_stride_of_one_element_may_be_any(tmp_path):
+    body = tensor(STORAGE, 3, (1, 1), (2**62, 1))
+    data = np.arange(4, dtype="f4")
+    assert torch_file.read(put(tmp_path / "saved.pth", body, [("data/0", data.tobytes())])).tolist() == [[3]]
 
 
 def test_indices_of_the_memo_take_no_memory(tmp_path):

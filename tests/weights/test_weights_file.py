@@ -77,6 +77,16 @@ def test_another_one_is_taken_where_it_is_named(tmp_path):
         taken(tmp_path, CONTAINERS["timm's average"], label="#ema")
 
 
+def test_thousands_of_dicts_and_prefixes_take_no_time(tmp_path):
+    one = writer.tensor(np.ones(4, np.float32))
+    saved = {f"d{i}": {} for i in range(5000)} | {"sd": OrderedDict((f"p{i}.bn1.weight", one) for i in range(5000))}
+    with pytest.raises(WeightsError, match="1 missing: conv1"):
+        path = tmp_path / "weights.pth"
+        writer.save(path, saved)
+        backbone, _ = open_weights(path).network(LIKE, {}, SIZE)
+        torch_names.from_torch(backbone, LIKE, {})
+
+
 def test_students(tmp_path):
     assert taken(tmp_path, CONTAINERS["DINO"], "student") == 2
     assert taken(tmp_path, CONTAINERS["timm's average"], "student") == 2
