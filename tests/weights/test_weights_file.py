@@ -80,11 +80,9 @@ def test_another_one_is_taken_where_it_is_named(tmp_path):
 def test_thousands_of_dicts_and_prefixes_take_no_time(tmp_path):
     one = writer.tensor(np.ones(4, np.float32))
     saved = {f"d{i}": {} for i in range(5000)} | {"sd": OrderedDict((f"p{i}.bn1.weight", one) for i in range(5000))}
-    with pytest.raises(WeightsError, match="1 missing: conv1"):
-        path = tmp_path / "weights.pth"
-        writer.save(path, saved)
-        backbone, _ = open_weights(path).network(LIKE, {}, SIZE)
-        torch_names.from_torch(backbone, LIKE, {})
+    writer.save(tmp_path / "weights.pth", saved)
+    backbone, _ = open_weights(tmp_path / "weights.pth").network(LIKE, {}, SIZE)
+    assert list(backbone) == ["bn1.weight"]
 
 
 def test_students(tmp_path):
@@ -190,6 +188,6 @@ def test_positions_of_the_wanted_grid_stay(tmp_path):
     safetensors.numpy.save_file(named, tmp_path / "w.safetensors")
     found = load.load(f"file:vit_tiny@384x128={tmp_path / 'w.safetensors'}")
     np.testing.assert_array_equal(found.params["pos_embed"], named["pos_embed"])
-    assert found.module()(np.zeros((1, 384, 128, 3), np.float32)).shape == (1, 192)
+    np.testing.assert_array_equal(found.module()._positions(24, 8), named["pos_embed"])
     found = load.load(f"file:vit_tiny={tmp_path / 'w.safetensors'}")
     assert found.params["pos_embed"].shape == (1, 129, 192)
