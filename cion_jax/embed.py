@@ -33,6 +33,8 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
 from cion_jax.reid.distances import normalize
 from cion_jax.weights import load
+from cion_jax.weights.extractor import Extractor, Flipped
+from cion_jax.weights.onnx_backbone import OnnxBackbone
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -107,7 +109,23 @@ def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
     return Backbone(found.name, found.module(), found.size, step=found.step, batch_size=batch_size)
 
 
-def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:
+def load_extractor(spec: str, batch_size: int = 64, flip: bool = False, **choice: Any) -> Extractor:
+    """Makes a feature extractor from what --checkpoint says: a `load_backbone`, or the network of `onnx:FILE`.
+
+    Args:
+      spec: as `load_backbone` takes it, or `onnx:FILE`.
+      batch_size: images that are computed at a time.
+      flip: average the features of every image and of its mirror image.
+      choice: as `load_backbone` takes it.
+    """
+    if spec.startswith("onnx:"):
+        plain: Extractor = OnnxBackbone(spec.removeprefix("onnx:"), batch_size)
+    else:
+        plain = load_backbone(spec, batch_size, **choice)
+    return Flipped(plain) if flip else plain
+
+
+def embed_files(backbone: Extractor, paths: Sequence[Path], what: str) -> Embedded:
     """Embeds image files with progress on stderr; what cannot be read is reported, not fatal.
 
     Args:
@@ -140,29 +158,30 @@ def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def define_weights_flags() -> None:
-    """Defines what every command with weights takes: --checkpoint, --network and --ignore."""
+def define_weights_flags(required: bool = True) -> None:
+    """Defines what every command with weights takes: --checkpoint, which may be `required`, --network and --ignore."""
     flags.DEFINE_string(
         "checkpoint",
         None,
         "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
-        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH].",
-        required=True,
+        "cion_jax.export, random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
+        required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
     flags.DEFINE_multi_string("ignore", [], "Regular expression of names that FILE may lack or have too many.")
 
 
-def define_backbone_flags() -> None:
-    """Defines what every command that runs a backbone takes: the flags of its weights and --batch_size."""
-    define_weights_flags()
+def define_extractor_flags(required: bool = True) -> None:
+    """Defines what every command that makes features takes: the flags of its weights, --batch_size and --flip."""
+    define_weights_flags(required)
     flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+    flags.DEFINE_bool("flip", False, "Average the features of every image and of its mirror image.")
 
 
-def backbone_of_flags() -> Backbone:
-    """The backbone that the flags of `define_backbone_flags` name."""
+def extractor_of_flags() -> Extractor:
+    """The extractor that the flags of `define_extractor_flags` name."""
     args = flags.FLAGS
-    return load_backbone(args.checkpoint, args.batch_size, network=args.network, ignore=args.ignore)
+    return load_extractor(args.checkpoint, args.batch_size, args.flip, network=args.network, ignore=args.ignore)
 
 
 def make_room(output: Path) -> None:
@@ -232,7 +251,7 @@ def main(_: Sequence[str]) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
-    backbone = backbone_of_flags()
+    backbone = extractor_of_flags()
     make_room(output)
 
     embedded = embed_files(backbone, paths, "embedding")
@@ -240,14 +259,19 @@ def main(_: Sequence[str]) -> None:
     features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
-    meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
+    meta |= {
+        "input_size": backbone.size,
+        "normalized": args.normalize,
+        "flip": args.flip,
+        "unreadable": embedded.unreadable,
+    }
     with open(output, "wb") as file:
         np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
 
 def _define_flags() -> None:
-    define_backbone_flags()
+    define_extractor_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
