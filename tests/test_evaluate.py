@@ -71,7 +71,7 @@ def test_scores_by_hand(street, mean_color):
     assert (result["rank1"], result["rank5"], result["rank10"]) == (0.5, 1, 1)
     assert (result["queries"], result["valid_queries"], result["gallery"]) == (3, 2, 6)
     assert result["junk"] == {"query": 0, "gallery": 1}
-    # Nearest of all pairs of different people: red and the red distractor. Only one green match is nearer, of 3 matches.
+    # Nearest of different people: red and the red distractor. Of the 3 matches only one, green, is nearer.
     assert [(point["fpr"], point["tpr"]) for point in result["tpr_at_fpr"]] == [(f, 1 / 3) for f in metrics.FPRS]
     first, head, line = evaluate.table([result]).splitlines()
     assert first == "mean_color (step 1,200), cosine distance"
