@@ -3,14 +3,14 @@
     python -m cion_jax.embed --checkpoint=WORKDIR --input=FOLDER_OF_IMAGES --output=features.npz
 
 writes `keys` (paths relative to the folder), `features` ([N, d] float32, in the order of the keys) and `meta` (JSON
-text: model, step, input size, images that could not be read).
+text: model, step, input size, images that could not be read). `--output=features.parquet` writes columns `key` and
+`feature`. What a killed run had embedded is taken over by the next one with the same flags.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +31,7 @@ from cion_jax.common import cli, images
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import MEAN, STD
+from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.distances import normalize
 from cion_jax.weights import load
 from cion_jax.weights.extractor import Extractor, Flipped
@@ -246,6 +247,7 @@ def main(_: Sequence[str]) -> None:
     """Embeds a folder of images."""
     args = flags.FLAGS
     folder, output = Path(args.input), Path(args.output)
+    feature_file.check_name(output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
@@ -254,7 +256,8 @@ def main(_: Sequence[str]) -> None:
     backbone = extractor_of_flags()
     make_room(output)
 
-    embedded = embed_files(backbone, paths, "embedding")
+    choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
+    embedded = resumable.embed(functools.partial(embed_files, backbone), paths, output, choice)
     list_unreadable(embedded.unreadable, len(paths), "input")
     features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
@@ -265,15 +268,15 @@ def main(_: Sequence[str]) -> None:
         "flip": args.flip,
         "unreadable": embedded.unreadable,
     }
-    with open(output, "wb") as file:
-        np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
+    feature_file.write(output, keys, features, meta)
+    resumable.forget(output)
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
 
 def _define_flags() -> None:
     define_extractor_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
-    flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
+    flags.DEFINE_string("output", None, "The .npz or .parquet file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
 
 

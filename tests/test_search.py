@@ -35,6 +35,12 @@ def test_exact_answers_are_those_of_all_distances_sorted(tmp_path, rows, k, monk
     assert said == f"exact, {rows} rows"
 
 
+def test_every_float16_is_widened_exactly():
+    finite = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = finite[np.isfinite(finite)][None]
+    np.testing.assert_array_equal(indexes._widened(finite) * np.float32(2.0**112), finite.astype(np.float32))
+
+
 def test_equal_rows_in_their_order(tmp_path):
     index = indexes.opened(written(tmp_path / "f.npz", list("abcdefgh"), np.ones((8, 2))))
     np.testing.assert_array_equal(index.search(np.ones((1, 2)), 3)[0], [[0, 1, 2]])

@@ -7,15 +7,18 @@ a file name where these are unique.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import finished
 
 _KEYS, _FEATURES = ("keys", "paths", "key", "path"), ("features", "feature")
 
@@ -36,8 +39,7 @@ class FeatureFile:
         """Reads a file; raises FeatureFileError where it is missing, of another form, or its widths differ."""
         if not path.is_file():
             raise FeatureFileError(f"no file of features {path}; expected a .npz or .parquet file")
-        if path.suffix not in (".npz", ".parquet"):
-            raise FeatureFileError(f"{path} ends in {path.suffix!r}, expected a .npz or .parquet file")
+        check_name(path)
         self.path = path
         keys, features = (_npz if path.suffix == ".npz" else _parquet)(path)
         if features.ndim != 2 or len(keys) != len(features) or not np.issubdtype(features.dtype, np.number):
@@ -74,6 +76,27 @@ class FeatureFile:
             if row is not None:
                 return row
         return self._name.get(path.name, -1)
+
+
+def check_name(path: Path) -> None:
+    """Raises FeatureFileError where a name is not that of a file of features."""
+    if path.suffix not in (".npz", ".parquet"):
+        raise FeatureFileError(f"{path} ends in {path.suffix!r}, expected a .npz or .parquet file")
+
+
+def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str, Any]) -> None:
+    """Writes a file that `FeatureFile` reads, complete or not at all; `about` is JSON.
+
+    A `.npz` holds it as `meta`, a `.parquet` in the metadata of its schema under `cion_jax`.
+    """
+    check_name(path)
+    with finished(path) as part, part.open("wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(about))
+        else:
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+            table = pa.table({"key": pa.array(keys, pa.string()), "feature": lists})
+            pq.write_table(table.replace_schema_metadata({"cion_jax": json.dumps(about)}), file)
 
 
 def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
