@@ -158,7 +158,7 @@ class Checkpointer:
     def _items(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         with self._reading(step):
             found = self._manager.item_metadata(step)
-            old = found["served"] is None
+            old = "served" not in set(found)
             stored = {_OLD_SERVED if old and item == "served" else item: _renamed(t, old) for item, t in like.items()}
             for item, expected in stored.items():
                 _compare(expected, found[item].tree, f"checkpoint {step} ({item})")
