@@ -139,6 +139,11 @@ def _define_flags() -> None:
     flags.DEFINE_integer("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", lower_bound=0)
 
 
-if __name__ == "__main__":
+def run_main() -> None:
+    """The command `cion-evaluate`."""
     _define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()

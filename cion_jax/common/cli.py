@@ -43,7 +43,7 @@ def define_config(
     _schemas["config"] = [schema] if isinstance(schema, type) else list(schema.values())
     _defaults["config"] = default
 
-    def settings():
+    def settings() -> Any:
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
         try:
@@ -81,7 +81,7 @@ def run(
     """
     logging.set_verbosity(logging.WARNING)
 
-    def guarded(call, argv):
+    def guarded(call: Callable, argv: Sequence[str]) -> Any:
         try:
             return call(argv)
         except (UserError, flags.Error) as error:
@@ -164,7 +164,7 @@ def _check_name(schemas: Sequence[type], path: str) -> None:
 
 
 def _no_rest(main: Callable) -> Callable:
-    def checked(argv: Sequence[str]):
+    def checked(argv: Sequence[str]) -> Any:
         if len(argv) > 1:
             raise typed_config.ConfigError(f"this command takes only --flags, got {argv[1]!r}; see --help")
         return main(argv)

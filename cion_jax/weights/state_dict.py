@@ -141,7 +141,7 @@ def choose(
         )
     most = max(group.names for group in groups)
     groups = [group for group in groups if 2 * group.names >= most or group.label == label]
-    chosen = _labelled(groups, label) if label else _best(groups, network, len(shapes))
+    chosen = _labeled(groups, label) if label else _best(groups, network, len(shapes))
     return _found(chosen, groups, dicts, set(shapes))
 
 
@@ -190,7 +190,7 @@ def _best(groups: list[Group], network: Network, whole: int) -> Group:
     return min(groups, key=order)
 
 
-def _labelled(groups: list[Group], label: str) -> Group:
+def _labeled(groups: list[Group], label: str) -> Group:
     for group in groups:
         if group.label == label:
             return group
