@@ -5,8 +5,8 @@ import pytest
 from data_prep.config import Config
 from data_prep.pipeline import beam, run
 from data_prep.pipeline.workdir import Work
+from tests.data_prep.painted import content, paint
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import content, paint
 
 OURS = {"source", "input", "output", "config"}
 
@@ -108,5 +108,5 @@ def test_every_flag_of_the_documents_is_one():
         "--runner=SparkRunner",
     }
     for line in lines:
-        ours, _ = beam.split_flags(line.split()[1:], {*OURS, "embedder"})
+        ours, _ = beam.split_flags(line.split()[1:], OURS)
         assert [flag.split("=")[0] for flag in ours] == ["--source", "--input", "--embedder", "--output"]

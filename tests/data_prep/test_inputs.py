@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,8 @@ from data_prep.config import Config
 from data_prep.pipeline import given, inputs, per_video, run
 from data_prep.pipeline.beam import RunError
 from data_prep.pipeline.workdir import OutputError
-from tests.data_prep import test_pipeline
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, A, B, MeanColor, by_key, content, job, paint
-
-mean_color = test_pipeline.mean_color
+from data_prep.types import Image
+from tests.data_prep.painted import BLUE, GREEN, RED, A, B, MeanColor, by_key, content, job, paint
 
 
 def interrupted(monkeypatch, the_job):
@@ -74,6 +73,17 @@ def test_changes_are_named(tmp_path, change, said):
     assert inputs.changes(work, source, source.videos(), MeanColor.digest, config, whole=True) == said
     work.forget(said)
     assert inputs.changes(work, source, source.videos(), MeanColor.digest, config, whole=False) == {}
+
+
+def test_one_file_may_hold_all_pictures(tmp_path):
+    """As an LMDB does: names of images are no files then."""
+    (tmp_path / "data.mdb").write_bytes(b"pixels")
+    some = [Image("v/t/a", "v", "t", 0, "a")]
+    source = SimpleNamespace(root=tmp_path, container=tmp_path / "data.mdb", read=lambda video: (some, []))
+    before = inputs.read(source, "v", "", Config())[2]
+    assert inputs.read(source, "v", "", Config())[2] == before
+    (tmp_path / "data.mdb").write_bytes(b"other pixels")
+    assert inputs.read(source, "v", "", Config())[2] != before
 
 
 def test_what_it_was_made_of_is_not_known(tmp_path):
