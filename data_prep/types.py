@@ -66,6 +66,7 @@ class Finding:
       does: what will be done and why, a line each.
       notes: what a reader should know, beyond what is usual.
       problems: what cannot be decided, with all readings and how to choose one; none of it may be guessed.
+      usable: whether there is anything to read.
     """
 
     video: str
@@ -73,6 +74,7 @@ class Finding:
     does: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    usable: bool = True
 
 
 def is_text(name: str) -> bool:

@@ -47,4 +47,4 @@ MINIATURES = {
 
 def register() -> None:
     """Makes them backbones like any other, for the trainer."""
-    registry._models().update(MINIATURES)
+    registry.BACKBONES.register_all(MINIATURES)

@@ -122,7 +122,7 @@ class Telling(toy.Toy):
 
 def test_every_part_of_a_batch_draws_its_own_noise():
     """The student once for global and once for local views in each of 4 parts, the teacher once."""
-    registry._models()["telling"] = partial(Telling)
+    registry.BACKBONES.register("telling", partial(Telling))
     run(config_of("telling", train__accumulate=4), steps=1)
     jax.effects_barrier()
     assert len(Telling.keys) == 2 * 4 + 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Generic, TypeVar
 
@@ -36,6 +37,20 @@ class Registry(Generic[T]):
         """
         if self._found.setdefault(name, thing) is not thing:
             raise ValueError(f"there are two of {self.what} {name!r}: {self._found[name]!r} and {thing!r}")
+
+    def register_all(self, things: Mapping[str, T]) -> None:
+        """`register` of many."""
+        for name, thing in things.items():
+            self.register(name, thing)
+
+    @contextlib.contextmanager
+    def with_one_more(self, name: str, thing: T) -> Iterator[None]:
+        """`register` for a while."""
+        self.register(name, thing)
+        try:
+            yield
+        finally:
+            del self._found[name]
 
     def register_lazily(self, name: str, place: str) -> None:
         """Adds what `module:attribute` names; the module is imported when the name is looked up."""

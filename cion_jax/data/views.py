@@ -63,7 +63,7 @@ class ViewSpec:
     solarize: float = 0.0
     threshold: int = 128
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where a value is out of its range."""
         for name in ("flip", "jitter", "gray", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
@@ -94,7 +94,7 @@ class ViewsConfig:
     local: ViewSpec = ViewSpec(height=128, width=64, scale=(0.05, 0.8), blur=0.5)
     local_views: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where the views cannot be one batch."""
         first, second = self.globals
         if (first.height, first.width) != (second.height, second.width):

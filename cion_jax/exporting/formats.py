@@ -21,6 +21,7 @@ from flax import serialization
 from jax import export
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.registry import Registry
 from cion_jax.models.layers import l2_normalize
 from cion_jax.weights import torch_names
 from cion_jax.weights.backbone import Backbone
@@ -124,37 +125,40 @@ def _program_error(run: Callable, backbone: Backbone) -> float:
 
 _PROGRAM = "the program with its weights: `images` [any, height, width, 3] uint8 RGB -> features of length 1, float32"
 
-FORMATS = {
-    "safetensors": Format(
-        ".safetensors",
-        _write_safetensors,
-        _safetensors_error,
-        0.0,
-        "model.load_state_dict(safetensors.torch.load_file('FILE'), strict=True)  # of the original model",
-        "weights and buffers under PyTorch's names and in its axis order",
-    ),
-    "flax": Format(
-        ".msgpack",
-        _write_flax,
-        _flax_error,
-        0.0,
-        "flax.serialization.msgpack_restore(open('FILE', 'rb').read())  # {'params': ..., 'stats': ..., ...}",
-        "weights and running statistics as nested dicts of arrays, with Flax's names and axis order",
-    ),
-    "stablehlo": Format(
-        ".stablehlo",
-        _write_stablehlo,
-        _stablehlo_error,
-        1e-4,
-        "jax.export.deserialize(bytearray(open('FILE', 'rb').read())).call(images)",
-        f"{_PROGRAM}; for {', '.join(PLATFORMS)}",
-    ),
-    "onnx": Format(
-        ".onnx",
-        _write_onnx,
-        _onnx_error,
-        1e-4,
-        "onnxruntime.InferenceSession('FILE').run(None, {'image': images})[0]",
-        _PROGRAM,
-    ),
-}
+FORMATS: Registry[Format] = Registry("export format", "cion_jax.exporting", "formats")
+FORMATS.register_all(
+    {
+        "safetensors": Format(
+            ".safetensors",
+            _write_safetensors,
+            _safetensors_error,
+            0.0,
+            "model.load_state_dict(safetensors.torch.load_file('FILE'), strict=True)  # of the original model",
+            "weights and buffers under PyTorch's names and in its axis order",
+        ),
+        "flax": Format(
+            ".msgpack",
+            _write_flax,
+            _flax_error,
+            0.0,
+            "flax.serialization.msgpack_restore(open('FILE', 'rb').read())  # {'params': ..., 'stats': ..., ...}",
+            "weights and running statistics as nested dicts of arrays, with Flax's names and axis order",
+        ),
+        "stablehlo": Format(
+            ".stablehlo",
+            _write_stablehlo,
+            _stablehlo_error,
+            1e-4,
+            "jax.export.deserialize(bytearray(open('FILE', 'rb').read())).call(images)",
+            f"{_PROGRAM}; for {', '.join(PLATFORMS)}",
+        ),
+        "onnx": Format(
+            ".onnx",
+            _write_onnx,
+            _onnx_error,
+            1e-4,
+            "onnxruntime.InferenceSession('FILE').run(None, {'image': images})[0]",
+            _PROGRAM,
+        ),
+    }
+)

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
+from jax.typing import DTypeLike
 
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import KAIMING, BatchNorm, Conv, InstanceNorm, Layers, Linear, run
 from cion_jax.models.mobile import SqueezeExcite
 from cion_jax.models.pooling import max_pool
+from cion_jax.models.registry import BACKBONES
 
 FEATURES = 512
 STREAMS = 4  # of one to four lite convolutions, so of receptive fields 3 to 9
@@ -40,10 +42,10 @@ class Unit(nnx.Module):
         stride: int = 1,
         *,
         norm: type[BatchNorm] | type[InstanceNorm] | None = BatchNorm,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv = Conv(inputs, outputs, kernel, stride, kernel // 2, bias=False, **kw)
         self.bn: BatchNorm | InstanceNorm | None = None if norm is None else norm(outputs, **kw)
 
@@ -65,8 +67,8 @@ class Lite(nnx.Module):
 
     folds = (("conv2", "bn"),)
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv1 = Conv(features, features, 1, bias=False, **kw)
         self.conv2 = Depthwise(features, 3, bias=False, init=KAIMING, **kw)
         self.bn = BatchNorm(features, **kw)
@@ -79,7 +81,7 @@ class Lite(nnx.Module):
 class Stream(nnx.Module):
     """Lite convolutions one after another, as OSNet-AIN's files name them."""
 
-    def __init__(self, features: int, depth: int, **kw):
+    def __init__(self, features: int, depth: int, **kw: Any):
         self.layers = Layers([Lite(features, **kw) for _ in range(depth)])
 
 
@@ -92,9 +94,16 @@ class Block(nnx.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, instance: Instance = "", numbered: bool = False, *, dtype, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        instance: Instance = "",
+        numbered: bool = False,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         width = outputs // BOTTLENECK
         self.numbered = numbered
         self.conv1 = Unit(inputs, width, **kw)
@@ -145,11 +154,11 @@ class OSNet(nnx.Module):
         instance: bool = False,
         numbered: bool = False,
         *,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.numbered, self.remat = FEATURES, numbered, remat
         self.conv1 = Unit(3, channels[0], 7, 2, norm=InstanceNorm if instance else BatchNorm, **kw)
         for stage, kinds, inputs, outputs in zip(_STAGES, blocks, channels[:-1], channels[1:], strict=True):
@@ -164,7 +173,7 @@ class OSNet(nnx.Module):
         self.fc = Layers([Linear(channels[-1], FEATURES, init=start, **kw), BatchNorm(FEATURES, **kw)])
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features], none of them negative."""
+        """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features], none of them negative."""
         x = jax.nn.relu(self.conv1(x_BHWC, train=train))
         x = max_pool(x, 3, 2, 1)
         for stage in _STAGES:
@@ -189,10 +198,12 @@ def _halved(x_BHWC: jax.Array) -> jax.Array:
 
 _WIDTHS = {"x0_25": (16, 64, 96, 128), "x0_5": (32, 128, 192, 256), "x0_75": (48, 192, 288, 384)}
 _WIDEST = (64, 256, 384, 512)
-MODELS = {
-    **{f"osnet_{name}": partial(OSNet, channels) for name, channels in _WIDTHS.items()},
-    "osnet_x1_0": partial(OSNet, _WIDEST),
-    "osnet_ibn_x1_0": partial(OSNet, _WIDEST, (("after", "after"), ("", ""), ("", "")), True),
-    # The places of InstanceNorm that the search of arXiv 1910.06827 found.
-    "osnet_ain_x1_0": partial(OSNet, _WIDEST, (("inside", "inside"), ("", "inside"), ("inside", "")), True, True),
-}
+BACKBONES.register_all(
+    {
+        **{f"osnet_{name}": partial(OSNet, channels) for name, channels in _WIDTHS.items()},
+        "osnet_x1_0": partial(OSNet, _WIDEST),
+        "osnet_ibn_x1_0": partial(OSNet, _WIDEST, (("after", "after"), ("", ""), ("", "")), True),
+        # The places of InstanceNorm that the search of arXiv 1910.06827 found.
+        "osnet_ain_x1_0": partial(OSNet, _WIDEST, (("inside", "inside"), ("", "inside"), ("inside", "")), True, True),
+    }
+)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.typing import DTypeLike
 
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import (
@@ -24,6 +26,7 @@ from cion_jax.models.layers import (
     resize_positions,
     run,
 )
+from cion_jax.models.registry import BACKBONES
 
 GRID = (16, 8)  # patches of a 256x128 image
 EPS = 1e-6
@@ -44,10 +47,10 @@ class PatchEmbed(nnx.Module):
         patch: int = 8,
         width: int = 64,
         *,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv = Layers(
             {
                 0: Conv(3, width, 7, 2, padding=3, bias=False, **kw),
@@ -70,7 +73,7 @@ class PatchEmbed(nnx.Module):
 class PlainPatchEmbed(nnx.Module):
     """Patches of the image itself, as in the first ViT, DeiT, DINO and MAE."""
 
-    def __init__(self, features: int, patch: int = 16, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, patch: int = 16, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.proj = Conv(3, features, patch, patch, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -81,8 +84,8 @@ class PlainPatchEmbed(nnx.Module):
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
-    def __init__(self, features: int, heads: int, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, heads: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = LayerNorm(features, EPS, **kw)
         self.attn = Attention(features, heads, **kw)
         self.norm2 = LayerNorm(features, EPS, **kw)
@@ -114,11 +117,11 @@ class ViT(nnx.Module):
         patches: type[PatchEmbed] | type[PlainPatchEmbed] = PatchEmbed,
         *,
         drop_path: float = 0.0,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
@@ -157,11 +160,13 @@ def _channels_innermost(x_BNC: jax.Array) -> jax.Array:
     return with_layout_constraint(x_BNC, Layout(major_to_minor=(0, 1, 2)))
 
 
-MODELS = {
-    "vit_tiny": partial(ViT, 192, 3),
-    "vit_small": partial(ViT, 384, 6),
-    "vit_base": partial(ViT, 768, 12),
-    "vit_small_patch16": partial(ViT, 384, 6, patches=PlainPatchEmbed),
-    "vit_base_patch16": partial(ViT, 768, 12, patches=PlainPatchEmbed),
-    "vit_large_patch16": partial(ViT, 1024, 16, 24, PlainPatchEmbed),
-}
+BACKBONES.register_all(
+    {
+        "vit_tiny": partial(ViT, 192, 3),
+        "vit_small": partial(ViT, 384, 6),
+        "vit_base": partial(ViT, 768, 12),
+        "vit_small_patch16": partial(ViT, 384, 6, patches=PlainPatchEmbed),
+        "vit_base_patch16": partial(ViT, 768, 12, patches=PlainPatchEmbed),
+        "vit_large_patch16": partial(ViT, 1024, 16, 24, PlainPatchEmbed),
+    }
+)

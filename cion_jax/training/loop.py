@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 
+from cion_jax.common import lock
 from cion_jax.common.files import finished
 from cion_jax.data.shards import Unreadable
 from cion_jax.distributed import multihost, sharding
@@ -60,6 +62,7 @@ def train(
 
     multihost.share_folder(workdir)
     with (
+        lock.held(workdir, "a training run") if jax.process_index() == 0 else contextlib.nullcontext(),
         Checkpointer(workdir, config.train.keep) as checkpointer,
         Trace(workdir / "profile", config.profile.steps) as trace,
     ):

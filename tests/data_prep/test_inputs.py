@@ -129,7 +129,8 @@ def test_thresholds_of_a_changed_data_set_are_those_of_its_levels(tmp_path, mean
     """They are estimated from all videos: levels of a video that is as it was must not be kept with older ones."""
     root = paint(tmp_path / "in")
     calibrated = run.calibrated
-    monkeypatch.setattr(run, "calibrated", lambda *a: replace(calibrated(*a), thresholds=run.Thresholds(2, 0, 0)))
+    wrong = run.Thresholds(2, 0, 0)
+    monkeypatch.setattr(run, "calibrated", lambda *a: replace(calibrated(*a), thresholds=wrong))
     interrupted(monkeypatch, job(root, tmp_path / "out"))
     monkeypatch.setattr(run, "calibrated", calibrated)
     run.run(job(root, tmp_path / "out"))

@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from cion_jax import models
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.tasks.supervised import optimizers, recipes
-from cion_jax.typed import ConfigError
 from tests.tasks import reference
 
 RENAMED = {"edgenext_x_small": "edgenext_xsmall"}
@@ -60,9 +60,9 @@ def test_mgn_is_frozen_as_long_as_in_the_release(fixtures, dataset):
     assert (per_epoch * recipe.warmup_epochs, per_epoch * recipe.flat_epochs) == (of["warmup"], of["delay"])
 
 
-def test_a_backbone_without_a_released_row_gets_the_common_one(monkeypatch):
-    monkeypatch.setitem(models.registry._models(), "new", None)
-    assert dataclasses.replace(recipes.transreid("repvit_m1_5"), backbone="new") == recipes.transreid("new")
+def test_a_backbone_without_a_released_row_gets_the_common_one():
+    with models.registry.BACKBONES.with_one_more("new", None):
+        assert dataclasses.replace(recipes.transreid("repvit_m1_5"), backbone="new") == recipes.transreid("new")
 
 
 def test_unknown_names_raise():
