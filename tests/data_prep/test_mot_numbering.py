@@ -71,12 +71,13 @@ def test_texts_of_one_tracker_decide_together(tmp_path):
 
 
 def test_a_lost_picture_is_no_evidence():
-    # Of pictures 1 to 100 the third is lost; a text from 1 has rows there, and none on the last.
+    # Of pictures 1 to 100 the third is lost; the texts have rows there.
     frames = _numbering.Frames([n for n in range(1, 101) if n != 3], named=True)
     found = _numbering.find(dict.fromkeys(range(1, 100), 1), frames)
     assert found.votes == {0, 1}
     assert found.numbering == _numbering.Numbering(1)
     assert found.numbering.picture(4, frames.numbers) == 4
+    assert _numbering.find(dict.fromkeys(range(100), 1), frames).numbering == _numbering.Numbering(0)
 
 
 def test_a_text_of_another_video_is_refused(tmp_path):
