@@ -41,6 +41,10 @@ def test_a_setting_overrules_its_preset_alone():
         ({"max_identity_images": 1}, "is below config.min_identity_images=2"),
         ({"seed": -1}, "config.seed must be at least 0"),
         ({"sigma_cts": 0.2}, "did you mean 'sigma_cst'"),
+        ({"mot": {"box": "xyxx"}}, "did you mean 'xyxy'"),
+        ({"mot": {"first_frame": -1}}, "config.mot.first_frame must be a frame number from 0, got -1"),
+        ({"mot": {"class_column": 3}}, "config.mot.class_column must be at least 7"),
+        ({"mot": {"order": "id"}}, "did you mean 'id,frame'"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, message):
