@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from absl import flags
 from rich.console import Console
@@ -137,7 +136,7 @@ def _table(found: Sequence[Finding]) -> Table:
 if __name__ == "__main__":
     from data_prep.config import Config
 
-    _settings = cli.define_config(Config, str(Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"))
-    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.FORMATS)}.", required=True)
+    _settings = cli.define_config(Config, "data_prep")
+    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
     flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
     cli.run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -92,12 +93,21 @@ class SourceError(UserError):
 class Source(Protocol):
     """One input format. Built from a root folder; raises SourceError where that holds nothing usable.
 
+    What `read` returns and the files behind it are all that determines what `crops` and `jpeg` give: work is
+    remembered by them.
+
     Attributes:
+      layout: what the input looks like, for people who gave something else.
+      root: folder that the paths of images are relative to.
+      container: the one file that holds the pixels of all images; None: `Image.path` names each one's.
       identified: the identities are known already (`Image.truth` holds them); no denoising is needed.
       timed: equal frame numbers within a video are the same moment; elsewhere they may be mere positions.
       rejected: inputs set aside while the root was listed, before any video of theirs was known.
     """
 
+    layout: str
+    root: Path
+    container: Path | None
     identified: bool
     timed: bool
     rejected: list[Reject]

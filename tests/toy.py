@@ -11,7 +11,8 @@ from flax import nnx
 
 from cion_jax.common import typed_config
 from cion_jax.models import layers, registry
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
+from cion_jax.tasks.distill.task import Distill
 from data_prep.output import shards
 from data_prep.types import Image
 
@@ -37,7 +38,25 @@ class Toy(nnx.Module):
 
 
 ZOO = registry.names()  # the real ones: tests add toys to the registry
-registry._models()["toy"] = functools.partial(Toy)
+registry.BACKBONES.register("toy", functools.partial(Toy))
+# The 32 of the paper, for which there are reference numbers.
+PUBLISHED = [
+    *(f"{family}_{size}" for family in ("convnext", "swin") for size in ("tiny", "small", "base")),
+    *("edgenext_x_small", "edgenext_small", "edgenext_base"),
+    *("fastvit_s12", "fastvit_sa12", "fastvit_sa24", "ghostnet_0_5", "ghostnet_1_0", "ghostnet_1_3"),
+    *(
+        "repvit_m0_9",
+        "repvit_m1_0",
+        "repvit_m1_5",
+        "vit_tiny",
+        "vit_small",
+        "vit_base",
+        "volo_d1",
+        "volo_d2",
+        "volo_d3",
+    ),
+    *(f"resnet{depth}{ibn}" for depth in (18, 50, 101, 152) for ibn in ("", "_ibn")),
+]
 
 
 def write_shards(folder, images_of=lambda person: 2 + person % 5, broken=lambda image: False):
@@ -74,6 +93,11 @@ def config(path, **changes) -> Config:
     """The toy run's config; `changes` are dotted names with `__` for the dots."""
     model = 4 if len(jax.devices()) % 4 == 0 else 1  # a device has a batch's largest group of 4
     return typed_config.freeze(Config, settings(path, **{"mesh__model": model} | changes))
+
+
+def task(path, **changes) -> Distill:
+    """The toy run's task."""
+    return Distill(config(path, **changes))
 
 
 def settings(path, **changes):

@@ -50,7 +50,7 @@ class Index:
     identity: np.ndarray
     tracklet: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where the arrays cannot be an index."""
         if self.identity.shape != self.tracklet.shape or self.identity.ndim != 1 or not len(self.identity):
             raise ValueError(

@@ -1,27 +1,40 @@
-"""How well distances between queries and a gallery find the same person: mAP, mINP and CMC. NumPy only.
+"""How well distances between queries and a gallery find the same person: mAP, mINP, CMC, TPR at FPR. NumPy only.
 
 The protocol is Market-1501's: gallery images of the query's own identity *and* camera are taken out for that
 query, and a query that has no match left is not counted. mINP is from Ye et al., "Deep Learning for Person
 Re-identification: A Survey and Outlook", arXiv 2001.04193.
 
-Shape suffixes: Q queries, G gallery images, N any images, D feature dimensions, R ranks.
+Every figure follows from the ranks of the matches, and a rank is a count of nearer images. So no row is sorted, and
+distances exist a block of queries at a time.
+
+Shape suffixes: Q queries, G gallery images, M matches of one query, J its junk, R ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from cion_jax.common.errors import UserError
+from cion_jax.reid.distances import Distances, ScoreError, blocks
 
-METRICS = ("cosine", "euclidean")
-_CHUNK = 256  # rows of a distance matrix that are worked on at a time
+FPRS = (1e-4, 1e-3, 1e-2)
 
 
-class ScoreError(UserError):
-    """Features or labels that cannot be scored."""
+@dataclass(frozen=True)
+class Operating:
+    """What telling "same" from "different" by a threshold achieves on the pairs that are ranked.
+
+    Attributes:
+      fpr: the share of pairs of different people that may be taken for the same.
+      tpr: the share of pairs of one person that are found, 0 to 1.
+      threshold: pairs *nearer* than this are called the same; it is as large as `fpr` allows.
+    """
+
+    fpr: float
+    tpr: float
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -31,14 +44,19 @@ class Scores:
     Attributes:
       ap: [valid queries] float64, average precision of every counted query, 0 to 1.
       inp: [valid queries] float64, inverse negative penalty: matches / rank of the last match.
+      first: [valid queries] int64, rank of the first match.
       cmc: [R] float64, share of counted queries whose first match is among the first 1..R gallery images.
       valid: [valid queries] int64, which queries are counted.
+      operating: one for each of `FPRS`, over all pairs of a counted query and a gallery image that stays; none where
+        every pair is a match.
     """
 
     ap: np.ndarray
     inp: np.ndarray
+    first: np.ndarray
     cmc: np.ndarray
     valid: np.ndarray
+    operating: tuple[Operating, ...]
 
     @property
     def mean_ap(self) -> float:
@@ -55,127 +73,121 @@ class Scores:
         return float(self.cmc[r - 1])
 
 
-def normalize(x_ND: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1 (rows of zeros stay zero), in the dtype of the input."""
-    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12)
+class Pairing:
+    """Which gallery images are a query's matches and which are junk to it."""
+
+    def __init__(
+        self, query_ids: np.ndarray, gallery_ids: np.ndarray, query_cams: np.ndarray, gallery_cams: np.ndarray
+    ):
+        """Takes [Q], [G], [Q], [G] identities and cameras."""
+        self.shape = len(query_ids), len(gallery_ids)
+        if (len(query_cams), len(gallery_cams)) != self.shape:
+            raise ScoreError(
+                f"expected cameras of {self.shape[0]} queries and {self.shape[1]} gallery images, got "
+                f"{len(query_cams)} and {len(gallery_cams)}"
+            )
+        self._order = np.argsort(gallery_ids, kind="stable")
+        ordered = np.asarray(gallery_ids)[self._order]
+        self._start, self._stop = (np.searchsorted(ordered, query_ids, side) for side in ("left", "right"))
+        self._query_cams, self._gallery_cams = query_cams, gallery_cams
+
+    def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """([M] matches, [J] junk) of a query, in gallery order."""
+        same = self._order[self._start[query] : self._stop[query]]
+        junk = self._gallery_cams[same] == self._query_cams[query]
+        return same[~junk], same[junk]
 
 
-def distances(x_ND: np.ndarray, y_GD: np.ndarray, metric: str = "cosine") -> np.ndarray:
-    """Distances between all rows of two feature matrices.
-
-    Args:
-      x_ND: features; float32 stays float32.
-      y_GD: features of the same width.
-      metric: "cosine", 1 - cos, or "euclidean", sqrt(max(d^2, 1e-12)) of the features as they are.
-
-    Returns:
-      [N, G] distances.
-
-    Raises:
-      ScoreError: another metric, features of different widths, or features that are not finite.
-    """
-    if metric not in METRICS:
-        raise ScoreError(f"there is no metric {metric!r}; expected one of {', '.join(METRICS)}")
-    if x_ND.ndim != 2 or y_GD.ndim != 2 or x_ND.shape[1] != y_GD.shape[1]:
-        raise ScoreError(f"expected two [n, d] matrices of one d, got {x_ND.shape} and {y_GD.shape}")
-    if not (np.isfinite(x_ND).all() and np.isfinite(y_GD).all()):
-        raise ScoreError("features must be finite, got NaN or infinity; look at the checkpoint that made them")
-    if metric == "cosine":
-        return 1 - normalize(x_ND) @ normalize(y_GD).T
-    squared = (x_ND**2).sum(1)[:, None] + (y_GD**2).sum(1) - 2 * (x_ND @ y_GD.T)
-    return np.sqrt(np.maximum(squared, 1e-12, out=squared), out=squared)
-
-
-def nearest(distance_NG: np.ndarray, k: int) -> np.ndarray:
-    """[N, k] int64: the k smallest of every row, in order; equal distances in column order."""
-    some = np.sort(np.argpartition(distance_NG, k - 1, axis=1)[:, :k], axis=1)
-    order = np.argsort(np.take_along_axis(distance_NG, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
-
-
-def evaluate(
-    distance_QG: np.ndarray,
-    query_ids: np.ndarray,
-    gallery_ids: np.ndarray,
-    query_cams: np.ndarray,
-    gallery_cams: np.ndarray,
-    *,
-    ranks: int = 50,
-    chunk: int = _CHUNK,
-) -> Scores:
-    """Scores a distance matrix; average precision is the non-interpolated one.
+def evaluate(distances: Distances, pairing: Pairing, *, ranks: int = 50) -> Scores:
+    """Scores distances; average precision is the non-interpolated one.
 
     Equal distances are ranked in gallery order.
 
     Args:
-      distance_QG: distances of any kind, small means alike.
-      query_ids, gallery_ids: [Q], [G] identities. What matches no query is a distractor.
-      query_cams, gallery_cams: [Q], [G] cameras.
+      distances: of the queries to the gallery.
+      pairing: who is who. What matches no query is a distractor.
       ranks: length of the CMC curve; with a smaller gallery the curve ends flat.
-      chunk: queries worked on at a time; bounds the memory and does not change the result.
 
     Raises:
       ScoreError: shapes that do not fit each other, or no query with a match.
     """
-    shape = (len(query_ids), len(gallery_ids))
-    if distance_QG.shape != shape or (len(query_cams), len(gallery_cams)) != shape:
-        raise ScoreError(
-            f"expected distances and cameras for {shape[0]} queries and {shape[1]} gallery images, got "
-            f"distances {distance_QG.shape}, {len(query_cams)} query and {len(gallery_cams)} gallery cameras"
-        )
-    ap, inp, first = (np.zeros(shape[0]) for _ in range(3))
-    for rows in slices(shape[0], chunk):
-        same = query_ids[rows, None] == gallery_ids
-        kept = ~(same & (query_cams[rows, None] == gallery_cams))
-        ap[rows], inp[rows], first[rows] = _score(distance_QG[rows], same, kept)
-    valid = np.flatnonzero(first)
-    if not len(valid):
+    if distances.shape != pairing.shape:
+        raise ScoreError(f"expected distances {pairing.shape}, as there are labels, got {distances.shape}")
+    found = [(query, *pairing.of(query)) for query in range(pairing.shape[0])]
+    counted = {query: (match, junk) for query, match, junk in found if len(match)}
+    if not counted:
         raise ScoreError("no query has a match of another camera in the gallery; expected at least one")
-    cmc = (first[valid, None] <= np.arange(1, ranks + 1)).mean(0)
-    return Scores(ap[valid], inp[valid], cmc, valid)
+    different = sum(pairing.shape[1] - len(match) - len(junk) for match, junk in counted.values())
+    nearest = Smallest(min(_allowed(different, max(FPRS)) + 1, different))
+    ap, inp, first, same = [], [], [], []
+    for rows, distance_BG in blocks(distances):
+        for query in filter(counted.__contains__, range(rows.start, rows.stop)):
+            row_G, (match, junk) = distance_BG[query - rows.start], counted[query]
+            rank = ranks_of(row_G, match, junk)
+            ap.append((np.arange(1, len(rank) + 1) / rank).mean())
+            inp.append(len(rank) / rank[-1])
+            first.append(rank[0])
+            same.append(row_G[match])
+            row_G[match] = row_G[junk] = np.inf
+            nearest.add(row_G)
+    cmc = (np.array(first)[:, None] <= np.arange(1, ranks + 1)).mean(0)
+    operating = tuple(operating_points(np.concatenate(same), nearest.sorted(), different))
+    return Scores(np.array(ap), np.array(inp), np.array(first), cmc, np.array(list(counted)), operating)
 
 
-def _score(distance_QG: np.ndarray, same_QG: np.ndarray, kept_QG: np.ndarray) -> tuple[np.ndarray, ...]:
-    """AP, INP and rank of the first match, [Q] each; 0 where nothing matches."""
-    order = np.argsort(distance_QG, axis=1, kind="stable")
-    kept = np.take_along_axis(kept_QG, order, axis=1)
-    query, place = np.nonzero(np.take_along_axis(same_QG, order, axis=1) & kept)
-    # One entry per match, queries in order, best match first: so its number within its query is a difference.
-    rank = np.cumsum(kept, axis=1)[query, place]
-    matches = np.bincount(query, minlength=len(order))
-    start = np.cumsum(matches) - matches
-    number = np.arange(len(query)) - start[query] + 1
-    ap = np.bincount(query, weights=number / rank, minlength=len(order)) / np.maximum(matches, 1)
-    first, last = np.zeros(len(order)), np.ones(len(order))
-    found = matches > 0
-    first[found], last[found] = rank[start[found]], rank[(start + matches - 1)[found]]
-    return ap, matches / last, first
+def ranks_of(distance_G: np.ndarray, match: np.ndarray, junk: np.ndarray) -> np.ndarray:
+    """[M] int64 ranks of a query's matches among what is not junk, from 1, rising; where equal in gallery order."""
+    rank = [
+        1
+        + np.count_nonzero(distance_G[:at] <= distance_G[at])
+        + np.count_nonzero(distance_G[at + 1 :] < distance_G[at])
+        for at in match
+    ]
+    junk_J, match_M1 = distance_G[junk], distance_G[match][:, None]
+    ahead = (junk_J < match_M1) | ((junk_J == match_M1) & (junk < match[:, None]))
+    return np.sort(rank - ahead.sum(axis=1))
 
 
-def expand(x_ND: np.ndarray, k: int, alpha: float = 3.0) -> np.ndarray:
-    """Alpha query expansion: every feature becomes the mean of its k nearest ones, weighted, itself included.
-
-    Radenović et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", arXiv 1711.02512.
+def operating_points(same: np.ndarray, nearest: np.ndarray, different: int) -> Iterable[Operating]:
+    """One for each of `FPRS`; none without pairs of different people.
 
     Args:
-      x_ND: features of queries and gallery together, not normalized.
-      k: neighbors by cosine similarity.
-      alpha: the weights are the similarities to this power.
-
-    Returns:
-      [N, D] features in the dtype of the input.
+      same: distances of pairs of one person.
+      nearest: the smallest distances of pairs of different people, rising; one more than the largest FPR allows.
+      different: number of all of these pairs.
     """
-    if not 1 <= k <= len(x_ND):
-        raise ScoreError(f"query expansion needs 1 to {len(x_ND)} neighbors (all images), got {k}")
-    result = np.empty_like(x_ND)
-    for rows in slices(len(x_ND), _CHUNK):
-        distance = distances(x_ND[rows], x_ND)
-        near = nearest(distance, k)
-        weight = (1 - np.take_along_axis(distance, near, axis=1)) ** alpha
-        result[rows] = np.einsum("nk,nkd->nd", weight / k, x_ND[near])
-    return result
+    for fpr in FPRS if different else ():
+        threshold = nearest[_allowed(different, fpr)]
+        yield Operating(fpr, float((same < threshold).mean()), float(threshold))
 
 
-def slices(n: int, size: int) -> Iterator[slice]:
-    """Cuts 0..n into consecutive slices of at most `size`."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+class Smallest:
+    """The k smallest of many numbers that come a few at a time."""
+
+    def __init__(self, k: int):
+        """Holds at most about 2 k numbers."""
+        self._k, self._bound = k, np.inf
+        self._held: list[np.ndarray] = []
+        self._count = 0
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Takes [n] numbers; infinite ones are none."""
+        near = numbers[numbers < self._bound]
+        self._held.append(near)
+        self._count += len(near)
+        if self._count > 2 * self._k + len(numbers):
+            self._held = [self._smallest()]
+            self._count, self._bound = self._k, self._held[0].max()
+
+    def sorted(self) -> np.ndarray:
+        """The k smallest, rising."""
+        return np.sort(self._smallest())
+
+    def _smallest(self) -> np.ndarray:
+        held = np.concatenate(self._held)
+        return np.partition(held, self._k - 1)[: self._k] if self._k < len(held) else held
+
+
+def _allowed(different: int, fpr: float) -> int:
+    """How many of the pairs of different people may be called the same; safe from rounding (0.01 x 300 is 3)."""
+    return int(different * fpr * (1 + 1e-12))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.config import AnnotationsConfig
-from data_prep.sources import _lists, _rows
+from data_prep.sources import REGISTRY, _lists, _rows
 from data_prep.sources._lists import Entry, short
 from data_prep.sources.pictures import Pictures, drop_duplicates, is_picture, natural
 from data_prep.types import Finding, Image, Reject, SourceError
@@ -20,6 +20,7 @@ _EXAMINED = 1000  # files, evenly chosen, that are looked for before a run
 _INT64 = 2**63
 
 
+@REGISTRY.add("annotations")
 class Annotations(Pictures):
     """Images whose identities are known; data_prep writes them to shards without denoising.
 
@@ -30,6 +31,7 @@ class Annotations(Pictures):
     folders that are links are followed.
     """
 
+    layout = 'a JSON list of {"file_path": "sec0/1.jpg", "id": 7}, paths relative to its folder'
     identified = True
 
     def __init__(self, root: Path, settings: AnnotationsConfig | None = None):

@@ -16,6 +16,7 @@ import numpy as np
 
 from cion_jax.common import images
 from cion_jax.common.files import read_regular
+from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures
 from data_prep.types import Image, Reject, SourceError
 
@@ -29,6 +30,7 @@ class _Crop(NamedTuple):
     key: str
 
 
+@REGISTRY.add("luperson")
 class LUPerson(Pictures):
     """An LMDB of crops.
 
@@ -37,10 +39,13 @@ class LUPerson(Pictures):
     that is a tracklet; `vids`, where there are any, are the videos. Without `keys.pkl` the keys of the LMDB are taken.
     """
 
+    layout = "keys.pkl beside the folder of an LMDB, or that folder itself"
+
     def __init__(self, root: Path):
         """Reads the keys; `root` holds `keys.pkl` beside the folder of the LMDB, or is that folder."""
         super().__init__(root)
         self._database = _find(root)
+        self.container = self._database / _DATA
         self._videos: dict[str, list[_Crop]] = {}
         for crop in _crops(root, self._database):
             self._videos.setdefault(crop.video, []).append(crop)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cion_jax.common import crop_names
 from cion_jax.common.files import walk
+from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures, is_picture, listing
 from data_prep.types import Image, Reject, SourceError
 
@@ -27,6 +28,7 @@ class _Crop(NamedTuple):
     path: Path
 
 
+@REGISTRY.add("market1501")
 class Market1501(Pictures):
     """Person, camera, sequence and frame are in the name; (camera, sequence) is the video.
 
@@ -36,6 +38,7 @@ class Market1501(Pictures):
     people: a tracklet each, truth -1. `timed` where all names have frame numbers of their camera.
     """
 
+    layout = "pictures named like 0002_c1s1_000451_03.jpg, in the folder itself or in its bounding_box_train/"
     timed = True
 
     def __init__(self, root: Path):

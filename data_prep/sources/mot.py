@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.config import MotConfig
-from data_prep.sources import _findings, _reading, _sequences, mottext
+from data_prep.sources import REGISTRY, _findings, _reading, _sequences, mottext
 from data_prep.sources._opened import Opened
 from data_prep.sources._reading import Located, Others, Reading
 from data_prep.sources._rows import Table
@@ -23,6 +23,7 @@ TRUTH = "truth.txt"
 _ASKED = 64  # sequences whose texts are read to find out what they say together
 
 
+@REGISTRY.add("mot")
 class Mot:
     """A crop is cut for every box of a track of every sequence (`_sequences` says where they are looked for).
 
@@ -34,7 +35,12 @@ class Mot:
     for truth.
     """
 
+    layout = (
+        "<sequence>/img1/<frame>.jpg or <sequence>/<one video file>, and in the sequence tracks.txt or gt/gt.txt with "
+        "lines frame,id,left,top,width,height,..."
+    )
     identified, timed = False, True
+    container: Path | None = None
 
     def __init__(self, root: Path, tracks: str | None = None, settings: MotConfig | None = None):
         """Lists the sequences; `tracks` is where the track texts are, `settings` how they are read."""

@@ -19,6 +19,7 @@ class Pictures:
     """The half of a Source that concerns pixels, for formats whose images are whole picture files."""
 
     identified, timed = False, False
+    container: Path | None = None
 
     def __init__(self, root: Path):
         self.root = root

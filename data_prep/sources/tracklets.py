@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cion_jax.common import crop_names
+from data_prep.sources import REGISTRY
 from data_prep.sources._rows import is_person
 from data_prep.sources.pictures import Pictures, folders, is_picture, last_number, listing
 from data_prep.types import Finding, Image, Reject, SourceError
@@ -20,6 +21,7 @@ _CLASSES = frozenset(
 )
 
 
+@REGISTRY.add("tracklets")
 class Tracklets(Pictures):
     """One folder per video, in it one per tracklet, in it the crops.
 
@@ -27,6 +29,8 @@ class Tracklets(Pictures):
     these numbers grow throughout the tracklet, else its position, from 0. Where the pictures lie one level below the
     root, the root is the one video; where they lie deeper, a video is all levels above the tracklet ("scene1/view2").
     """
+
+    layout = "<video>/<tracklet>/<image>"
 
     def __init__(self, root: Path):
         """Lists the videos only."""

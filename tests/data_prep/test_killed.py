@@ -14,7 +14,7 @@ import pytest
 from data_prep.config import Config
 from data_prep.pipeline import beam, run
 from data_prep.pipeline.workdir import OutputError, Work
-from tests.data_prep.test_pipeline import content
+from tests.data_prep.painted import content
 
 # Starts processes that have imported everything already.
 START = multiprocessing.get_context("forkserver")
@@ -56,7 +56,7 @@ def run_limited(root, output, limit):
 
 
 def job(root, output):
-    return run.Job("tracklets", str(root), "color", output, Config(linkage="chains", sigma_cst=0.5, sigma_drm=0.1))
+    return run.Job("tracklets", str(root), "color", output, Config(linkage="published", sigma_cst=0.5, sigma_drm=0.1))
 
 
 def done(output):

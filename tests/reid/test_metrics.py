@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from cion_jax.reid import metrics, rerank
+from cion_jax.reid import distances, metrics, nearest, rerank
+from cion_jax.reid.distances import Between, Given
 
-VARIANTS = ["".join(v) for v in itertools.product(metrics.METRICS, ["", "_aqe5", "_aqe10"], ["", "_rerank"])]
+VARIANTS = ["".join(v) for v in itertools.product(distances.METRICS, ["", "_aqe5", "_aqe10"], ["", "_rerank"])]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def reference(fixtures):
 
 def expanded(arrays, k):
     both = np.concatenate([arrays["query_features"], arrays["gallery_features"]])
-    return np.split(metrics.expand(both, k), [len(arrays["query_features"])])
+    return np.split(nearest.expand(both, k), [len(arrays["query_features"])])
 
 
 @pytest.mark.parity
@@ -31,9 +32,10 @@ def test_equals_the_reference(reference, variant):
     for step in steps:
         if step.startswith("aqe"):
             query, gallery = expanded(arrays, int(step.removeprefix("aqe")))
-    distance = (rerank.rerank if "rerank" in steps else metrics.distances)(query, gallery, metric)
+    between = (rerank.Reranked if "rerank" in steps else Between)(query, gallery, metric)
     ids = [arrays[f"{part}_{what}"] for what in ("ids", "cams") for part in ("query", "gallery")]
-    scores = metrics.evaluate(distance, *ids)
+    scores = metrics.evaluate(between, metrics.Pairing(*ids))
+    distance = between.rows(slice(None))
 
     np.testing.assert_array_equal(scores.valid, arrays["valid_query_index"])
     np.testing.assert_allclose(scores.ap, arrays[f"{variant}/ap"], atol=1e-9)
@@ -69,73 +71,129 @@ BY_HAND = {
 }
 
 
+def score(distance, *labels, **kwargs):
+    return metrics.evaluate(Given(np.asarray(distance)), metrics.Pairing(*map(np.asarray, labels)), **kwargs)
+
+
 @pytest.mark.parametrize("case", BY_HAND)
 def test_by_hand(case):
     ids, cams, ap, inp, first = BY_HAND[case]
-    distance = np.array([[0.1, 0.2, 0.3, 0.4]])
-    scores = metrics.evaluate(distance, np.array([7]), np.array(ids), np.array([1]), np.array(cams), ranks=4)
+    scores = score([[0.1, 0.2, 0.3, 0.4]], [7], ids, [1], cams, ranks=4)
     assert scores.mean_ap == pytest.approx(ap)
     assert scores.mean_inp == pytest.approx(inp)
+    assert scores.first == [first]
     np.testing.assert_array_equal(scores.cmc, np.arange(1, 5) >= first)
 
 
 def test_queries_without_match_are_not_counted():
-    ids, cams = np.array([7, 8]), np.array([2, 1])
-    query = np.array([8, 7, 9])  # 8: only its own camera; 7: found at once; 9: not in the gallery
-    scores = metrics.evaluate(np.zeros((3, 2)), query, ids, np.array([1, 1, 1]), cams)
+    query = [8, 7, 9]  # 8: only its own camera; 7: found at once; 9: not in the gallery
+    scores = score(np.zeros((3, 2)), query, [7, 8], [1, 1, 1], [2, 1])
     np.testing.assert_array_equal(scores.valid, [1])
     assert (scores.mean_ap, scores.mean_inp, scores.rank(1)) == (1, 1, 1)
     with pytest.raises(ValueError, match="no query has a match"):
-        metrics.evaluate(np.zeros((1, 2)), query[:1], ids, np.array([1]), cams)
+        score(np.zeros((1, 2)), query[:1], [7, 8], [1], [2, 1])
 
 
-def test_chunks_do_not_change_the_result():
-    g = np.random.default_rng(0)
+def sorted_scores(distance, query_ids, gallery_ids, query_cams, gallery_cams):
+    """What the definition says, by sorting whole rows: (AP, INP, rank of the first match) of every counted query."""
+    for row, name, cam in zip(distance, query_ids, query_cams, strict=True):
+        order = np.argsort(row, kind="stable")
+        kept = order[(gallery_ids[order] != name) | (gallery_cams[order] != cam)]
+        rank = np.flatnonzero(gallery_ids[kept] == name) + 1
+        if len(rank):
+            yield np.mean(np.arange(1, len(rank) + 1) / rank), len(rank) / rank[-1], rank[0]
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 6])
+def test_counting_ranks_equals_sorting_with_many_equal_distances(decimals, monkeypatch):
+    g = np.random.default_rng(decimals)
     labels = [g.integers(0, 6, 37), g.integers(0, 6, 90), g.integers(0, 3, 37), g.integers(0, 3, 90)]
-    distance = g.random((37, 90)).round(1)  # with many equal distances
-    whole = metrics.evaluate(distance, *labels, chunk=1000)
-    parts = metrics.evaluate(distance, *labels, chunk=5)
-    for name in ("ap", "inp", "cmc", "valid"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+    distance = g.random((37, 90)).round(decimals)
+    monkeypatch.setattr(distances, "_BYTES", 0)  # blocks of 16 queries
+    scores = score(distance, *labels)
+    ap, inp, first = zip(*sorted_scores(distance, *labels), strict=True)
+    np.testing.assert_allclose(scores.ap, ap, rtol=1e-14)
+    np.testing.assert_array_equal(scores.inp, inp)
+    np.testing.assert_array_equal(scores.first, first)
+
+
+def test_operating_points_by_hand():
+    """300 pairs of different people at 1, 2, .. 300: of those 0, 0 and 3 may be called the same."""
+    distance = np.concatenate([[0.5, 2.5, 3.9, 9], np.arange(1, 301)])[None]
+    scores = score(distance, [7], np.repeat([7, 0], [4, 300]), [1], np.full(304, 2))
+    assert [(o.fpr, o.tpr, o.threshold) for o in scores.operating] == [
+        (1e-4, 0.25, 1),
+        (1e-3, 0.25, 1),
+        (1e-2, 0.75, 4),
+    ]
+    assert score([[0.1, 0.2]], [7], [7, 7], [1], [2, 3]).operating == ()  # no pair of different people
+
+
+def test_junk_is_no_pair():
+    scores = score([[0.0, 1, 2, 3]], [7], [7, 7, 5, 5], [1], [1, 2, 1, 2])
+    assert {(o.tpr, o.threshold) for o in scores.operating} == {(1, 2)}
+
+
+def test_smallest_of_many_pieces():
+    numbers = np.random.default_rng(0).integers(0, 50, (200, 7)).astype(float)
+    smallest = metrics.Smallest(100)
+    for piece in numbers:
+        smallest.add(piece)
+    np.testing.assert_array_equal(smallest.sorted(), np.sort(numbers, axis=None)[:100])
+
+
+def test_all_neighbors_from_tiles(monkeypatch):
+    """As sorting whole rows has it, also where distances are equal; integers make that exact."""
+    monkeypatch.setattr(nearest, "_TILE", 7)
+    x = np.random.default_rng(0).integers(-2, 3, (45, 2)).astype(float)
+    between = Between(x, x, "euclidean")
+    found, whole = nearest.neighbors(between, 9), between.rows(slice(None))
+    order = np.argsort(whole, axis=1, kind="stable")[:, :9]
+    np.testing.assert_array_equal(found.index, order)
+    np.testing.assert_array_equal(found.distance, np.take_along_axis(whole, order, axis=1))
+    np.testing.assert_array_equal(found.farthest, whole.max(axis=1))
 
 
 def test_distances_by_hand():
     x, y = np.array([[3.0, 4.0]]), np.array([[3.0, 4.0], [0.0, 0.0], [-4.0, 3.0]])
-    np.testing.assert_allclose(metrics.distances(x, y, "euclidean"), [[1e-6, 5, np.sqrt(50)]])
-    np.testing.assert_allclose(metrics.distances(x, y, "cosine"), [[0, 1, 1]], atol=1e-15)
+    np.testing.assert_allclose(Between(x, y, "euclidean").rows(slice(None)), [[1e-6, 5, np.sqrt(50)]])
+    np.testing.assert_allclose(Between(x, y, "cosine").rows(slice(None)), [[0, 1, 1]], atol=1e-15)
 
 
-def test_nearest_keeps_column_order_where_equal():
-    np.testing.assert_array_equal(metrics.nearest(np.array([[2.0, 1, 1, 0, 3]]), 3), [[3, 1, 2]])
-
-
-def test_reranking_in_chunks(monkeypatch):
+@pytest.mark.parametrize("kept", [0, 2**30])
+def test_reranking_in_tiles(monkeypatch, kept):
     g = np.random.default_rng(1)
     query, gallery = g.standard_normal((9, 4)), g.standard_normal((40, 4))
-    whole = rerank.rerank(query, gallery, k1=6, k2=3)
-    monkeypatch.setattr(rerank, "_CHUNK", 7)
-    np.testing.assert_allclose(rerank.rerank(query, gallery, k1=6, k2=3), whole, atol=1e-6)
+    whole = rerank.Reranked(query, gallery, k1=6, k2=3).rows(slice(None))
+    monkeypatch.setattr(nearest, "_TILE", 7)
+    monkeypatch.setattr(rerank, "_KEPT", kept)
+    tiled = rerank.Reranked(query, gallery, k1=6, k2=3)
+    np.testing.assert_allclose(np.concatenate([tiled.rows(slice(0, 2)), tiled.rows(slice(2, 9))]), whole, atol=1e-6)
 
 
 def test_reranking_of_two_far_clusters_by_hand():
     """Four copies of each point: encodings are 1/4 on the own cluster, so Jaccard distances are 0 and 1."""
     cluster = np.repeat([[0.0, 0.0], [9.0, 0.0]], 4, axis=0)
-    result = rerank.rerank(cluster[:1], cluster[1:], "euclidean", k1=3, k2=2, weight=0.3)
-    np.testing.assert_allclose(result, [[0, 0, 0, 1, 1, 1, 1]], atol=1e-7)
+    result = rerank.Reranked(cluster[:1], cluster[1:], "euclidean", k1=3, k2=2, weight=0.3)
+    np.testing.assert_allclose(result.rows(slice(None)), [[0, 0, 0, 1, 1, 1, 1]], atol=1e-7)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda: metrics.distances(np.ones((2, 3)), np.ones((2, 3)), "manhattan"),
+            lambda: Between(np.ones((2, 3)), np.ones((2, 3)), "manhattan"),
             "'manhattan'; expected one of",
         ),
-        (lambda: metrics.distances(np.ones((2, 3)), np.ones((2, 4))), r"got \(2, 3\) and \(2, 4\)"),
-        (lambda: metrics.distances(np.full((2, 3), np.nan), np.ones((2, 3))), "must be finite"),
-        (lambda: metrics.evaluate(np.ones((2, 3)), *map(np.arange, (2, 4, 2, 4))), "2 queries and 4 gallery"),
-        (lambda: metrics.expand(np.ones((2, 3)), 3), "1 to 2 neighbors"),
-        (lambda: rerank.rerank(np.ones((2, 3)), np.ones((18, 3))), r"more than 20 images .* got 20"),
+        (lambda: Between(np.ones((2, 3)), np.ones((2, 4))), r"got \(2, 3\) and \(2, 4\)"),
+        (
+            lambda: Between(np.ones((2, 3)), np.array([[0, 0, 0], [0, np.nan, 0], [np.inf, 0, 0]])),
+            r"must be finite, got NaN or infinity in 2 of 3 rows of the gallery \(first: row 1\)",
+        ),
+        (lambda: score(np.ones((2, 3)), *map(np.arange, (2, 4, 2, 4))), r"expected distances \(2, 4\).* got \(2, 3\)"),
+        (lambda: score(np.ones((2, 3)), *map(np.arange, (2, 3, 2, 4))), "cameras of 2 queries and 3 .* got 2 and 4"),
+        (lambda: nearest.expand(np.ones((2, 3)), 3), "1 to 2 neighbors"),
+        (lambda: rerank.Reranked(np.ones((2, 3)), np.ones((18, 3))), r"more than 20 images .* got 20"),
     ],
 )
 def test_wrong_input(call, message):

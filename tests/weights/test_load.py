@@ -8,25 +8,34 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from cion_jax import embed, models
+from cion_jax import models
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import sharding
+from cion_jax.tasks.distill.task import Distill
 from cion_jax.train import train
-from cion_jax.training import checkpoint, optimizer
-from cion_jax.training import state as states
+from cion_jax.training import checkpoint
+from cion_jax.training.step import make_trainer
 from cion_jax.weights import load, torch_names
+from cion_jax.weights.start import from_weights
 from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer, toy
 from tests.test_train import final_state, rows
+
+ONE = np.ones(1, np.float32)
 
 
 def random_network(seed, **changes):
     """(backbone, head) of the toy network under PyTorch's names, of any numbers."""
     config = dataclasses.replace(toy.config("shards", **changes), seed=seed)
-    _, params, stats = models.split(states.make_network(config))
+    _, params, stats = models.split(Distill(config).network())
     rng = np.random.default_rng(seed)
     stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), stats)
     return torch_names.to_torch(params["backbone"], stats["backbone"]), torch_names.to_torch(params["head"], {})
+
+
+def like():
+    """(params, stats) of the toy, of shapes."""
+    return models.split(models.abstract("toy"))[1:]
 
 
 def wrapped(network, prefix=""):
@@ -68,7 +77,7 @@ def assert_same(found, expected):
 def test_teacher_and_student_of_a_released_checkpoint(released):
     path, teacher, student = released
     for network, (backbone, head) in {"teacher": teacher, "student": student}.items():
-        named = load.read(path, network)
+        named = load.read(path, network, like())
         assert_same(named.backbone, backbone)
         assert_same(named.head, head)
         found = load.load(f"file:toy@48x16={path}", network)
@@ -105,14 +114,14 @@ def test_every_misfit_is_listed_unless_excused(tmp_path):
     backbone, _ = random_network(3)
     path = tmp_path / "weights.safetensors"
     del backbone["conv3.bias"]
-    safetensors.numpy.save_file(backbone | {"head.weight": np.zeros((5, 16), np.float32)}, path)
+    safetensors.numpy.save_file(backbone | {"neck.weight": np.zeros((5, 16), np.float32)}, path)
     with pytest.raises(WeightsError, match=r"weights\.safetensors") as error:
         load.load(f"file:toy={path}")
     assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
-        "missing: conv3.bias",
-        "unexpected: head.weight",
+        "1 missing: conv3.bias",
+        "1 unexpected: neck.weight",
     ]
-    found = load.load(f"file:toy={path}", ignore=[r"head\..*", "conv3.bias"])
+    found = load.load(f"file:toy={path}", ignore=[r"neck\..*", "conv3.bias"])
     untrained = models.split(models.create("toy", rngs=nnx.Rngs(0)))[1]
     np.testing.assert_array_equal(found.params["conv3"]["bias"], untrained["conv3"]["bias"])
     np.testing.assert_array_equal(found.params["conv2"]["bias"], backbone["conv2.bias"])
@@ -124,23 +133,27 @@ def test_every_misfit_is_listed_unless_excused(tmp_path):
         ([1, 2], "teacher", "holds a list, expected a state dict"),
         ({}, "teacher", "it is empty"),
         ({"epoch": 3}, "teacher", "'epoch' is no tensor"),
-        ({"student": {}}, "teacher", "has no teacher, but a student"),
-        ({"model": {}}, "student", "holds one network"),
-        ({"module.a": torch_writer.tensor([1.0]), "a": torch_writer.tensor([1.0])}, "teacher", "differ only by"),
+        ({"student": torch_writer.state_dict({"conv1.weight": ONE})}, "teacher", "has no teacher, but a student"),
+        ({"model": torch_writer.state_dict({"conv1.weight": ONE})}, "student", "holds one network"),
+        (
+            {"net": torch_writer.state_dict({"\x1b[31mx": ONE})},
+            "teacher",
+            r"none of its 1 names .* \\x1b\[31mx; the model",
+        ),
     ],
 )
 def test_what_is_no_network(tmp_path, saved, network, message):
     torch_writer.save(tmp_path / "weights.pth", saved)
     with pytest.raises(WeightsError, match=message):
-        load.read(tmp_path / "weights.pth", network)
+        load.read(tmp_path / "weights.pth", network, like())
 
 
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
         ("file:toy", ConfigError, "file:NAME@HEIGHTxWIDTH=FILE, got 'file:toy'"),
-        ("file:tpy=x.pth", WeightsError, "there is no x.pth"),
-        ("nowhere", WeightsError, "there is no nowhere; expected a training workdir"),
+        ("file:toy=x.pth", WeightsError, "x.pth does not exist"),
+        ("nowhere", WeightsError, "nowhere does not exist; expected a training workdir"),
     ],
 )
 def test_specs_that_lead_nowhere(spec, error, message):
@@ -157,17 +170,14 @@ def test_files_that_do_not_say_which_backbone_they_are_of(tmp_path, released):
         load.load(f"file:toi={released[0]}")
     path.write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="is no safetensors file"):
-        load.read(path)
+        load.read(path, like=like())
 
 
 def start(config):
     """The state before the first step of a run with `init_from`."""
-    tx = optimizer.build()
-    shardings = sharding.state_shardings(
-        jax.eval_shape(lambda: states.init(config, tx)), sharding.make_mesh(config.mesh)
-    )
-    state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
-    return load.start(state, config.init_from, config.init_ignore, shardings), shardings
+    task = Distill(config)
+    trainer = make_trainer(task, sharding.make_mesh(config.mesh), (10,) * config.train.epochs)
+    return from_weights(task, trainer.init(), trainer.shardings), trainer.shardings
 
 
 def named_of(network):
@@ -179,7 +189,7 @@ def named_of(network):
 
 def test_student_and_teacher_start_from_the_teacher_of_the_file(released, capsys):
     state, shardings = start(toy.config("shards", init_from=str(released[0])))
-    for network in (state.student, state.teacher):
+    for network in (state.trained, state.kept["teacher"]):
         for found, expected in zip(named_of(network), released[1], strict=True):
             assert_same(found, expected)
     assert "the backbone and the head" in capsys.readouterr().err
@@ -187,7 +197,7 @@ def test_student_and_teacher_start_from_the_teacher_of_the_file(released, capsys
     assert all(jax.tree.leaves(equal))
     places = [
         {leaf.addressable_shards[0].data.unsafe_buffer_pointer() for leaf in jax.tree.leaves(network)}
-        for network in (state.student, state.teacher)
+        for network in (state.trained, state.kept["teacher"])
     ]
     assert not places[0] & places[1]  # the step donates both
 
@@ -195,11 +205,11 @@ def test_student_and_teacher_start_from_the_teacher_of_the_file(released, capsys
 def test_a_head_of_another_shape_stays_random(released, capsys):
     config = toy.config("shards", init_from=str(released[0]), model__prototypes=64)
     state, _ = start(config)
-    backbone, head = named_of(state.student)
+    backbone, head = named_of(state.trained)
     assert_same(backbone, released[1][0])
-    assert_same(head, torch_names.to_torch(models.split(states.make_network(config))[1]["head"], {}))
+    assert_same(head, torch_names.to_torch(models.split(Distill(config).network())[1]["head"], {}))
     said = capsys.readouterr().err
-    assert "without its head, which is another (wrong shape: last_layer.weight_" in said
+    assert "without its head, which is another (2 of a wrong shape: last_layer.weight_" in said
 
 
 def test_a_backbone_that_does_not_fit_stops(tmp_path):
@@ -209,7 +219,7 @@ def test_a_backbone_that_does_not_fit_stops(tmp_path):
     with pytest.raises(WeightsError, match=r"missing: conv3\.bias"):
         start(toy.config("shards", init_from=str(tmp_path / "weights.pth")))
     state, _ = start(toy.config("shards", init_from=str(tmp_path / "weights.pth"), init_ignore=(r"conv3\.bias",)))
-    np.testing.assert_array_equal(state.teacher["params"]["backbone"]["conv2"]["bias"], backbone["conv2.bias"])
+    np.testing.assert_array_equal(state.kept["teacher"]["params"]["backbone"]["conv2"]["bias"], backbone["conv2.bias"])
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +251,8 @@ def test_a_run_starts_from_a_run(run, shards, tmp_path):
     train(toy.config(shards, train__steps=1, init_from=str(workdir)), tmp_path)
     last = final_state(config, workdir)
     state, _ = start(toy.config(shards, init_from=str(workdir)))
-    for network in (state.student, state.teacher):
-        for found, expected in zip(named_of(network), named_of(last.teacher), strict=True):
+    for network in (state.trained, state.kept["teacher"]):
+        for found, expected in zip(named_of(network), named_of(last.kept["teacher"]), strict=True):
             assert_same(found, expected)
     assert len(rows(tmp_path)) == 1
 
@@ -250,9 +260,9 @@ def test_a_run_starts_from_a_run(run, shards, tmp_path):
 def test_teacher_and_student_of_a_run(run):
     config, workdir = run
     last = final_state(config, workdir)
-    for network in ("teacher", "student"):
+    for network, of_the_run in (("teacher", last.kept["teacher"]), ("student", last.trained)):
         found = load.load(str(workdir), network)
-        assert_same(torch_names.to_torch(found.params, found.stats), named_of(getattr(last, network))[0])
+        assert_same(torch_names.to_torch(found.params, found.stats), named_of(of_the_run)[0])
         assert (found.name, found.size, found.run.step) == ("toy", (32, 16), 2)
 
 
@@ -277,7 +287,7 @@ def test_a_checkpoint_from_before_a_setting_existed_is_resumed(run):
 
 def test_features_of_a_released_checkpoint(released):
     image = np.random.default_rng(0).integers(0, 256, (32, 16, 3)).astype(np.uint8)
-    backbone = embed.load_backbone(f"file:toy@32x16={released[0]}")
+    backbone = load.load(f"file:toy@32x16={released[0]}")
     module = models.create("toy", rngs=nnx.Rngs(0))
     graphdef, *trees = models.split(module)
     expected = models.merge(graphdef, *torch_names.from_torch(released[1][0], *trees))
