@@ -4,12 +4,12 @@
 
 Made-up features, 512 wide, in half precision, are put into the work folder of a run, one memory-mapped file per video,
 as the first stage leaves it. From there on it is the program itself that runs, by default the published method and
-limits: levels 1 and 2 on the engine, level 3 with a range of 1,000 tracklets and without any, noise and scores of all
+thresholds: levels 1 and 2 in Beam, level 3 with a range of 1,000 tracklets and without any, noise and scores of all
 levels, selection and provenance; `--preset=cion_jax` takes the other. The folder needs 6 GB for the whole and is
 emptied afterwards.
 
 Every fifth tracklet shows a person seen before, half of them less than 1,000 tracklets ago; 5% of the images lie in
-another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included; of the engine's
+another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included; of Beam's
 workers the largest is added. The floor of a level is the time that reading its features once, and its multiply-adds,
 would take one core of this machine; both speeds are measured first. Beside other work, processor time says more than
 seconds.
@@ -32,12 +32,17 @@ import numpy as np
 from benchmarks import common
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine, search
-from data_prep.config import CHAINS, PRESETS, Config, Limits
+from data_prep.config import PRESETS, Config
 from data_prep.denoise import cross_video
+from data_prep.denoise.levels import Levels
+from data_prep.denoise.method import METHODS
+from data_prep.denoise.published import Published
+from data_prep.denoise.settings import Thresholds
 from data_prep.pipeline import per_video
-from data_prep.pipeline.aggregate import gather, saved_levels
-from data_prep.pipeline.image_table import Collection
+from data_prep.pipeline.aggregate import aggregate
+from data_prep.pipeline.image_table import ImageTable
 from data_prep.pipeline.run import Job, each_video
+from data_prep.pipeline.thresholds import calibrated
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
 
@@ -176,59 +181,70 @@ def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed)
     """Denoises `share` of the whole, stage by stage."""
     config = Config(preset=preset)
     job = Job("tracklets", str(folder), None, folder / f"{preset}{share}", config, tuple(flags))
-    work, limits = Work(job.output), config.limits()
+    work = Work(job.output)
     work.folder.mkdir(parents=True)
     videos = generate(work, share)
-    collection, done = measured("references read", lambda: Collection.load(work, False, videos))
+    table, done = measured("references read", lambda: ImageTable.load(work, False, config.cooccurrence, videos))
     yield done
-    images = len(collection.table)
+    images = len(table.table)
     once = images * WIDTH * 2 / speed.read
-    chains = config.method.linkage == CHAINS
+    calibration, done = measured("distances sampled", lambda: calibrated(table, config), once)
+    yield done
+    thresholds, method = calibration.thresholds, METHODS[config.denoising.method]
+    by_links = isinstance(method, Published)
     _, done = measured(
-        "levels 1 and 2" if chains else "tracklets divided",
-        lambda: each_video(job, work, videos, limits),
+        method.stage,
+        lambda: each_video(job, work, videos, thresholds),
         once,
-        images * WIDTH / speed.multiply if chains else 0,  # one product of every image with a mean
+        images * WIDTH / speed.multiply if by_links else 0,  # one product of every image with a mean
         workers=True,
     )
     yield done
-    if chains:
-        yield from published(collection, limits, once, speed)
-    gathered, done = measured("level 3, noise, scores, selection", lambda: gather(collection, config, limits))
+    if by_links:
+        yield from published(table, thresholds, once, speed)
+    found, done = measured("level 3, noise, scores, selection", lambda: aggregate(table, config, thresholds), 3 * once)
     yield done
-    for level in gathered.levels:
+    for level in found.levels:
         print(
             "  " + ", ".join(f"{name} {level[name]:.6g}" for name in ("images", "identities", "noise", "pairwise_f1"))
         )
     shutil.rmtree(job.output)
 
 
-def published(collection: Collection, limits: Limits, once: float, speed: Speed) -> Iterator[Measured]:
+def published(table: ImageTable, thresholds: Thresholds, once: float, speed: Speed) -> Iterator[Measured]:
     """Level 3 alone, with its range and without; reading all features takes `once` seconds at least."""
-    identity, done = measured("levels read", lambda: collection.levels(saved_levels(collection)).identity)
+    identity, done = measured("levels read", lambda: saved_identities(table))
     yield done
     count = int(identity.max()) + 1
-    means, done = measured("centroids", lambda: cosine.centroids(collection.parts(identity), count), once)
+    means, done = measured("centroids", lambda: cosine.centroids(table.labeled(identity), count), once)
     yield done
-    floors = count * WIDTH * 4 / speed.read, count * limits.r_s * WIDTH / speed.multiply
+    floors = count * WIDTH * 4 / speed.read, count * thresholds.r_s * WIDTH / speed.multiply
     linked, done = measured(
-        f"level 3, r_s = {limits.r_s}", lambda: cross_video.link(means, limits.sigma_drm, limits.r_s), *floors
+        f"level 3, r_s = {thresholds.r_s}",
+        lambda: cross_video.link(means, thresholds.sigma_drm, thresholds.r_s),
+        *floors,
     )
     print(f"  {count:,} identities of level 2, {linked.max() + 1:,} of level 3", flush=True)
     yield done
-    yield unlimited("level 3, no range", means, limits.sigma_drm)
+    yield unlimited("level 3, no range", means, thresholds.sigma_drm)
 
 
-def unlimited(name: str, means: np.ndarray, limit: float) -> Measured:
+def saved_identities(table: ImageTable) -> np.ndarray:
+    """[N] identities of level 2, as the stage before left them."""
+    kept = (Levels(**table.kept(video, Published.keeps)) for video in range(len(table.videos)))
+    return table.levels(kept).identity
+
+
+def unlimited(name: str, means: np.ndarray, threshold: float) -> Measured:
     """Links centroids without a range by their nearest neighbors, and says how many exact links that found."""
 
     def linked() -> tuple[np.ndarray, np.ndarray]:
-        i, j = np.concatenate([np.stack(pairs) for pairs in search.near_links(means, limit)], axis=1)
+        i, j = np.concatenate([np.stack(pairs) for pairs in search.near_links(means, threshold)], axis=1)
         return i * len(means) + j, search.components(len(means), [(i, j)])
 
     (links, group), done = measured(name, linked)
     some = np.random.default_rng(3).choice(len(means), min(SAMPLE, len(means)), replace=False)
-    i, j = np.concatenate([np.stack(pairs) for pairs in search.around(means, some, limit)], axis=1)
+    i, j = np.concatenate([np.stack(pairs) for pairs in search.around(means, some, threshold)], axis=1)
     found = np.isin(np.minimum(i, j) * len(means) + np.maximum(i, j), links)
     print(f"  {group.max() + 1:,} identities; recall of {len(found):,} exact links: {found.mean():.4f}", flush=True)
     return done
@@ -241,7 +257,7 @@ def million(count: int) -> Iterator[Measured]:
     for first in range(0, count, 10_000):
         looks = _looks(person[first : first + 10_000])
         means[first : first + len(looks)] = looks + 0.4 * _directions(len(looks), rng)
-    yield unlimited(f"{count:,} centroids, no range", means, Config(preset="paper").limits().sigma_drm)
+    yield unlimited(f"{count:,} centroids, no range", means, Config(preset="paper").thresholds().sigma_drm)
 
 
 def main() -> None:

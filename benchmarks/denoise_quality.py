@@ -4,8 +4,8 @@
 
 The train folder of Market-1501 with its true tracklets, spoilt with a seed: 10% of the images are moved to another
 tracklet of their video, 30% of the tracklets are cut in two, and 5% of junk crops, shifted and blended from train
-images, are put into tracklets; and half and twice as much. Rivals, the published method and "best limit" rows see the
-truth: of all their limits the best in pairwise F1 is shown. "no labels" rows never see it.
+images, are put into tracklets; and half and twice as much. Rivals, the published method and "best threshold" rows see
+the truth: of all their thresholds the best in pairwise F1 is shown. "no labels" rows never see it.
 
 HDBSCAN needs scikit-learn and is left out where that is not installed.
 """
@@ -29,11 +29,14 @@ from cion_jax.neighbors import cosine, linkage, search
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep import embedders
-from data_prep.denoise import calibrate, cooccurrence, per_video, score, shared_neighbors, sub_tracklets
+from data_prep.config import Config
+from data_prep.denoise import calibrate, cooccurrence, published, score, shared_neighbors, sub_tracklets
+from data_prep.denoise.settings import Denoising
 from data_prep.sources.market1501 import Market1501
 from data_prep.types import Reject
 
 MOVED, CUT, JUNK = 0.10, 0.30, 0.05
+DEFAULT = Config().denoising
 RATES = (0.5, 1.0, 2.0)
 SCORES = tuple(f"{kind}_{what}" for kind in ("pairwise", "bcubed") for what in ("precision", "recall", "f1"))
 
@@ -62,12 +65,15 @@ class Case:
         """First row of every video, and n."""
         return np.searchsorted(self.video, np.arange(self.video[-1] + 2))
 
-    def met(self) -> Pairs:
+    def cooccurring(self) -> Pairs:
         """Pairs of images that cannot show one person."""
         pieces = [np.zeros((2, 0), np.int64)]
         for a, b in itertools.pairwise(self.starts()):
             unknown = np.full((b - a, 4), np.nan)
-            pieces.append(np.stack(cooccurrence.meetings(self.frame[a:b], self.tracklet[a:b], unknown)) + a)
+            pieces.append(
+                np.stack(cooccurrence.cooccurring(self.frame[a:b], self.tracklet[a:b], unknown, DEFAULT.cooccurrence))
+                + a
+            )
         i, j = np.concatenate(pieces, axis=1)
         return i, j
 
@@ -168,33 +174,32 @@ class Ours:
     """The default method on one case, with options to switch off."""
 
     def __init__(self, case: Case):
-        self.case, self.met = case, case.met()
-        local = [sub_tracklets.divide(case.rows[a:b], case.tracklet[a:b]) for a, b in itertools.pairwise(case.starts())]
-        counts = np.cumsum([0, *(part.max() + 1 for part in local)])
-        self.part = np.concatenate([part + first for part, first in zip(local, counts[:-1], strict=True)])
-        first = np.unique(self.part, return_index=True)[1]
-        means = cosine.unit(cosine.centroids([(case.rows, self.part)], counts[-1])).astype(np.float32)
+        self.case, self.cooccurring = case, case.cooccurring()
+        most = DEFAULT.shared_neighbors.sub_tracklets
+        videos = itertools.pairwise(case.starts())
+        local = [sub_tracklets.divide(case.rows[a:b], case.tracklet[a:b], most) for a, b in videos]
+        counts = np.cumsum([0, *(own.max() + 1 for own in local)])
+        self.node = np.concatenate([own + first for own, first in zip(local, counts[:-1], strict=True)])
+        first = np.unique(self.node, return_index=True)[1]
+        means = cosine.unit(cosine.centroids([(case.rows, self.node)], counts[-1])).astype(np.float32)
         boxes = np.zeros(len(first), bool)
         self.nodes = shared_neighbors.Nodes(
-            means, np.bincount(self.part), case.video[first], case.tracklet[first], boxes
+            means, np.bincount(self.node), case.video[first], case.tracklet[first], boxes
         )
 
-    def identities(self, cannot_link=True, normalize=True, calibrated=True) -> np.ndarray:
+    def identities(self, settings: Denoising = DEFAULT) -> np.ndarray:
         """[n] identities of the images."""
-        met = linkage.between(self.part, self.met)
-        cannot = met if cannot_link else NO_PAIRS
-        nodes = self.nodes.normalized() if normalize else self.nodes
-        return shared_neighbors.cluster(nodes, cannot, met, calibrated).identity[self.part]
+        cooccurring = linkage.between(self.node, self.cooccurring)
+        cannot = cooccurring if settings.cannot_link else NO_PAIRS
+        own = settings.shared_neighbors
+        nodes = self.nodes.normalized(own.shrinkage) if settings.normalize else self.nodes
+        return shared_neighbors.cluster(nodes, cannot, cooccurring, settings).identity[self.node]
 
-    def at(self, limits: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
-        """Identities at fixed limits."""
-        before = shared_neighbors.LIMIT
-        try:
-            for limit in limits:
-                shared_neighbors.LIMIT = float(limit)
-                yield limit, self.identities(calibrated=False)
-        finally:
-            shared_neighbors.LIMIT = before
+    def at(self, thresholds: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+        """Identities at fixed thresholds."""
+        for threshold in thresholds:
+            own = replace(DEFAULT.shared_neighbors, threshold=float(threshold))
+            yield threshold, self.identities(replace(DEFAULT, calibrate=False, shared_neighbors=own))
 
     def levels(self) -> dict[str, np.ndarray]:
         """Identities after levels 1, 2 and 3, and without what level 1 took apart."""
@@ -216,29 +221,31 @@ class Ours:
 
 def chains(case: Case, sigma_cst: float, sigma_drm: float, cannot_link: bool = False) -> np.ndarray:
     """[n] identities of the published levels 1 to 3 without a range."""
-    met, count = case.met(), 0
+    cooccurring, count = case.cooccurring(), 0
     identity = np.full(len(case.rows), -1)
     for a, b in itertools.pairwise(case.starts()):
-        inside = (met[0] >= a) & (met[0] < b)
-        cannot = (met[0][inside] - a, met[1][inside] - a) if cannot_link else NO_PAIRS
+        inside = (cooccurring[0] >= a) & (cooccurring[0] < b)
+        cannot = (cooccurring[0][inside] - a, cooccurring[1][inside] - a) if cannot_link else NO_PAIRS
         local = case.tracklet[a:b] - case.tracklet[a]
-        own = per_video.denoise(case.rows[a:b], local, sigma_cst, sigma_drm, cannot).identity
+        own = published.levels(case.rows[a:b], local, sigma_cst, sigma_drm, cannot).identity
         identity[a:b] = np.where(own >= 0, own + count, -1)
         count += own.max(initial=-1) + 1
     means = cosine.centroids([(case.rows, identity)], count)
-    cannot = linkage.between(identity, met) if cannot_link else NO_PAIRS
+    cannot = linkage.between(identity, cooccurring) if cannot_link else NO_PAIRS
     linked = search.identities(means, sigma_drm, count, cannot)
     return np.where(identity >= 0, linked[identity], -1)
 
 
 def calibrated(case: Case) -> tuple[float, float]:
     """sigma_cst and sigma_drm without labels."""
-    met, samples = case.met(), []
+    cooccurring, samples = case.cooccurring(), []
     for a, b in itertools.pairwise(case.starts()):
-        inside = (met[0] >= a) & (met[0] < b)
-        pairs = met[0][inside] - a, met[1][inside] - a
+        inside = (cooccurring[0] >= a) & (cooccurring[0] < b)
+        pairs = cooccurring[0][inside] - a, cooccurring[1][inside] - a
         samples.append(calibrate.sample(case.rows[a:b], case.tracklet[a:b] - case.tracklet[a], pairs))
-    found = calibrate.limits(calibrate.joined(samples, 20_000, np.random.default_rng(0)))
+    found = calibrate.thresholds(
+        calibrate.joined(samples, DEFAULT.calibration.max_distances, np.random.default_rng(0)), DEFAULT.calibration
+    )
     assert found is not None
     return found
 
@@ -250,26 +257,26 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
         return score.score(labels, case.truth)
 
     def best(found) -> dict[str, float]:
-        scored = [(limit, of(labels)) for limit, labels in found]
-        limit, scores = max(scored, key=lambda pair: pair[1]["pairwise_f1"])
-        return {**scores, "limit": float(limit)}
+        scored = [(threshold, of(labels)) for threshold, labels in found]
+        threshold, scores = max(scored, key=lambda pair: pair[1]["pairwise_f1"])
+        return {**scores, "threshold": float(threshold)}
 
     yield "raw tracklets", of(case.tracklet)
     grid = itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11))
-    yield "paper, published limits", of(chains(case, 0.2, 0.18))
-    yield "paper, best limits", best((drm, chains(case, cst, drm)) for cst, drm in grid)
+    yield "paper, published thresholds", of(chains(case, 0.2, 0.18))
+    yield "paper, best thresholds", best((drm, chains(case, cst, drm)) for cst, drm in grid)
     for rival in denoise_rivals.RIVALS:
         if rival.run is not denoise_rivals.hdbscan or importlib.util.find_spec("sklearn"):
-            yield f"{rival.name}, best limit", best(rival.run(case.rows, case.tracklet))
-    limits = calibrated(case)
-    yield "paper + calibration, no labels", of(chains(case, *limits))
-    yield "paper + calibration + cannot-link, no labels", of(chains(case, *limits, cannot_link=True))
+            yield f"{rival.name}, best threshold", best(rival.run(case.rows, case.tracklet))
+    thresholds = calibrated(case)
+    yield "paper + calibration, no labels", of(chains(case, *thresholds))
+    yield "paper + calibration + cannot-link, no labels", of(chains(case, *thresholds, cannot_link=True))
     ours = Ours(case)
     for name, labels in ours.levels().items():
         yield name, of(labels)
-    for option in ("cannot_link", "normalize", "calibrated"):
-        yield f"  without {option}", of(ours.identities(**{option: False}))
-    yield "ours, best limit", best(ours.at(np.arange(0.3, 0.56, 0.04)))
+    for option in ("cannot_link", "normalize", "calibrate"):
+        yield f"  without {option}", of(ours.identities(replace(DEFAULT, **{option: False})))
+    yield "ours, best threshold", best(ours.at(np.arange(0.3, 0.56, 0.04)))
 
 
 def main() -> None:
@@ -294,12 +301,12 @@ def main() -> None:
 
 def _print(rate: float, seeds: int, rows: dict[str, list[dict[str, float]]]) -> None:
     print(f"\n{MOVED * rate:.0%} moved, {CUT * rate:.0%} cut, {JUNK * rate:.1%} junk; mean of {seeds} seeds\n")
-    columns = ["", *(name.replace("_", " ") for name in SCORES), "std of F1", "limit"]
+    columns = ["", *(name.replace("_", " ") for name in SCORES), "std of F1", "threshold"]
     table = []
     for name, found in rows.items():
         values = np.array([[scores[score] for score in SCORES] for scores in found])
-        limits = sorted({f"{scores['limit']:.3g}" for scores in found if "limit" in scores})
-        table.append((name, *(f"{v:.3f}" for v in values.mean(0)), f"{values[:, 2].std():.3f}", " ".join(limits)))
+        thresholds = sorted({f"{scores['threshold']:.3g}" for scores in found if "threshold" in scores})
+        table.append((name, *(f"{v:.3f}" for v in values.mean(0)), f"{values[:, 2].std():.3f}", " ".join(thresholds)))
     common.table(columns, table)
 
 

@@ -1,4 +1,4 @@
-"""What else makes identities of crops: clusterings of images and of tracklets, each over a range of limits."""
+"""What else makes identities of crops: clusterings of images and of tracklets, each over a range of thresholds."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from scipy.cluster import hierarchy
-from scipy.sparse import csgraph
 from scipy.spatial.distance import squareform
 
 from cion_jax.neighbors import cosine, reciprocal, search
+from cion_jax.neighbors import jaccard as jaccard_distance
+from cion_jax.neighbors.dbscan import dbscan as clusters
 
 Labels = Iterator[tuple[float, np.ndarray]]
-"""Limits and the [n] identities that they give."""
+"""Thresholds and the [n] identities that they give."""
 
 RECIPROCAL = 30  # neighbors, as unsupervised re-identification has it
+AVERAGED = 6  # neighborhoods, the own one included
 CORE = 4  # DBSCAN's least number of neighbors, its own row included
-_BLOCK = 500
 _LAST: dict = {}
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A name and what gives identities from unit rows [n, d] and tracklets [n], at several limits."""
+    """A name and what gives identities from unit rows [n, d] and tracklets [n], at several thresholds."""
 
     name: str
     run: Callable[[np.ndarray, np.ndarray], Labels]
@@ -39,31 +40,21 @@ def centroids(rows: np.ndarray, tracklet: np.ndarray) -> Labels:
 def tracklets(rows: np.ndarray, tracklet: np.ndarray) -> Labels:
     """Average linkage of tracklets on the k-reciprocal Jaccard distance of their centroids."""
     means = _means(rows, tracklet)
-    shared = jaccard(means)
-    return _average(1 - shared.toarray().astype(np.float64), np.arange(0.50, 0.90, 0.03), tracklet)
+    return _average(_dense(jaccard(means)), np.arange(0.50, 0.90, 0.03), tracklet)
 
 
 def dbscan(rows: np.ndarray, tracklet: np.ndarray) -> Labels:
     """DBSCAN of images on the k-reciprocal Jaccard distance; outliers stand alone."""
-    shared = jaccard(rows)
+    distance = jaccard(rows)
     for eps in (0.35, 0.4, 0.45, 0.5, 0.55, 0.6):
-        near = shared >= 1 - eps
-        core = near.sum(axis=1) >= CORE
-        graph = near[core][:, core]
-        labels = np.full(len(rows), -1)
-        labels[core] = csgraph.connected_components(graph, directed=False)[1]
-        edge = np.flatnonzero(~core)
-        reach = near[edge][:, np.flatnonzero(core)].tocsr()
-        found = np.diff(reach.indptr) > 0
-        labels[edge[found]] = labels[core][reach.indices[reach.indptr[:-1][found]]]
-        yield eps, labels
+        yield eps, clusters(distance, eps, CORE)
 
 
 def hdbscan(rows: np.ndarray, tracklet: np.ndarray) -> Labels:
     """HDBSCAN of images on the k-reciprocal Jaccard distance, over its least cluster size."""
     from sklearn.cluster import HDBSCAN
 
-    apart = np.maximum(1 - jaccard(rows).toarray().astype(np.float64), 0)
+    apart = _dense(jaccard(rows))
     apart = (apart + apart.T) / 2
     for least in (4, 8):
         yield (
@@ -81,38 +72,27 @@ RIVALS = (
 
 
 def jaccard(rows: np.ndarray) -> sp.csr_array:
-    """[n, n] k-reciprocal Jaccard similarity, exact; that of the last rows is remembered."""
+    """[n, n] k-reciprocal Jaccard distance, exact; 1 is not stored. That of the last rows is remembered."""
     if _LAST.get("rows") is not rows:
-        _LAST.update(rows=rows, shared=_jaccard(rows))
-    return _LAST["shared"]
+        near = search.with_self(search.nearest(rows, RECIPROCAL))
+        known = reciprocal.distributions(rows, near, round(RECIPROCAL / 2) + 1, AVERAGED, strict=False)
+        _LAST.update(rows=rows, distance=jaccard_distance.between(known))
+    return _LAST["distance"]
 
 
-def _jaccard(rows: np.ndarray) -> sp.csr_array:
-    known = reciprocal.distributions(rows, search.nearest(rows, RECIPROCAL)).tocsr()
-    columns = known.T.tocsr()
-    sizes = np.diff(columns.indptr)
-    pieces = []
-    for start in range(0, len(rows), _BLOCK):
-        part = known[start : start + _BLOCK].tocoo()
-        times = sizes[part.col]
-        begin = np.repeat(columns.indptr[part.col] - np.cumsum(times) + times, times)
-        at = begin + np.arange(times.sum())
-        least = np.minimum(np.repeat(part.data, times), columns.data[at]).astype(np.float32)
-        pieces.append(
-            sp.coo_array((least, (np.repeat(part.row, times), columns.indices[at])), shape=part.shape).tocsr()
-        )
-    shared = sp.vstack(pieces).tocsr()
-    shared.data /= 2 - shared.data
-    return shared
+def _dense(distance: sp.csr_array) -> np.ndarray:
+    full = np.ones(distance.shape)
+    full[np.repeat(np.arange(len(full)), np.diff(distance.indptr)), distance.indices] = distance.data
+    return full
 
 
 def _means(rows: np.ndarray, tracklet: np.ndarray) -> np.ndarray:
     return cosine.unit(cosine.centroids([(rows, tracklet)], int(tracklet.max()) + 1)).astype(np.float32)
 
 
-def _average(apart: np.ndarray, limits: np.ndarray, tracklet: np.ndarray) -> Labels:
+def _average(apart: np.ndarray, thresholds: np.ndarray, tracklet: np.ndarray) -> Labels:
     apart = np.maximum((apart + apart.T) / 2, 0)
     np.fill_diagonal(apart, 0)
     tree = hierarchy.linkage(squareform(apart, checks=False), "average")
-    for limit in limits:
-        yield limit, hierarchy.fcluster(tree, limit, "distance")[tracklet]
+    for threshold in thresholds:
+        yield threshold, hierarchy.fcluster(tree, threshold, "distance")[tracklet]

@@ -20,8 +20,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from benchmarks.common import header, median_seconds, table
 from cion_jax.data.groups import Timeline, Units
-from cion_jax.data.pipeline import batches
-from cion_jax.data.shards import ShardReader, Unreadable, decode
+from cion_jax.data.shards import ShardReader, decode
+from cion_jax.data.stream import IdentityStream
 from data_prep.output import shards
 from data_prep.types import Image
 
@@ -44,8 +44,7 @@ def _write(folder: Path) -> None:
 def _rates(reader: ShardReader, threads: int) -> tuple[float, float]:
     """Median images per second over the batches of one pass, and images per second of processor time."""
     units = Units.of(reader.index, "identity")
-    timeline = Timeline(units, 2, BATCH, ((0, K),))
-    run = batches(reader, units, timeline, seed=0, unreadable=Unreadable(0), canvas=CANVAS, threads=threads)
+    run = IdentityStream(reader, units, Timeline(units, 2, BATCH, ((0, K),)), 0, CANVAS, threads).batches()
     next(run)
     processor, times = time.process_time(), [time.perf_counter()]
     for _ in run:

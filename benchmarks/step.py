@@ -16,6 +16,7 @@ with memory kept.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import statistics
@@ -33,7 +34,9 @@ from cion_jax import models
 from cion_jax.common import typed_config
 from cion_jax.distributed import cpu_allocator, sharding
 from cion_jax.models import flops
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
+from cion_jax.tasks.distill.task import Distill
+from cion_jax.training.config import LoopConfig
 from cion_jax.training.step import make_trainer
 
 MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
@@ -64,29 +67,14 @@ def _config(name: str) -> Config:
 
 def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:
     """Batches of real shards, without end."""
-    from cion_jax.data.groups import Timeline, Units
-    from cion_jax.data.pipeline import batches
-    from cion_jax.data.shards import ShardReader, Unreadable
-
-    reader = ShardReader(config.data.path)
-    units = Units.of(reader.index, config.identity)
-    timeline = Timeline(units, 1000, config.data.batch_size, config.curriculum)
-    return batches(
-        reader,
-        units,
-        timeline,
-        seed=0,
-        unreadable=Unreadable(0),
-        canvas=config.data.canvas,
-        threads=config.data.threads,
-    )
+    return Distill(dataclasses.replace(config, train=LoopConfig(epochs=1000))).stream().batches()
 
 
 def _repeated(config: Config, mesh) -> Iterator[dict[str, Any]]:
     shape = (config.data.batch_size, *config.data.canvas)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     size = np.full((shape[0], 2), config.data.canvas, np.int32)
-    return itertools.repeat(sharding.put_batch({"image": image, "size": size}, mesh))
+    return itertools.repeat(sharding.put_batch({"image": image, "size": size}, mesh, Distill.fields))
 
 
 def _products(config: Config) -> int:
@@ -114,7 +102,7 @@ def _peak() -> float:
 
 def compiled_step(config: Config, mesh) -> tuple[Any, Any, float]:
     """(state, compiled step, seconds that compiling took)."""
-    trainer = make_trainer(config, mesh, (1000,) * config.train.epochs)
+    trainer = make_trainer(Distill(config), mesh, (1000,) * config.train.epochs)
     state = trainer.init()
     began = time.perf_counter()
     compiled = trainer.step.lower(state, next(_repeated(config, mesh)), K).compile()
@@ -126,7 +114,7 @@ def _times(state, step, data: Iterator, mesh) -> tuple[list[float], float]:
     seconds, waits, held, began = [], [], None, time.perf_counter()
     for batch in itertools.islice(data, STEPS.value + 2):
         waits.append(time.perf_counter() - began)
-        on_device = batch if isinstance(batch["image"], jax.Array) else sharding.put_batch(batch, mesh)
+        on_device = batch if isinstance(batch["image"], jax.Array) else sharding.put_batch(batch, mesh, Distill.fields)
         state, measured = step(state, on_device)
         jax.block_until_ready(held)
         held, now = measured, time.perf_counter()

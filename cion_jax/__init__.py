@@ -1,1 +1,123 @@
-"""Person re-identification pre-training in JAX: identity groups, distillation, backbones, evaluation."""
+"""Person re-identification (ReID) backbones in JAX: pre-training on people seen in many videos, evaluation, export.
+
+import cion_jax
+
+backbone = cion_jax.load("RUN")  # or "reid.safetensors", "file:resnet50_ibn=FILE.pth"
+features = backbone(images)  # [h, w, 3] uint8 RGB each -> [N, d] float32
+cion_jax.evaluate(backbone, "market1501", "MARKET")["mAP"]
+cion_jax.train("vit_b", "RUN", {"data.path": "DATA"})
+
+Errors are exceptions, `cion_jax.UserError` where something that was given cannot be used. Nothing is imported before it
+is used, so `import cion_jax` takes no time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from cion_jax.common.errors import UserError
+
+if TYPE_CHECKING:
+    from cion_jax.training.config import RunConfig
+    from cion_jax.weights.backbone import Backbone
+
+__version__ = "0.1.0"
+__all__ = ["UserError", "evaluate", "load", "train"]
+
+
+def load(
+    checkpoint: str | Path,
+    *,
+    network: Literal["teacher", "student"] = "teacher",
+    ignore: Iterable[str] = (),
+    batch_size: int = 64,
+) -> Backbone:
+    """A frozen network, to be called with images.
+
+    Args:
+      checkpoint: a training run's folder (its newest checkpoint), one of its `checkpoints/STEP`, a `.safetensors` file
+        of `python -m cion_jax.export`, `file:NAME[@HEIGHTxWIDTH]=FILE` (PyTorch or safetensors weights of the backbone
+        NAME), or `random:NAME[@HEIGHTxWIDTH]`.
+      network: which one of a run or file that holds both.
+      ignore: regular expressions of names that a file may lack or have too many.
+      batch_size: images that are computed at a time.
+
+    Returns:
+      f(images) -> [N, d] float32, not normalized, of any number of [h, w, 3] uint8 RGB images of any sizes; it also has
+      `name`, `size` (height, width), `features` (d), `step` and `preprocessing`.
+
+    Raises:
+      UserError: no usable weights there.
+    """
+    from cion_jax.weights import load as weights
+
+    return weights.load(str(checkpoint), network, tuple(ignore), batch_size)
+
+
+def train(
+    config: RunConfig | str | Path, workdir: str | Path, settings: Mapping[str, Any] | None = None
+) -> Backbone | None:
+    """Runs or resumes a training run, as `python -m cion_jax.train` does; rows of measurements go to stderr.
+
+    Args:
+      config: a config file, the name of a packaged one ("vit_b", "pretrain:swin_tiny"), or frozen settings.
+      workdir: folder of the run. One that already holds checkpoints of the same config is resumed, exactly.
+      settings: changes by dotted name, {"data.path": "DATA", "train.steps": 100}; for a config file only.
+
+    Returns:
+      The network that the run serves, as `load(workdir)` gives it; None where it was asked to leave before it was done.
+
+    Raises:
+      UserError: config, data and workdir do not fit together.
+      TrainingStopped, SaveError: the loss is not finite; a checkpoint could not be written.
+    """
+    from cion_jax.common import packaged_configs
+    from cion_jax.common.typed_config import ConfigError
+    from cion_jax.tasks import freeze
+    from cion_jax.train import train as run
+
+    if not isinstance(config, str | Path):
+        if settings:
+            raise ConfigError(f"settings are changes to a config file, got frozen settings and {dict(settings)}")
+        frozen = config
+    else:
+        name, _, argument = str(config).partition(":")
+        frozen = freeze(packaged_configs.load(name, *filter(None, [argument])), settings or {})
+    return load(workdir) if run(frozen, Path(workdir)) else None
+
+
+def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, **options: Any) -> dict[str, Any]:
+    """Scores a frozen network on a benchmark, as `python -m cion_jax.evaluate` does.
+
+    Args:
+      backbone: of `load`, or what it takes.
+      benchmark: name of the benchmark, "market1501" or another that is registered.
+      data: its folder.
+      options: of `cion_jax.evaluate.evaluate`: `metric`, `reranked`, `expansion`.
+
+    Returns:
+      Shares between 0 and 1 (`mAP`, `mINP`, `rank1`, ...), counts, and what was left out.
+
+    Raises:
+      UserError: there is nothing to score.
+    """
+    from cion_jax.evaluate import evaluate as score
+    from cion_jax.reid import benchmarks
+
+    loaded = load(backbone) if isinstance(backbone, str | Path) else backbone
+    return score(loaded, benchmarks.load(benchmark, Path(data)), **options)
+
+
+class _Package(ModuleType):
+    """Keeps `cion_jax.train` and `cion_jax.evaluate` functions when the programs of these names are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -10,77 +10,28 @@ text: model, step, input size, images that could not be read). `--output=feature
 from __future__ import annotations
 
 import functools
-import hashlib
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from flax import nnx
 
-from cion_jax import models
 from cion_jax.common import cli, images
+from cion_jax.common.files import read_regular, walk
+from cion_jax.common.finite import check_finite
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.data.views import MEAN, STD
 from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.distances import normalize
-from cion_jax.weights import load
 from cion_jax.weights.extractor import Extractor, Flipped
+from cion_jax.weights.load import Network, load
 from cion_jax.weights.onnx_backbone import OnnxBackbone
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
-
-
-class Backbone:
-    """A frozen backbone: evaluation mode, running statistics, float32.
-
-    Attributes:
-      name: of the model.
-      step: training steps behind it, 0 if untrained, None where that is not known.
-      size: (height, width) of its input in pixels.
-      features: d, width of its output.
-    """
-
-    def __init__(self, name: str, module: Any, size: tuple[int, int], *, step: int | None = None, batch_size: int = 64):
-        """Takes an `nnx.Module` as `models.create` makes them."""
-        self.name, self.step, self.size, self.features = name, step, size, module.features
-        self._model = models.split(module)
-        self._batch_size = batch_size
-
-    def __call__(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Embeds images; the device works while the next batch is decoded.
-
-        Args:
-          images: [h, w, 3] uint8 RGB of any sizes; they are stretched to the input size.
-
-        Returns:
-          [N, d] float32, not normalized.
-        """
-        done: list[np.ndarray] = []
-        running = None
-        for count, batch_BHWC in _batches((fit(image, self.size) for image in images), self._batch_size):
-            started = count, forward(*self._model, batch_BHWC)
-            done += _finish(running)
-            running = started
-        done += _finish(running)
-        return np.concatenate(done) if done else np.zeros((0, self.features), np.float32)
-
-    def digest(self) -> str:
-        """SHA-256 of what determines the features: model, input size, parameters and statistics."""
-        digest = hashlib.sha256(f"{self.name} {self.size}".encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self._model[1:]):
-            digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape}".encode())
-            digest.update(np.asarray(leaf, "<f4").tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -98,31 +49,22 @@ class Embedded:
     unreadable: list[str]
 
 
-def load_backbone(spec: str, batch_size: int = 64, **choice: Any) -> Backbone:
-    """Makes a backbone from what --checkpoint says.
+def load_extractor(
+    spec: str, network: Network = "teacher", ignore: Sequence[str] = (), batch_size: int = 64, flip: bool = False
+) -> Extractor:
+    """Makes a feature extractor from what --checkpoint says: the network of `onnx:FILE`, or what `load` takes.
 
     Args:
-      spec: as `weights.load.load` takes it.
-      batch_size: images that are computed at a time.
-      choice: `network` and `ignore` of `weights.load.load`; raises like it.
-    """
-    found = load.load(spec, **choice)
-    return Backbone(found.name, found.module(), found.size, step=found.step, batch_size=batch_size)
-
-
-def load_extractor(spec: str, batch_size: int = 64, flip: bool = False, **choice: Any) -> Extractor:
-    """Makes a feature extractor from what --checkpoint says: a `load_backbone`, or the network of `onnx:FILE`.
-
-    Args:
-      spec: as `load_backbone` takes it, or `onnx:FILE`.
+      spec: `onnx:FILE`, or as `load` takes it; so are the next three.
+      network: which one of a run.
+      ignore: regular expressions of names.
       batch_size: images that are computed at a time.
       flip: average the features of every image and of its mirror image.
-      choice: as `load_backbone` takes it.
     """
     if spec.startswith("onnx:"):
         plain: Extractor = OnnxBackbone(spec.removeprefix("onnx:"), batch_size)
     else:
-        plain = load_backbone(spec, batch_size, **choice)
+        plain = load(spec, network, ignore, batch_size)
     return Flipped(plain) if flip else plain
 
 
@@ -149,23 +91,13 @@ def embed_files(backbone: Extractor, paths: Sequence[Path], what: str) -> Embedd
     return Embedded(features, kept, unreadable)
 
 
-def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretches an [h, w, 3] uint8 image to (height, width): by area where both sides shrink, else bicubic."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"expected an [h, w, 3] uint8 image, got {image.shape} {image.dtype}")
-    if image.shape[:2] == size:
-        return image
-    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
 def define_weights_flags(required: bool = True) -> None:
     """Defines what every command with weights takes: --checkpoint, which may be `required`, --network and --ignore."""
     flags.DEFINE_string(
         "checkpoint",
         None,
         "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
-        "cion_jax.export, random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
+        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
         required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
@@ -182,7 +114,7 @@ def define_extractor_flags(required: bool = True) -> None:
 def extractor_of_flags() -> Extractor:
     """The extractor that the flags of `define_extractor_flags` name."""
     args = flags.FLAGS
-    return load_extractor(args.checkpoint, args.batch_size, args.flip, network=args.network, ignore=args.ignore)
+    return load_extractor(args.checkpoint, args.network, args.ignore, args.batch_size, args.flip)
 
 
 def make_room(output: Path) -> None:
@@ -199,31 +131,6 @@ def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
         print(*(f"  {line}" for line in unreadable), sep="\n", file=sys.stderr)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def forward(graphdef: nnx.GraphDef, params: dict, stats: dict, image_BHWC: jax.Array) -> jax.Array:
-    """[B, H, W, 3] uint8 RGB -> [B, d] features of a split backbone in evaluation mode."""
-    x_BHWC = (image_BHWC.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
-    return models.merge(graphdef, params, stats)(x_BHWC, train=False)
-
-
-def _finish(running: tuple[int, jax.Array] | None) -> list[np.ndarray]:
-    """Waits for a batch and drops its padding."""
-    return [] if running is None else [np.asarray(running[1], np.float32)[: running[0]]]
-
-
-def _batches(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (images in it, [size, h, w, 3]); the last batch is padded, so that one shape is compiled only."""
-    batch: list[np.ndarray] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield size, np.stack(batch)
-            batch = []
-    if batch:
-        padding = [np.zeros_like(batch[0])] * (size - len(batch))
-        yield len(batch), np.stack(batch + padding)
-
-
 def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
     """Yields images, or why one cannot be read, in order; threads decode a bounded number ahead."""
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -238,7 +145,7 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
 
 def _try_to_read(path: Path) -> np.ndarray | str:
     try:
-        return images.decode(path.read_bytes())
+        return images.decode(read_regular(path))
     except (OSError, images.PictureError) as error:
         return f"{path}: {error}"
 
@@ -250,7 +157,7 @@ def main(_: Sequence[str]) -> None:
     feature_file.check_name(output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
     backbone = extractor_of_flags()
@@ -259,8 +166,9 @@ def main(_: Sequence[str]) -> None:
     choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
     embedded = resumable.embed(functools.partial(embed_files, backbone), paths, output, choice)
     list_unreadable(embedded.unreadable, len(paths), "input")
-    features = normalize(embedded.features) if args.normalize else embedded.features
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
+    check_finite(embedded.features, keys)
+    features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {
         "input_size": backbone.size,
@@ -273,13 +181,19 @@ def main(_: Sequence[str]) -> None:
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_extractor_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz or .parquet file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
 
 
-if __name__ == "__main__":
-    _define_flags()
+def run_main() -> None:
+    """The command `cion-embed`."""
+    define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()

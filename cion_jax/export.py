@@ -21,8 +21,8 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import define_weights_flags, make_room
 from cion_jax.exporting.card import card
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.weights import load
-from cion_jax.weights.load import Backbone
+from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.load import load
 
 
 class ExportError(UserError):
@@ -72,19 +72,25 @@ def export(backbone: Backbone, form: str, output: Path, **origin: str) -> float:
 def main(_: Sequence[str]) -> None:
     """Loads, writes, says how far it is off."""
     args = flags.FLAGS
-    backbone = load.load(args.checkpoint, args.network, args.ignore)
+    backbone = load(args.checkpoint, args.network, args.ignore)
     output = Path(args.output)
     error = export(backbone, args.format, output, source=args.checkpoint, network=args.network, licence=args.licence)
     print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_weights_flags()
     flags.DEFINE_enum("format", None, tuple(FORMATS), "What to write.", required=True)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_string("licence", "", "Licence of the weights, for the card.")
 
 
-if __name__ == "__main__":
-    _define_flags()
+def run_main() -> None:
+    """The command `cion-export`."""
+    define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()

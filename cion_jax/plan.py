@@ -13,9 +13,11 @@ litters every start of JAX on a CPU and is therefore kept apart:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +30,8 @@ from jax.experimental import topologies
 from cion_jax.common import cli
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import hlo_collectives, sharding
-from cion_jax.training import state as states
-from cion_jax.training.config import Config
-from cion_jax.training.step import make_trainer
+from cion_jax.tasks import TASKS, schemas
+from cion_jax.training.step import init_state, make_trainer
 
 
 class Chip(NamedTuple):
@@ -87,19 +88,20 @@ class Plan:
         return self.batch_size / max(self.bound_s.values()) if self.bound_s else None
 
 
-def plan(config: Config, topology: str) -> Plan:
-    """Compiles the step of a config for a topology.
+def plan(task: Any, topology: str) -> Plan:
+    """Compiles the step of a task for a topology.
 
     Args:
-      config: its batch size is the global one.
+      task: the batch size of its config is the global one.
       topology: `cpu:DEVICES` or `KIND:SHAPE`, e.g. `v5e:4x4`.
 
     Raises:
       ConfigError: no such topology, libtpu is missing, or the config does not fit the number of devices.
     """
     devices, chip = _devices(topology)
+    config = task.config
     mesh = sharding.make_mesh(config.mesh, devices)
-    memory, compiled = _compile(config, mesh)
+    memory, compiled = _compile(task, mesh)
     costs = compiled.cost_analysis()
     found = hlo_collectives.of_program(compiled.as_text())
     bound = {}
@@ -110,7 +112,7 @@ def plan(config: Config, topology: str) -> Plan:
             "memory": costs["bytes accessed"] / chip.memory_rate,
             "links": crossing / chip.link_rate,
         }
-    params = states.abstract(config).student["params"]
+    params = jax.eval_shape(lambda: init_state(task)).trained["params"]
     return Plan(
         topology=topology,
         devices=len(devices),
@@ -123,7 +125,7 @@ def plan(config: Config, topology: str) -> Plan:
         collectives=found,
         bound_s=bound,
         fits=memory < chip.memory_gib * 2**30 if chip else None,
-        largest_batch=_largest_batch(config, mesh, memory, chip) if chip else None,
+        largest_batch=_largest_batch(task, mesh, memory, chip) if chip else None,
     )
 
 
@@ -143,9 +145,10 @@ def _devices(topology: str) -> tuple[list[Any], Chip | None]:
     return topologies.get_topology_desc(topology, platform="tpu").devices, CHIPS[kind]
 
 
-def _compile(config: Config, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
+def _compile(task: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     """(bytes of a chip's memory, compiled step)."""
-    trainer = make_trainer(config, mesh, (1000,) * config.train.epochs)
+    config = task.config
+    trainer = make_trainer(task, mesh, (1000,) * config.train.epochs)
     batch = {
         "image": jax.ShapeDtypeStruct((config.data.batch_size, *config.data.canvas, 3), np.uint8),
         "size": jax.ShapeDtypeStruct((config.data.batch_size, 2), np.int32),
@@ -159,14 +162,15 @@ def _compile(config: Config, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     return own + m.temp_size_in_bytes + m.generated_code_size_in_bytes, compiled
 
 
-def _largest_batch(config: Config, mesh, memory: int, chip: Chip) -> int:
+def _largest_batch(task: Any, mesh, memory: int, chip: Chip) -> int:
     """Images of one chip that fit, as a multiple of whole identity groups."""
+    config = task.config
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
     unit = math.lcm(*(k for _, k in config.curriculum)) * config.train.accumulate
     own = config.data.batch_size // shares
     other = own // 2 // unit * unit or 2 * own
     less = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=other * shares))
-    slope = (memory - _compile(less, mesh)[0]) / (own - other)
+    slope = (memory - _compile(type(task)(less), mesh)[0]) / (own - other)
     return int(own + (chip.memory_gib * 2**30 - memory) / slope) // unit * unit
 
 
@@ -193,25 +197,34 @@ def _verdict(p: Plan) -> str:
     return "" if p.fits is None else ", fits" if p.fits else ", DOES NOT FIT"
 
 
-def main(_) -> int:
-    """Entry point: exit status 1 where the step does not fit."""
-    config = SETTINGS()
-    found = plan(config, TOPOLOGY.value)
+def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
+    """Plans what the flags ask for: exit status 1 where the step does not fit."""
+    args, config = flags.FLAGS, settings()
+    task = TASKS[config.task](config)
+    found = plan(task, args.topology)
     print(text(found, config.model.name))
-    if JSON.value:
+    if args.json:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
-        Path(JSON.value).write_text(json.dumps(row, indent=1) + "\n")
-    if SHARDINGS.value:
-        mesh = sharding.make_mesh(config.mesh, _devices(TOPOLOGY.value)[0])
-        Path(SHARDINGS.value).write_text(sharding.describe(states.abstract(config), mesh) + "\n")
+        Path(args.json).write_text(json.dumps(row, indent=1) + "\n")
+    if args.shardings:
+        mesh = sharding.make_mesh(config.mesh, _devices(args.topology)[0])
+        state = jax.eval_shape(lambda: init_state(task))
+        Path(args.shardings).write_text(sharding.describe(state, mesh, task.rules) + "\n")
     return int(found.fits is False)
 
 
+def define_flags() -> Callable[[], Any]:
+    """Defines what the command takes; the function returned gives the settings."""
+    flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
+    flags.DEFINE_string("json", "", "File to write the plan to as well.")
+    flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
+    return cli.define_config(schemas(), unused=["data.path"])
+
+
+def run_main() -> None:
+    """The command `cion-plan`."""
+    cli.run(functools.partial(main, define_flags()))
+
+
 if __name__ == "__main__":
-    SETTINGS = cli.define_config(Config, unused=["data.path"])
-    TOPOLOGY = flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
-    JSON = flags.DEFINE_string("json", "", "File to write the plan to as well.")
-    SHARDINGS = flags.DEFINE_string(
-        "shardings", "", "File for a line about every array: shape, split, bytes on a device."
-    )
-    cli.run(main)
+    run_main()

@@ -2,9 +2,10 @@
 
     python -m data_prep --source=market1501 --input=DIR --embedder=onnx:FILE --output=OUT
 
-Limits are found without labels. The published method with nothing added is `--config.preset=paper`; its limits belong
-to the authors' extractor, with another one give its own, as in `--config.sigma_cst=0.5 --config.sigma_drm=0.09`.
-Every option of the default can be set alone: `--config.linkage=chains`, `--config.cannot_link=false`, ...
+Thresholds are found without labels. The published method with nothing added is `--config.preset=paper`; its thresholds
+belong to the authors' feature extractor, with another one give its own, as in `--config.sigma_cst=0.5
+--config.sigma_drm=0.09`.
+Every option of the default can be set alone: `--config.linkage=published`, `--config.cannot_link=false`, ...
 """
 
 from __future__ import annotations

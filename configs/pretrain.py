@@ -9,7 +9,7 @@ divides, on each of up to 40 hosts. Backbones that do not fit into memory: --con
 """
 
 from cion_jax.common import typed_config
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
 
 
 def get_config(name: str = "vit_base"):

@@ -8,7 +8,7 @@ local ones of 128x64; 65536 prototypes; batch 960 as on the authors' eight GPUs.
 """
 
 from cion_jax.common import typed_config
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
 
 
 def get_config():

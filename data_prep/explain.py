@@ -8,119 +8,80 @@ The picture shows the identity as it was written, its tracklets side by side. Bo
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from absl import flags
 
 from cion_jax.common import cli, contact_sheet
 from cion_jax.common.errors import UserError
-from cion_jax.data import records
-from cion_jax.data.shards import ShardReader
+from cion_jax.common.files import replaceable
+from cion_jax.common.paths import local_path
+from data_prep.output.dataset import Dataset, Decided, Row, by_tracklet
 from data_prep.output.provenance import DISCARDED, KEPT, MOVED
-
-_CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
-_DATASET = flags.DEFINE_string("dataset", None, "Folder that data_prep wrote.", required=True)
-_IMAGE = flags.DEFINE_string("image", None, "Key of an image, as provenance.parquet and the records have it.")
-_IDENTITY = flags.DEFINE_integer("identity", None, "Number of an identity.")
-_PICTURE = flags.DEFINE_string("picture", None, "PNG to write; identity_ID.png in this folder unless given.")
-
-Row = Mapping[str, Any]
 
 
 class ExplainError(UserError):
-    """There is no such data set, image or identity."""
+    """What is asked for cannot be told."""
+
+
+def define_flags() -> None:
+    """Defines the flags."""
+    flags.DEFINE_string("dataset", None, "Folder that data_prep wrote.", required=True)
+    flags.DEFINE_string("image", None, "Key of an image, as provenance.parquet and the records have it.")
+    flags.DEFINE_integer("identity", None, "Number of an identity.")
+    flags.DEFINE_string("picture", None, "PNG to write; identity_ID.png in this folder unless given.")
+    flags.DEFINE_bool("overwrite", False, "Replaces a --picture that is there already.")
 
 
 def main(_: Sequence[str]) -> None:
     """Prints what the flags ask for, and writes the picture."""
-    if (_IMAGE.value is None) == (_IDENTITY.value is None):
+    given = flags.FLAGS
+    if (given.image is None) == (given.identity is None):
         raise ExplainError("give one of --image=KEY and --identity=ID")
-    dataset = Dataset(Path(_DATASET.value))
-    if _IMAGE.value is not None:
-        row = dataset.image(_IMAGE.value)
-        print("\n".join(of_image(row, dataset.limits)))
-        identity = row["identity"]
-    else:
-        identity = _IDENTITY.value
+    dataset = Dataset(local_path(given.dataset, "--dataset"))
+    asked = given.picture and _place(given.picture, dataset.path, given.overwrite)
+    row = None if given.image is None else dataset.image(given.image)
+    if row is not None:
+        print("\n".join(of_image(row, dataset.decided)))
+    identity = given.identity if row is None else row["identity"]
     if identity is None:
         return
     rows = dataset.identity(identity)
     print("\n".join(of_identity(identity, rows)))
-    marked = None if _IMAGE.value is None else row["record"]
-    picture = dataset.picture(rows, marked)
+    picture = dataset.picture(rows, None if row is None else row["record"])
     if picture is None:
         print("none of its images were selected: there is nothing to show")
         return
-    path = Path(_PICTURE.value or f"identity_{identity}.png")
+    path = asked or _place(f"identity_{identity}.png", dataset.path, overwrite=True)
     contact_sheet.save(path, picture)
     print(f"picture: {path}")
 
 
-class Dataset:
-    """A finished data set.
-
-    Attributes:
-      limits: of the run, by name.
-    """
-
-    def __init__(self, folder: Path):
-        """Opens the folder; raises ExplainError where it is no finished data set."""
-        missing = [name for name in (records.PROVENANCE_FILE, records.METRICS_FILE) if not (folder / name).is_file()]
-        if missing:
-            raise ExplainError(f"{folder} has no {missing[0]}; expected a folder that data_prep has finished")
-        self.folder = folder
-        self._provenance = folder / records.PROVENANCE_FILE
-        self.limits = json.loads((folder / records.METRICS_FILE).read_text())["thresholds"]
-
-    def image(self, key: str) -> Row:
-        """The provenance of one image; raises ExplainError with the nearest keys where there is none."""
-        rows = self._rows("key", key)
-        if not rows:
-            near = _nearest(key, pq.read_table(self._provenance, columns=["key"])["key"])
-            raise ExplainError(f"no image {key!r} in {self.folder}; the nearest keys are {', '.join(map(repr, near))}")
-        return rows[0]
-
-    def identity(self, number: int) -> list[Row]:
-        """The provenance of all images of an identity; raises ExplainError where there is none."""
-        rows = self._rows("identity", number)
-        if not rows:
-            last = pc.max(pq.read_table(self._provenance, columns=["identity"])["identity"]).as_py()
-            raise ExplainError(f"no identity {number} in {self.folder}; expected a number of 0 .. {last}")
-        return rows
-
-    def picture(self, rows: Sequence[Row], marked: int | None) -> np.ndarray | None:
-        """[h, w, 3] uint8 RGB of what was written of an identity; record `marked` framed. None: nothing was."""
-        written = [row for row in rows if row["record"] is not None]
-        if not written:
-            return None
-        reader = ShardReader(self.folder)
-        return contact_sheet.sheet(
-            [[(row["record"], row["record"] == marked) for row in some] for _, some in _by_tracklet(written)],
-            lambda numbers: [None if r is None else r[records.IMAGE] for r in reader.read(numbers)],
-        )
-
-    def _rows(self, column: str, value: str | int) -> list[Row]:
-        return pq.read_table(self._provenance, filters=[(column, "==", value)]).to_pylist()
+def run_main() -> None:
+    """The command `data_prep.explain`; never returns."""
+    define_flags()
+    cli.run(main)
 
 
-def of_image(row: Row, limits: Mapping[str, float]) -> Iterator[str]:
+def _place(name: str, dataset: Path, overwrite: bool) -> Path:
+    """Where the picture goes; raises UserError where that would replace something else."""
+    path = local_path(name, "--picture")
+    if path.suffix.lower() != ".png" or path.resolve().is_relative_to(dataset.resolve()):
+        raise ExplainError(f"--picture={path}: expected the name of a .png outside of the data set")
+    return replaceable(path, "--picture", overwrite)
+
+
+def of_image(row: Row, decided: Decided) -> Iterator[str]:
     """What is known of one image, line by line."""
     box = "" if row["box"] is None else f", box {', '.join(f'{side:g}' for side in row['box'])}"
     truth = {None: "", -1: ", truth: nobody"}.get(row["truth"], f", truth: {row['truth']}")
     yield row["key"]
     yield f"  from: {row['path']}, video {row['video']}, tracklet {row['tracklet']}, frame {row['frame']}{box}{truth}"
     if row["level2_action"] is not None:
-        yield f"  level 1: {_level1(row, limits)}"
-        yield f"  level 2: {_level2(row, limits)}"
+        yield f"  level 1: {_level1(row, decided)}"
+        yield f"  level 2: {_level2(row, decided)}"
         yield f"  level 3: {_level3(row)}"
     if row["record"] is not None:
         yield f"  written: record {row['record']}"
@@ -134,7 +95,7 @@ def of_identity(number: int, rows: Sequence[Row]) -> Iterator[str]:
     videos = len({row["video"] for row in rows})
     yield f"identity {number}: {_count(len(rows), 'image')} of {_count(videos, 'video')}, {written:,} written"
     column = itertools.count(1)
-    for (video, tracklet), some in _by_tracklet(rows):
+    for (video, tracklet), some in by_tracklet(rows):
         place = f"[{next(column)}]" if any(row["selected"] for row in some) else "[-]"
         yield f"  {place} {video} / {tracklet}: {', '.join(_facts(some))}"
 
@@ -156,14 +117,14 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _level1(row: Row, limits: Mapping[str, float]) -> str:
+def _level1(row: Row, decided: Decided) -> str:
     far = f"{_far(row['level1_distance'])} from the mean of the others"
     if not row["level1_round"]:
         return "the only image of its tracklet" if row["level1_distance"] is None else f"stayed, {far}"
-    return f"left tracklet {row['tracklet']} in round {row['level1_round']}, {far}{_limit(limits, 'sigma_cst')}"
+    return f"left tracklet {row['tracklet']} in round {row['level1_round']}, {far}{_threshold(decided, 'level1')}"
 
 
-def _level2(row: Row, limits: Mapping[str, float]) -> str:
+def _level2(row: Row, decided: Decided) -> str:
     nearest = f"{_far(row['level2_distance'])} away"
     done = {
         KEPT: f"kept in tracklet {row['level2_tracklet']}",
@@ -175,7 +136,7 @@ def _level2(row: Row, limits: Mapping[str, float]) -> str:
     if row["level2_joined"] is None:
         return f"{done}; joined no other tracklet of the video"
     joined = f"joined another tracklet of the video {_far(row['level2_joined'])} away"
-    return f"{done}; {joined}{_limit(limits, 'sigma_drm')}"
+    return f"{done}; {joined}{_threshold(decided, 'level2')}"
 
 
 def _level3(row: Row) -> str:
@@ -187,34 +148,16 @@ def _level3(row: Row) -> str:
     return f"identity {row['identity']}, {_far(row['distance'])} from its centroid; {joined}"
 
 
-def _limit(limits: Mapping[str, float], name: str) -> str:
-    """The limit that decided; by overlap another one did, and the sigmas only measure."""
-    return f" (shared neighborhood {limits['overlap']:.3f})" if "overlap" in limits else f" ({name} {limits[name]:.3f})"
+def _threshold(decided: Decided, level: str) -> str:
+    if level not in decided:
+        return ""
+    name, value = decided[level]
+    return f" ({name} {value:.3f})"
 
 
 def _far(distance: float | None) -> str:
     return "none" if distance is None else f"{distance:.3f}"
 
 
-def _by_tracklet(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
-    """Rows by the tracklet that they belong to after level 2."""
-
-    def name(row: Row) -> tuple[str, str]:
-        return row["video"], row["level2_tracklet"] or row["tracklet"]
-
-    for tracklet, some in itertools.groupby(sorted(rows, key=lambda row: (name(row), row["frame"])), name):
-        yield tracklet, list(some)
-
-
-def _nearest(key: str, keys: pa.ChunkedArray) -> list[str]:
-    """Up to three keys like this one: of those that begin alike, else of an even sample."""
-    for length in range(len(key), -1, -1):
-        some = keys.filter(pc.starts_with(keys, key[:length])) if length else keys
-        if len(some):
-            break
-    at = np.unique(np.linspace(0, len(some) - 1, _CANDIDATES).astype(int))
-    return difflib.get_close_matches(key, some.take(pa.array(at)).to_pylist(), n=3, cutoff=0.0)
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    run_main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +56,25 @@ class Reject:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a source sees in one video before anything is cropped.
+
+    Attributes:
+      video: its key.
+      cells: what was counted, by name, in words.
+      does: what will be done and why, a line each.
+      notes: what a reader should know, beyond what is usual.
+      problems: what cannot be decided, with all readings and how to choose one; none of it may be guessed.
+    """
+
+    video: str
+    cells: dict[str, str]
+    does: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 def is_text(name: str) -> bool:
     """Whether a name can be written down: on some file systems any bytes can be one."""
     try:
@@ -71,12 +91,19 @@ class SourceError(UserError):
 class Source(Protocol):
     """One input format. Built from a root folder; raises SourceError where that holds nothing usable.
 
+    What `read` returns and the files behind it are all that determines what `crops` and `jpeg` give: work is
+    remembered by them.
+
     Attributes:
+      layout: what the input looks like, for people who gave something else.
+      root: folder that the paths of images are relative to.
       identified: the identities are known already (`Image.truth` holds them); no denoising is needed.
       timed: equal frame numbers within a video are the same moment; elsewhere they may be mere positions.
       rejected: inputs set aside while the root was listed, before any video of theirs was known.
     """
 
+    layout: str
+    root: Path
     identified: bool
     timed: bool
     rejected: list[Reject]
@@ -87,6 +114,10 @@ class Source(Protocol):
 
     def read(self, video: str) -> tuple[list[Image], list[Reject]]:
         """All images of one video, ordered by (tracklet, frame); touches no pixels that it can leave alone."""
+        ...
+
+    def examine(self, video: str) -> Finding:
+        """What can be seen in one video, and what will be done with it; decodes hardly anything."""
         ...
 
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:

@@ -29,8 +29,7 @@ install() {
   run git archive --output=/tmp/cion.tar.gz HEAD
   run gcloud compute tpus tpu-vm scp /tmp/cion.tar.gz "$name:/tmp/" --zone="$zone" --worker=all
   on_all "sudo apt-get install -qq -y python3.11 python3.11-venv && $mount"
-  on_all "mkdir -p ~/cion ~/logs && tar -xzf /tmp/cion.tar.gz -C ~/cion && cd ~/cion && PYTHON=python3.11 && . launch/venv.sh"
-  on_all "cd ~/cion && .venv/bin/pip install --quiet 'jax[tpu]==0.10.2'"
+  on_all "mkdir -p ~/cion ~/logs && tar -xzf /tmp/cion.tar.gz -C ~/cion && cd ~/cion && PYTHON=python3.11 && CION_EXTRA=tpu && . launch/venv.sh"
 }
 
 # Starts the training on every host and returns; it goes on when this machine is switched off.

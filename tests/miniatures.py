@@ -6,6 +6,7 @@ from unittest import mock
 from cion_jax.models import convnext, edgenext, fastvit, ghostnet, registry
 from cion_jax.models.fastvit import FastViT
 from cion_jax.models.ghostnet import GhostNet
+from cion_jax.models.osnet import OSNet
 from cion_jax.models.repvit import RepViT
 from cion_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 from cion_jax.models.swin import Swin
@@ -34,6 +35,7 @@ MINIATURES = {
     "toy_edgenext": partial(convnext.ConvNeXt, (1, 2), (8, 16), partial(edgenext._block, heads=2)),
     "toy_fastvit": partial(_FastViT),
     "toy_ghostnet": partial(_GhostNet),
+    "toy_osnet": partial(OSNet, (8, 64, 64, 64), (("", "after"), ("", "inside"), ("", "")), True),
     "toy_repvit": partial(RepViT, 16, (2, 1)),
     "toy_resnet": partial(ResNet, BasicBlock, (1, 1, 1, 1)),
     "toy_resnet_ibn": partial(ResNet, Bottleneck, (1, 1, 1, 1), True),
@@ -45,4 +47,4 @@ MINIATURES = {
 
 def register() -> None:
     """Makes them backbones like any other, for the trainer."""
-    registry._models().update(MINIATURES)
+    registry.BACKBONES.register_all(MINIATURES)

@@ -17,8 +17,9 @@ import pytest
 
 from cion_jax.common.paths import path_name
 from cion_jax.distributed import sharding
-from cion_jax.training import state as states
+from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import Checkpointer
+from cion_jax.training.step import init_state
 
 ROOT = Path(__file__).parent.parent
 # One program to compile, a checkpoint after every step.
@@ -105,10 +106,11 @@ def numbers(workdir):
 
 def final_state(config, workdir):
     """The newest checkpoint's state on the host."""
-    like = states.abstract(config)
-    like = sharding.abstract(like, sharding.state_shardings(like, sharding.make_mesh(config.mesh)))
+    task = TASKS[config.task](config)
+    like = jax.eval_shape(lambda: init_state(task))
+    like = sharding.abstract(like, sharding.state_shardings(like, sharding.make_mesh(config.mesh), task.rules))
     with Checkpointer(workdir, read_only=True) as checkpointer:
-        return jax.device_get(checkpointer.restore(checkpointer.latest(), like))
+        return jax.device_get(checkpointer.restore(checkpointer.latest(), like, task.served))
 
 
 def assert_equal(a, b, **tolerance):

@@ -6,9 +6,10 @@ import pytest
 from flax import nnx
 
 from cion_jax.common.paths import path_name
+from cion_jax.tasks.distill.task import Distill
 from cion_jax.train import train
-from cion_jax.training import optimizer
-from cion_jax.training import state as states
+from cion_jax.training.state import at_path
+from cion_jax.training.step import init_state
 from tests import miniatures, toy
 from tests.runs import final_state, rows
 
@@ -27,7 +28,7 @@ def compile_quickly(monkeypatch):
 
 def test_settings_reach_the_backbone():
     config = toy.config("anywhere", model__name="toy_convnext", model__drop_path=0.2, model__remat=True)
-    backbone = nnx.eval_shape(lambda: states.make_network(config)).backbone
+    backbone = nnx.eval_shape(lambda: Distill(config).network()).backbone
     assert (backbone.remat, backbone.stages[1][0].rate) == (True, 0.2)
 
 
@@ -52,10 +53,10 @@ def test_three_steps(trained, local_views, tmp_path):
     config = toy.config(tmp_path / "shards", **changes, **crops, **{"views.local_views": local_views})
     train(config, tmp_path / "run")
     assert np.isfinite([[*row.values()] for row in rows(tmp_path / "run")]).all()
-    before = jax.device_get(jax.jit(lambda: states.init(config, optimizer.build()))())
+    before = jax.device_get(jax.jit(lambda: init_state(Distill(config)))())
     after = final_state(config, tmp_path / "run")
-    for network in ("student", "teacher"):
-        pairs = jax.tree.map(np.array_equal, getattr(before, network), getattr(after, network))
+    for network in (("trained",), ("kept", "teacher")):
+        pairs = jax.tree.map(np.array_equal, at_path(before, network), at_path(after, network))
         still = {path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
         # Behind two layer scales of 1e-6, EdgeNeXt's norm has a gradient below AdamW's epsilon at first.
         assert {path for path in still if not path.endswith("norm_xca/scale")} == {"params/head/last_layer/weight_g"}

@@ -7,7 +7,7 @@ import pytest
 from flax import traverse_util
 
 from cion_jax.common import typed_config
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
 from tests import toy
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))

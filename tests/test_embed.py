@@ -1,5 +1,6 @@
 """From image files to features."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,11 +13,16 @@ import pytest
 from flax import nnx
 
 from cion_jax import embed, models
+from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.views import ViewsConfig, ViewSpec
+from cion_jax.tasks.distill.config import Config, DataConfig, ModelConfig
+from cion_jax.tasks.distill.task import Distill
 from cion_jax.training import checkpoint
-from cion_jax.training.config import Config, DataConfig, ModelConfig
-from cion_jax.training.state import TrainState, make_network
+from cion_jax.training.loop import record
+from cion_jax.training.state import TrainState
+from cion_jax.weights.backbone import Backbone, fit
+from cion_jax.weights.load import load
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
 SMALL = "random:resnet18_ibn@32x16"
@@ -37,10 +43,14 @@ class MeanColor(nnx.Module):
         return x_BHWC.mean((1, 2)) * self.scale[...]
 
 
+def backbone_of(module, size):
+    return Backbone("mean_color", *models.split(module), Preprocessing(size), batch_size=2)
+
+
 @pytest.fixture
 def mean_color():
     MeanColor.traces.clear()
-    return embed.Backbone("mean_color", MeanColor(), (8, 4), batch_size=2)
+    return backbone_of(MeanColor(), (8, 4))
 
 
 def plain(*colors, h=8, w=4):
@@ -69,8 +79,8 @@ def test_values_by_hand(mean_color):
 def test_any_number_of_images_of_any_size_in_one_compiled_shape(mean_color):
     colors = [(i, 2 * i, 3 * i) for i in range(7)]
     images = [plain(c, h=5 + i, w=9 - i)[0] for i, c in enumerate(colors)]
-    mean_color.size = (9, 5)  # a shape of no other test
-    features = mean_color(iter(images))
+    other = dataclasses.replace(mean_color, preprocessing=Preprocessing((9, 5)))  # a shape of no other test
+    features = other(iter(images))
     np.testing.assert_allclose(features, (np.array(colors) / 255 - MEAN) / STD, rtol=1e-5)
     assert MeanColor.traces == [(2, 9, 5, 3)]
     assert mean_color([]).shape == (0, 3)
@@ -79,14 +89,14 @@ def test_any_number_of_images_of_any_size_in_one_compiled_shape(mean_color):
 def test_fit():
     board = np.zeros((4, 4, 3), np.uint8)
     board[::2, ::2] = 200
-    np.testing.assert_array_equal(embed.fit(board, (2, 2)), 50)  # the mean of every 2x2 block
-    assert embed.fit(board, (4, 4)) is board
+    np.testing.assert_array_equal(fit(board, (2, 2)), 50)  # the mean of every 2x2 block
+    assert fit(board, (4, 4)) is board
     step = np.repeat(np.array([0, 0, 0, 200, 200, 200], np.uint8), 3).reshape(1, 6, 3)
-    assert np.unique(embed.fit(step, (2, 24))).size > 4  # bicubic, not nearest
-    assert embed.fit(step, (2, 24)).shape == (2, 24, 3)
+    assert np.unique(fit(step, (2, 24))).size > 4  # bicubic, not nearest
+    assert fit(step, (2, 24)).shape == (2, 24, 3)
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ValueError, match="uint8 image, got"):
-            embed.fit(wrong, (2, 2))
+            fit(wrong, (2, 2))
 
 
 def test_unreadable_files_are_reported_and_order_is_kept(mean_color, tmp_path, monkeypatch, capsys):
@@ -113,7 +123,7 @@ def direct(model, images):
 
 def test_random_backbone_is_the_model_in_evaluation_mode():
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 3)).astype(np.uint8)
-    backbone = embed.load_backbone(SMALL, batch_size=2)
+    backbone = load(SMALL, batch_size=2)
     expected = direct(models.create("resnet18_ibn", rngs=nnx.Rngs(0)), images)
     assert (backbone.name, backbone.step, backbone.size) == ("resnet18_ibn", 0, (32, 16))
     np.testing.assert_allclose(backbone(images), expected, rtol=0, atol=1e-4 * np.std(expected))
@@ -125,14 +135,14 @@ def test_trained_backbone_is_the_teacher_of_the_checkpoint(tmp_path):
     # Not IBN: InstanceNorm over the two pixels that its third stage has here turns rounding into errors of 1e-4.
     model = ModelConfig("resnet18", prototypes=16, hidden=8, bottleneck=8)
     config = Config(seed=5, model=model, data=DataConfig(path="shards"), views=views)
-    network = make_network(config)
-    _, params, stats = models.split(network)
+    task = Distill(config)
+    _, params, stats = models.split(task.network())
     rest = {"params": {"w": jnp.zeros(3)}}
-    state = TrainState(jnp.int32(7), rest, {"params": params, "stats": stats}, rest, jnp.zeros(16))
+    kept = {"teacher": {"params": params, "stats": stats}, "center": jnp.zeros(16)}
     with checkpoint.Checkpointer(tmp_path) as checkpointer:
-        checkpointer.save(7, state, config, {})
+        checkpointer.save(7, TrainState(jnp.int32(7), rest, kept, rest), task.served, record(task, 7, ""))
 
-    backbone = embed.load_backbone(str(tmp_path), batch_size=2)
+    backbone = load(str(tmp_path), batch_size=2)
     images = np.random.default_rng(1).integers(0, 256, (3, 32, 16, 3)).astype(np.uint8)
     abstract = nnx.eval_shape(lambda: models.create("resnet18", rngs=nnx.Rngs(0)))  # float32
     expected = direct(models.merge(models.split(abstract)[0], params["backbone"], stats["backbone"]), images)
@@ -144,7 +154,7 @@ def test_digest_tells_weights_and_sizes_apart():
     def digest(scale, size):
         module = MeanColor()
         module.scale[...] = jnp.full(3, scale)
-        return embed.Backbone("mean_color", module, size).digest()
+        return backbone_of(module, size).digest()
 
     digests = [digest(1, (8, 4)), digest(1, (8, 4)), digest(2, (8, 4)), digest(1, (8, 8))]
     assert digests[0] == digests[1]
@@ -161,12 +171,12 @@ def test_digest_tells_weights_and_sizes_apart():
 )
 def test_specs_that_do_not_exist(spec, message):
     with pytest.raises(ConfigError, match=message):
-        embed.load_backbone(spec)
+        load(spec)
 
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in"):
-        embed.load_backbone(str(tmp_path))
+        load(str(tmp_path))
 
 
 def run(*args):

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from flax import nnx
 
-from cion_jax import evaluate
+from cion_jax import models
 from cion_jax.common.errors import UserError
-from cion_jax.embed import Backbone
+from cion_jax.common.preprocessing import Preprocessing
+from cion_jax.evaluate import _benchmarks, evaluate, score, table
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.analysis import analyze
 from cion_jax.reid.distances import ScoreError
 from cion_jax.reid.feature_file import FeatureFile, FeatureFileError
+from cion_jax.weights.backbone import Backbone
 from cion_jax.weights.extractor import Flipped
 
 RED, GREEN, BLUE = (250, 5, 5), (5, 250, 5), (5, 5, 250)
@@ -61,11 +63,11 @@ def street(tmp_path):
 
 @pytest.fixture
 def mean_color():
-    return Backbone("mean_color", MeanColor(), (16, 8), step=1200, batch_size=4)
+    return Backbone("mean_color", *models.split(MeanColor()), Preprocessing((16, 8)), step=1200, batch_size=4)
 
 
 def test_scores_by_hand(street, mean_color):
-    result = evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
+    result = evaluate(mean_color, benchmarks.load("market1501", street))
     # Red: the red distractor comes first, so 1/2. Green: both matches first, so 1. Blue is not counted.
     assert (result["mAP"], result["mINP"]) == (0.75, 0.75)
     assert (result["rank1"], result["rank5"], result["rank10"]) == (0.5, 1, 1)
@@ -73,43 +75,43 @@ def test_scores_by_hand(street, mean_color):
     assert result["junk"] == {"query": 0, "gallery": 1}
     # Nearest of different people: red and the red distractor. Of the 3 matches only one, green, is nearer.
     assert [(point["fpr"], point["tpr"]) for point in result["tpr_at_fpr"]] == [(f, 1 / 3) for f in metrics.FPRS]
-    first, head, line = evaluate.table([result]).splitlines()
+    first, head, line = table([result]).splitlines()
     assert first == "mean_color (step 1,200), cosine distance"
     assert head.split()[:7] == ["benchmark", "mAP", "mINP", "Rank-1", "Rank-5", "Rank-10", "TPR@0.01%"]
     assert line.split()[1:9] == ["75.00", "75.00", "50.00", "100.00", "100.00", "33.33", "33.33", "33.33"]
     assert line.endswith("2 of 3, 6, 0")
-    assert "mean_color (weights of a file)" in evaluate.table([result | {"step": None}])
+    assert "mean_color (weights of a file)" in table([result | {"step": None}])
 
 
 def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_color, capsys):
     broken = street / "bounding_box_test" / "0000_c2s1_000005_00.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    result = evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
+    result = evaluate(mean_color, benchmarks.load("market1501", street))
     assert (result["mAP"], result["gallery"]) == (1, 5)  # without the distractor that came first
     assert len(result["unreadable"]["gallery"]) == 1
     assert "gallery: 1 of 6 images left out, unreadable:\n  " in capsys.readouterr().err
-    assert evaluate.table([result]).endswith("2 of 3, 5, 1")
+    assert table([result]).endswith("2 of 3, 5, 1")
 
 
 def test_expansion_and_reranking_are_used(street, mean_color):
     benchmark = benchmarks.load("market1501", street)
-    assert evaluate.evaluate(mean_color, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
+    assert evaluate(mean_color, benchmark, expansion=1)["mAP"] == 0.75  # of itself alone: no change
     with pytest.raises(ScoreError, match=r"1 to 9 neighbors .* got 10"):
-        evaluate.evaluate(mean_color, benchmark, expansion=10)
+        evaluate(mean_color, benchmark, expansion=10)
     with pytest.raises(ScoreError, match="re-ranking needs more than 20 images"):
-        evaluate.evaluate(mean_color, benchmark, reranked=True)
+        evaluate(mean_color, benchmark, reranked=True)
 
 
 def test_nothing_readable(street, mean_color):
     for path in (street / "query").iterdir():
         path.write_bytes(b"")
     with pytest.raises(ScoreError, match="no image of the query could be read, of 3"):
-        evaluate.evaluate(mean_color, benchmarks.load("market1501", street))
+        evaluate(mean_color, benchmarks.load("market1501", street))
 
 
 def test_several_benchmarks_in_one_table(street, mean_color):
-    results = [evaluate.evaluate(mean_color, benchmarks.load(name, street)) for name in ("market1501", "market1501")]
-    lines = evaluate.table([results[0], results[1] | {"label": "train", "rerank": True}]).splitlines()
+    results = [evaluate(mean_color, benchmarks.load(name, street)) for name in ("market1501", "market1501")]
+    lines = table([results[0], results[1] | {"label": "train", "rerank": True}]).splitlines()
     assert lines[2].startswith("market1501             75.00")
     assert lines[3].startswith("market1501 (train)     75.00")
 
@@ -130,7 +132,7 @@ def stored(folder, suffix, features=None, **other):
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 def test_features_of_another_program(street, suffix):
     """Channels in another order and their offset do not matter to which color is near."""
-    result = evaluate.evaluate(FeatureFile(stored(street, suffix)), benchmarks.load("market1501", street), "euclidean")
+    result = evaluate(FeatureFile(stored(street, suffix)), benchmarks.load("market1501", street), "euclidean")
     assert (result["mAP"], result["rank1"], result["valid_queries"]) == (0.75, 0.5, 2)
     assert (result["model"], result["step"]) == (f"features of features{suffix}", None)
 
@@ -141,7 +143,7 @@ def test_images_without_features_are_counted(street, capsys):
         keys, features = arrays["keys"], arrays["features"]
     kept = [not key.startswith("bounding_box_test/0000_c2s1") for key in keys]
     np.savez(file, paths=keys[kept], features=features[kept])
-    result = evaluate.evaluate(FeatureFile(file), benchmarks.load("market1501", street), "euclidean")
+    result = evaluate(FeatureFile(file), benchmarks.load("market1501", street), "euclidean")
     assert (result["mAP"], result["gallery"]) == (1, 5)  # without the distractor that came first
     assert "0000_c2s1_000005_00.jpg: no features in" in capsys.readouterr().err
 
@@ -163,14 +165,14 @@ def test_images_without_features_are_counted(street, capsys):
 )
 def test_wrong_files_of_features(street, suffix, content, message):
     with pytest.raises(FeatureFileError, match=message):
-        evaluate.evaluate(FeatureFile(stored(street, suffix, **content)), benchmarks.load("market1501", street))
+        evaluate(FeatureFile(stored(street, suffix, **content)), benchmarks.load("market1501", street))
 
 
 def test_features_that_are_not_finite(street):
     features = np.ones((10, 3), np.float32)
     features[:, 1] = np.nan
     with pytest.raises(ScoreError, match="must be finite, got NaN or infinity in 3 of 3 rows of the query"):
-        evaluate.evaluate(FeatureFile(stored(street, ".npz", features)), benchmarks.load("market1501", street))
+        evaluate(FeatureFile(stored(street, ".npz", features)), benchmarks.load("market1501", street))
 
 
 def test_mirror_images_are_averaged():
@@ -193,7 +195,7 @@ def test_report_shows_right_and_wrong(street, mean_color, tmp_path):
     pytest.importorskip("matplotlib")
     from cion_jax.reid import report
 
-    scored = evaluate.score(mean_color, benchmarks.load("market1501", street))
+    scored = score(mean_color, benchmarks.load("market1501", street))
     scored.result["checkpoint"] = "<b>&"
     (street / "bounding_box_test" / "0000_c2s1_000005_00.jpg").unlink()  # since it was embedded
     page = report.write(tmp_path / "report", [scored]).read_text()
@@ -208,7 +210,7 @@ def test_report_shows_right_and_wrong(street, mean_color, tmp_path):
 
 
 def test_pairs_of_cameras_and_distances(street, mean_color):
-    scored = evaluate.score(mean_color, benchmarks.load("market1501", street))
+    scored = score(mean_color, benchmarks.load("market1501", street))
     query, gallery = scored.benchmark.query, scored.benchmark.gallery
     found = analyze(scored.distances, scored.pairing, query.camera, gallery.camera)
     # Camera 2: red after a distractor (1/2), green first (1). Camera 3: green first.
@@ -248,7 +250,7 @@ def test_command(street, tmp_path):
 )
 def test_mistakes_in_naming_benchmarks(chosen, data, options, message):
     with pytest.raises(UserError, match=message):
-        evaluate._benchmarks(chosen, data, **options)
+        _benchmarks(chosen, data, **options)
 
 
 def test_mistakes_end_with_one_message(street):

@@ -1,5 +1,6 @@
 """Exports: what comes back, names as PyTorch has them, files that appear whole or not at all, and the card."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -19,9 +20,11 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.training import checkpoint, optimizer
-from cion_jax.training import state as states
+from cion_jax.training import checkpoint
+from cion_jax.training.loop import record
+from cion_jax.training.step import init_state
 from cion_jax.weights import load
+from cion_jax.weights.backbone import Backbone
 from tests import recipe, toy
 
 ORIGIN = {"source": "random:toy", "network": "teacher", "licence": "CC0-1.0"}
@@ -36,7 +39,7 @@ def small():
     untrained = load.load("random:toy@32x16")
     rng = np.random.default_rng(0)
     stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), untrained.stats)
-    return load.Backbone("toy", (32, 16), untrained.params, stats)
+    return dataclasses.replace(untrained, stats=stats, step=None)
 
 
 def written(folder, backbone, form):
@@ -102,15 +105,15 @@ def state_dict_of_the_original(fixtures, name):
 def test_pytorch_loads_them_strictly(tmp_path, fixtures, name):
     """Names, shapes and dtypes are those of the original's state dict, buffers included: what strict=True asks for."""
     _, entries = state_dict_of_the_original(fixtures, name)
-    _, params, stats = models.split(models.abstract(name))
+    graphdef, params, stats = models.split(models.abstract(name))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (params, stats))
-    FORMATS["safetensors"].write(tmp_path / "w.safetensors", load.Backbone(name, (256, 128), *zeros))
+    FORMATS["safetensors"].write(tmp_path / "w.safetensors", Backbone(name, graphdef, *zeros))
     assert header(tmp_path / "w.safetensors") == entries
 
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.parametrize("name", [name for name in models.names() if name != "toy"])
+@pytest.mark.parametrize("name", toy.PAPERS)
 def test_every_backbone_in_every_format(tmp_path, fixtures, name):
     """With the weights behind the reference numbers: untrained ones would hide most of a network."""
     spec, entries = state_dict_of_the_original(fixtures, name)
@@ -130,29 +133,29 @@ def test_real_backbones(tmp_path, name):
         written(tmp_path, backbone, form)
 
 
-def test_an_export_that_differs_is_not_written(tmp_path, small, monkeypatch):
+def test_an_export_that_differs_is_not_written(tmp_path, small):
     def broken(path, backbone):
-        FORMATS["safetensors"].write(path, load.Backbone(backbone.name, backbone.size, *small_changed(backbone)))
+        FORMATS["safetensors"].write(path, dataclasses.replace(backbone, params=small_changed(backbone)))
 
     def small_changed(backbone):
         changed = jax.tree.map(np.array, backbone.params)
         changed["conv3"]["bias"][0] += 1e-6
-        return changed, backbone.stats
+        return changed
 
     kind = formats.Format(".safetensors", broken, FORMATS["safetensors"].error, 0.0, "", "")
-    monkeypatch.setitem(FORMATS, "broken", kind)
-    with pytest.raises(export.ExportError, match=r"differs from Flax by inf .* nothing was written"):
+    differs = pytest.raises(export.ExportError, match=r"differs from Flax by inf .* nothing was written")
+    with FORMATS.with_one_more("broken", kind), differs:
         export.export(small, "broken", tmp_path / "toy.safetensors", **ORIGIN)
     assert not [*tmp_path.iterdir()]
 
 
-def test_nothing_half_written_remains(tmp_path, small, monkeypatch):
+def test_nothing_half_written_remains(tmp_path, small):
     def stops(path, backbone):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(FORMATS, "stops", formats.Format(".onnx", stops, stops, 0.0, "", ""))
-    with pytest.raises(KeyboardInterrupt):
+    kind = formats.Format(".onnx", stops, stops, 0.0, "", "")
+    with FORMATS.with_one_more("stops", kind), pytest.raises(KeyboardInterrupt):
         export.export(small, "stops", tmp_path / "toy.onnx", **ORIGIN)
     assert not [*tmp_path.iterdir()]
 
@@ -185,15 +188,15 @@ def test_card(tmp_path, small):
 
 
 def test_a_run_exports_its_teacher_with_its_training_on_the_card(tmp_path):
-    config = toy.config("elsewhere/street")
-    state = states.init(config, optimizer.build())
+    task = toy.task("elsewhere/street")
+    state = init_state(task)
     with checkpoint.Checkpointer(tmp_path) as checkpointer:
-        checkpointer.save(7, state, config, {"step": 7, "index": "abc"})
+        checkpointer.save(7, state, task.served, record(task, 7, "abc"))
     rows = [{"step": step, "loss": loss} for step, loss in ((6, 2.5), (7, 2.25), (8, 2.0))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     backbone = load.load(str(tmp_path))
     export.export(backbone, "safetensors", tmp_path / "w.safetensors", source="W", network="teacher", licence="")
-    jax.tree.map(np.testing.assert_array_equal, backbone.params, state.teacher["params"]["backbone"])
+    jax.tree.map(np.testing.assert_array_equal, backbone.params, state.kept["teacher"]["params"]["backbone"])
     card = (tmp_path / "w.safetensors.md").read_text()
     for line in (
         "7 steps. Identity shards `street`, digest of their index `abc`.",

@@ -126,7 +126,7 @@ def _largest(folder):
     "damage",
     [
         lambda folder: os.truncate(_largest(folder / "training"), 1000),
-        lambda folder: _largest(folder / "teacher").unlink(),
+        lambda folder: _largest(folder / "served").unlink(),
         lambda folder: next((folder / "run").glob("*metadata*")).write_text("{"),
         lambda folder: (folder / "training").rename(folder / "gone"),
     ],

@@ -1,5 +1,6 @@
 """Scripts that start runs: linted, and what they would do compared with a golden text."""
 
+import json
 import os
 import re
 import shutil
@@ -66,13 +67,44 @@ def test_a_wrong_command_says_what_is_right(command):
     assert not done.stdout
 
 
-@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.sh")), ids=lambda path: path.name)
-def test_scripts_are_clean(path):
-    linter = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+def _linted(name, *arguments):
+    linter = shutil.which(name, path=str(Path(sys.executable).parent))
     if linter is None:
-        pytest.skip("shellcheck is not installed in this environment; `bash launch/venv.sh` installs it")
-    done = subprocess.run([linter, "-x", path.relative_to(ROOT)], cwd=ROOT, capture_output=True, text=True)
+        pytest.skip(f"{name} is not installed in this environment; `bash launch/venv.sh` installs it")
+    done = subprocess.run([linter, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", [*sorted(LAUNCH.glob("*.sh")), ROOT / ".ci/run"], ids=lambda path: path.name)
+def test_scripts_are_clean(path):
+    _linted("shellcheck", "-x", path.relative_to(ROOT))
+
+
+def test_the_dockerfile_is_clean():
+    _linted("hadolint", "Dockerfile")
+
+
+def test_the_image_is_what_gke_runs():
+    image = dict(re.findall(r"^(\w+) (.*)", (ROOT / "Dockerfile").read_text(), re.M))
+    _, job = yaml.safe_load_all((LAUNCH / "gke.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert image["WORKDIR"] == container["workingDir"]
+    assert json.loads(image["ENTRYPOINT"]) == container["command"]
+    # What the build reads is not left out of it.
+    left_out = (ROOT / ".dockerignore").read_text().split()
+    assert not {"launch", "configs", "cion_jax", "data_prep", "requirements.txt", "setup.py"} & set(left_out)
+
+
+def test_a_wrong_kind_of_environment_is_refused(tmp_path):
+    done = subprocess.run(
+        ["bash", "-c", f". {LAUNCH}/venv.sh"],
+        env={"PATH": os.environ["PATH"], "PYTHON": sys.executable, "CION_EXTRA": "cuda11"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "no CION_EXTRA=cuda11; give cuda12, cuda13, tpu" in done.stderr
 
 
 def test_the_job_of_gke():

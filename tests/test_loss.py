@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cion_jax.tasks.distill.loss import Logits, LossConfig, identity_guided_loss, make_targets, student_loss
+from cion_jax.common.errors import UserError
+from cion_jax.common.typed_config import ConfigError, freeze
+from cion_jax.tasks.distill.loss import (
+    Logits,
+    LossConfig,
+    chunks,
+    identity_guided_loss,
+    make_targets,
+    student_loss,
+)
 from tests import recipe
 
 CASES = [(v, e, k) for v in (10, 6) for e, k in ((0, 2), (40, 4), (60, 6), (80, 8))]
@@ -143,6 +152,26 @@ def test_memory_does_not_grow_with_views_times_prototypes():
     assert bytes_for(8000) - bytes_for(4000) < 10 * prototypes < 4000 * 30 * 14 * 4 / 3
 
 
-def test_a_part_has_at_least_one_prototype():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        LossConfig(chunk=0)
+def test_prototypes_pass_by_in_few_equal_chunks():
+    assert [chunks(65536, 8192), chunks(65336, 8192), chunks(910, 130), chunks(100, 8192)] == [8, 8, 7, 1]
+    with pytest.raises(UserError, match=r"65537 prototypes .* 9 to 36 equal chunks .* e\.g\. 65664 a device"):
+        chunks(65537, 8192)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chunk": 0}, "config.chunk must be at least 1, got 0"),
+        ({"teacher_temperature": 0.0}, "config.teacher_temperature must be above 0, got 0.0"),
+        ({"center_momentum": 2.0}, r"config.center_momentum must be in \[0, 1\], got 2.0"),
+        ({"center_momentum": float("nan")}, "config.center_momentum takes a finite number, got nan"),
+        ({"centring": "mean"}, "config.centring is called config.centering now"),
+    ],
+)
+def test_settings_out_of_bounds(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        freeze(LossConfig, settings)
+
+
+def test_settings_of_old_files_are_taken_under_their_old_names():
+    assert freeze(LossConfig, {"centring": "sinkhorn"}, old_names=True).centering == "sinkhorn"

@@ -14,8 +14,10 @@ from cion_jax import models
 from cion_jax.common import typed_config
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import sharding
-from cion_jax.training import state as states
-from cion_jax.training.config import Config, MeshConfig
+from cion_jax.distributed.sharding import MeshConfig, Rule
+from cion_jax.tasks.distill.config import Config
+from cion_jax.tasks.distill.task import Distill
+from cion_jax.training.step import init_state
 from configs import vit_b
 from tests import toy
 
@@ -55,22 +57,22 @@ def test_every_array_of_a_run_and_where_it_lies():
 def dump() -> str:
     settings = vit_b.get_config()
     settings.data.path = "anywhere"
-    config = typed_config.freeze(Config, settings)
-    state = states.abstract(config)
-    return sharding.describe(state, sharding.make_mesh(MeshConfig(2, 2, 2)))
+    task = Distill(typed_config.freeze(Config, settings))
+    state = jax.eval_shape(lambda: init_state(task))
+    return sharding.describe(state, sharding.make_mesh(MeshConfig(2, 2, 2)), task.rules)
 
 
 def test_rules():
     mesh = sharding.make_mesh(MeshConfig(2, 2, 2))
-    assert sharding.spec("student/params/head/last_layer/weight_v", (256, 64), mesh) == P(None, "model")
+    assert sharding.spec("trained/params/head/last_layer/weight_v", (256, 64), mesh, Distill.rules) == P(None, "model")
     assert sharding.spec("opt_state/1/mu/backbone/conv1/kernel", (7, 7, 3, 64), mesh) == P(None, None, None, "fsdp")
-    assert sharding.spec("center", (64,), mesh) == P("model")
-    assert sharding.spec("student/params/backbone/bn1/scale", (64,), mesh) == P(None)
+    assert sharding.spec("kept/center", (64,), mesh, Distill.rules) == P("model")
+    assert sharding.spec("trained/params/backbone/bn1/scale", (64,), mesh) == P(None)
 
 
 def test_a_parameter_without_rule_raises():
-    with pytest.raises(ConfigError, match=r"no sharding rule covers student/params/backbone/mystery \(3,\)"):
-        sharding.spec("student/params/backbone/mystery", (3,), sharding.make_mesh(MeshConfig()))
+    with pytest.raises(ConfigError, match=r"no sharding rule covers trained/params/backbone/mystery \(3,\)"):
+        sharding.spec("trained/params/backbone/mystery", (3,), sharding.make_mesh(MeshConfig()))
 
 
 def test_a_large_array_that_does_not_divide_raises():
@@ -78,7 +80,7 @@ def test_a_large_array_that_does_not_divide_raises():
     with pytest.raises(ConfigError, match=r"kernel \(512, 514\) cannot be split into 4 along fsdp"):
         sharding.spec("a/kernel", (512, 514), mesh)
     with pytest.raises(ConfigError, match=r"weight_v \(3, 5\) cannot be split into 2 along model"):
-        sharding.spec("a/last_layer/weight_v", (3, 5), mesh)
+        sharding.spec("a/last_layer/weight_v", (3, 5), mesh, Distill.rules)
 
 
 def test_a_small_array_that_does_not_divide_is_replicated():
@@ -89,15 +91,23 @@ def test_a_small_array_that_does_not_divide_is_replicated():
 
 @pytest.mark.parametrize("name", toy.ZOO)
 def test_every_backbone_is_split_over_two_four_and_eight_devices(name):
-    """What lies whole on all devices is 2% or less, but for the smallest EdgeNeXt (23% of 2 million) and GhostNets."""
+    """What lies whole on all devices is 2% or less, but for the smallest EdgeNeXt (23% of 2 million) and GhostNets,
+    and 4% in the smaller OSNets, of less than a million."""
     params = models.split(models.abstract(name))[1]
     for size in (2, 4, 8):
         shardings = sharding.state_shardings(params, sharding.make_mesh(MeshConfig(-1, size, 1)))
         leaves = list(zip(jax.tree.leaves(params), jax.tree.leaves(shardings), strict=True))
         whole = sum(leaf.size for leaf, where in leaves if "fsdp" not in where.spec)
         share = 0.25 if size == 8 and name.startswith(("edgenext_x", "ghostnet")) else 0.02
+        share = 0.04 if name in ("osnet_x0_25", "osnet_x0_5") else share
         assert whole < share * sum(leaf.size for leaf, _ in leaves), size
 
 
 if __name__ == "__main__":
     GOLDEN.write_text(dump() + "\n")
+
+
+def test_an_array_that_a_task_wants_whole_where_it_does_not_divide():
+    mesh, rule = sharding.make_mesh(MeshConfig(1, 4, 2)), Rule("classifier/kernel", (None, "model"), whole=True)
+    assert sharding.spec("a/classifier/kernel", (2048, 751), mesh, [rule]) == P(None, None)
+    assert sharding.spec("a/classifier/kernel", (2048, 752), mesh, [rule]) == P(None, "model")

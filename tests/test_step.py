@@ -12,10 +12,9 @@ from jax.sharding import AxisType
 from cion_jax.common import typed_config
 from cion_jax.distributed import sharding
 from cion_jax.models import registry
-from cion_jax.training import optimizer
-from cion_jax.training import state as states
-from cion_jax.training.config import Config
-from cion_jax.training.step import make_trainer
+from cion_jax.tasks.distill.config import Config
+from cion_jax.tasks.distill.task import Distill
+from cion_jax.training.step import init_state, make_trainer
 from tests import miniatures, toy
 
 miniatures.register()
@@ -52,10 +51,15 @@ def batch_of(config, rng=0):
 
 def build(config, mesh):
     """(step, state, batch) on a mesh."""
-    trainer = make_trainer(config, mesh, (10,) * config.train.epochs)
+    task = Distill(config)
+    trainer = make_trainer(task, mesh, (10,) * config.train.epochs)
     # The same numbers on every mesh: they are drawn on one device.
-    state = jax.device_get(jax.jit(lambda: states.init(config, optimizer.build()))())
-    return trainer.step, jax.device_put(state, trainer.shardings), sharding.put_batch(batch_of(config), mesh)
+    state = jax.device_get(jax.jit(lambda: init_state(task))())
+    return (
+        trainer.step,
+        jax.device_put(state, trainer.shardings),
+        sharding.put_batch(batch_of(config), mesh, task.fields),
+    )
 
 
 def run(config, sizes=(1, 1, 1), types=AxisType.Auto, steps=2):
@@ -118,7 +122,7 @@ class Telling(toy.Toy):
 
 def test_every_part_of_a_batch_draws_its_own_noise():
     """The student once for global and once for local views in each of 4 parts, the teacher once."""
-    registry._models()["telling"] = partial(Telling)
+    registry.BACKBONES.register("telling", partial(Telling))
     run(config_of("telling", train__accumulate=4), steps=1)
     jax.effects_barrier()
     assert len(Telling.keys) == 2 * 4 + 1

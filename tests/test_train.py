@@ -8,13 +8,16 @@ import pytest
 
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import Timeline, Units
-from cion_jax.data.records import Index
+from cion_jax.data.records import DatasetError, Index
 from cion_jax.distributed import sharding
+from cion_jax.tasks.distill.task import collapse_warning
 from cion_jax.train import train
 from cion_jax.training.checkpoint import CheckpointError
-from cion_jax.training.metrics import Metrics, TrainingStopped, collapse_warning
+from cion_jax.training.metrics import Metrics, TrainingStopped
 from tests import toy
 from tests.runs import assert_equal, final_state, numbers, rows
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 # Loss, gradient norm and teacher entropy of the toy run's first three steps, from a run on the CPU. If the method was
 # changed on purpose, run `pytest tests/test_train.py -k golden` and copy the numbers that its message shows.
@@ -110,7 +113,7 @@ def test_a_step_that_is_done_when_it_is_reported_ends_there(tmp_path, monkeypatc
     """16 images in 10 s each, the last row too, which is written at once."""
     clock = iter([0.0, 10.0, 20.0, 20.5])
     monkeypatch.setattr("cion_jax.training.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    metrics = Metrics(tmp_path, toy.config("anywhere", data__batch_size=16, train__log_every=1), 0, 2)
+    metrics = Metrics(tmp_path, toy.task("anywhere", data__batch_size=16, train__log_every=1), 0, 2)
     names = "loss", "gradient_norm", "teacher_entropy", "skipped"
     for step in (1, 2):
         metrics.add(step, dict.fromkeys(names, jax.numpy.ones(())))
@@ -146,7 +149,7 @@ def test_other_data_is_accepted_where_it_is_said_so(shards, tmp_path):
 
 def test_a_transfer_that_nobody_asked_for_raises(shards, tmp_path, monkeypatch):
     put = sharding.put_batch
-    monkeypatch.setattr(sharding, "put_batch", lambda batch, mesh: put(batch, mesh) | {"size": batch["size"]})
+    monkeypatch.setattr(sharding, "put_batch", lambda batch, *rest: put(batch, *rest) | {"size": batch["size"]})
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
         train(toy.config(shards, train__steps=1), tmp_path)
 
@@ -173,7 +176,7 @@ def test_a_checkpoint_of_another_network_is_not_loaded(whole):
 
 
 def test_missing_data_says_what_to_give(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data_prep --output"):
+    with pytest.raises(DatasetError, match="data_prep --output"):
         train(toy.config(tmp_path / "nowhere"), tmp_path / "w")
     with pytest.raises(ConfigError, match=r"config.data.path is empty"):
         toy.config("")

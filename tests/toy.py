@@ -11,7 +11,8 @@ from flax import nnx
 
 from cion_jax.common import typed_config
 from cion_jax.models import layers, registry
-from cion_jax.training.config import Config
+from cion_jax.tasks.distill.config import Config
+from cion_jax.tasks.distill.task import Distill
 from data_prep.output import shards
 from data_prep.types import Image
 
@@ -37,7 +38,8 @@ class Toy(nnx.Module):
 
 
 ZOO = registry.names()  # the real ones: tests add toys to the registry
-registry._models()["toy"] = functools.partial(Toy)
+PAPERS = [name for name in ZOO if not name.startswith("osnet")]  # those of arXiv 2409.18569, with reference numbers
+registry.BACKBONES.register("toy", functools.partial(Toy))
 
 
 def write_shards(folder, images_of=lambda person: 2 + person % 5, broken=lambda image: False):
@@ -74,6 +76,11 @@ def config(path, **changes) -> Config:
     """The toy run's config; `changes` are dotted names with `__` for the dots."""
     model = 4 if len(jax.devices()) % 4 == 0 else 1  # a device has a batch's largest group of 4
     return typed_config.freeze(Config, settings(path, **{"mesh__model": model} | changes))
+
+
+def task(path, **changes) -> Distill:
+    """The toy run's task."""
+    return Distill(config(path, **changes))
 
 
 def settings(path, **changes):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cion_jax.common import typed_config
+from cion_jax.common import packaged_configs, typed_config
 from cion_jax.common.errors import UserError
 
 MISTAKE = 2  # exit status where nothing could be done
@@ -21,35 +22,54 @@ MISTAKE = 2  # exit status where nothing could be done
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-def define_config(schema: type, default: str | None = None, unused: Sequence[str] = ()) -> Callable[[], Any]:
+def define_config(
+    schema: type | Mapping[str, type], default: str | None = None, unused: Sequence[str] = ()
+) -> Callable[[], Any]:
     """Defines --config and its overrides --config.a.b=c.
 
     Args:
-      schema: dataclass that the config file's ConfigDict is frozen into; names every setting.
-      default: config file to use where the command line gives none.
+      schema: dataclass that the config file's ConfigDict is frozen into; names every setting. Several: by the value
+        of the setting `task`.
+      default: config file, or name of a packaged config, to use where the command line gives none.
       unused: dotted names of texts that this command does not need, which may therefore be empty.
 
     Returns:
       Function that gives the frozen settings once flags are parsed; raises typed.ConfigError.
     """
-    holder = config_flags.DEFINE_config_file("config", None, "Python file with a get_config() function.")
-    _schemas["config"] = schema
+    known = ", ".join(packaged_configs.names())
+    holder = config_flags.DEFINE_config_file(
+        "config", None, f"Python file with a get_config() function, or one of {known}; --config.a.b=c sets a setting."
+    )
+    _schemas["config"] = [schema] if isinstance(schema, type) else list(schema.values())
     _defaults["config"] = default
 
     def settings():
         if holder.value is None:
-            raise typed_config.ConfigError("--config is not given; give a config file, e.g. --config=configs/vit_b.py")
+            raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
         try:
             holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
         except OSError as error:  # there is no such file, or it fails
             raise typed_config.ConfigError(f"--config: {error}") from error
-        return typed_config.freeze(schema, holder.value)
+        return typed_config.freeze(_chosen(schema, holder.value), holder.value)
 
     return settings
 
 
-def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoReturn] = sys.exit) -> None:
-    """Parses the flags and runs `main`; never returns.
+def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> type:
+    if isinstance(schema, type):
+        return schema
+    task = settings.get("task", "")
+    if task not in schema:
+        raise typed_config.ConfigError(typed_config.unknown(f"config.task={task!r}", str(task), schema))
+    return schema[task]
+
+
+def run(
+    main: Callable[[Sequence[str]], int | None],
+    leave: Callable[[int], NoReturn] = sys.exit,
+    ours: Callable[[Sequence[str]], Sequence[str]] = list,
+) -> None:
+    """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
     A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
     2; any other exception is a bug and shows its traceback.
@@ -57,6 +77,7 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
       leave: exits with a status.
+      ours: what of the command line is parsed here, program's name included; raises UserError.
     """
     logging.set_verbosity(logging.WARNING)
 
@@ -71,8 +92,12 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
             print(f"error: {error}; make room, or give a place that this user may use", file=sys.stderr)
         sys.exit(MISTAKE)
 
+    if _HELP.intersection(sys.argv[1:]):
+        print(_help(main))
+        leave(0)
     try:
-        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=lambda argv: guarded(_parse, argv))
+        parse = functools.partial(guarded, lambda argv: _parse(ours(argv)))
+        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=parse)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 0)
     except BaseException:
@@ -80,29 +105,62 @@ def run(main: Callable[[Sequence[str]], int | None], leave: Callable[[int], NoRe
         leave(1)
 
 
-_schemas: dict[str, type] = {}
+_HELP = {"--help", "-help", "-h", "--helpshort"}
+_schemas: dict[str, list[type]] = {}
 _defaults: dict[str, str | None] = {}  # not given to the flag, which would read the overrides before they are checked
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    for flag, schema in _schemas.items():
+    for flag, schemas in _schemas.items():
         for argument in argv:
             if argument.lstrip("-").startswith(f"{flag}.") and argument.startswith("-"):
-                _check_name(schema, argument.lstrip("-").split("=")[0])
+                _check_name(schemas, argument.lstrip("-").split("=")[0])
     given = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
-    return flags.FLAGS([argv[0], *defaults, *argv[1:]])
+    try:
+        return flags.FLAGS([argv[0], *_with_files([*defaults, *argv[1:]])])
+    except (KeyError, AttributeError) as error:  # a setting of another task than the file's
+        raise typed_config.ConfigError(f"the config file has no such setting: {error}") from error
 
 
-def _check_name(schema: type, path: str) -> None:
+def _with_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with files in place of the names of packaged configs."""
+    found = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name in _schemas and equals and argument.startswith("-"):
+            argument = f"--{name}={packaged_configs.find(value)}"
+        elif before.startswith("-") and before.lstrip("-") in _schemas:
+            argument = packaged_configs.find(argument)
+        found.append(argument)
+    return found
+
+
+def _help(main: Callable) -> str:
+    """What a program is for and all its flags; absl's own leaves out what another module defines for it."""
+    while isinstance(main, functools.partial):
+        main = main.func
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module == sys.argv[0] or module.startswith(("cion_jax.", "data_prep.")):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module("flags", flag)
+    return f"{sys.modules[main.__module__].__doc__}{flags.FLAGS.module_help('flags')}"
+
+
+def _check_name(schemas: Sequence[type], path: str) -> None:
     """Raises ConfigError where a dotted override names no setting; ml_collections itself would show a traceback."""
-    known: Any = schema
+    known: list[Any] = list(schemas)
     parts = path.split(".")
     for depth, part in enumerate(parts[1:], 1):
-        names = [f.name for f in dataclasses.fields(known)] if dataclasses.is_dataclass(known) else []
+        groups = [group for group in known if dataclasses.is_dataclass(group)]
+        names = list(dict.fromkeys(field.name for group in groups for field in dataclasses.fields(group)))
+        renamed = {old: new for group in groups for old, new in getattr(group, "RENAMED", {}).items()}
+        if part in renamed:
+            raise typed_config.ConfigError(f"{'.'.join(parts[: depth + 1])} is called {renamed[part]} now")
         if part not in names:
             raise typed_config.ConfigError(typed_config.unknown(f"setting {'.'.join(parts[: depth + 1])}", part, names))
-        known = typing.get_type_hints(known)[part]
+        hints = [typing.get_type_hints(group) for group in groups]
+        known = [hint[part] for hint in hints if part in hint]
 
 
 def _no_rest(main: Callable) -> Callable:

@@ -1,10 +1,58 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent, folders whose links are followed, reads that never wait."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from cion_jax.common.errors import UserError
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+      OSError: there is none, or it is a pipe, a socket or a device: reading one of these may never end.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket"))
+        kind = next((name for test, name in kinds if test(mode)), "a device")
+        raise OSError(errno.EINVAL, f"got {kind}, expected a regular file", str(path))
+    return Path(path).read_bytes()
+
+
+def walk(root: Path, depth: int | None = None) -> Iterator[Path]:
+    """Everything below a folder, sorted within each folder, without hidden names; links to folders are followed.
+
+    A folder that is reached a second time (a link to a folder above, or two links to one folder) is not entered again.
+
+    Args:
+      root: the folder.
+      depth: levels to go down; None: all.
+    """
+    yield from _walk(Path(root), depth, set())
+
+
+def _walk(folder: Path, depth: int | None, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        inside = sorted(folder.iterdir())
+    except OSError:
+        return
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for path in inside:
+        if path.name.startswith("."):
+            continue
+        yield path
+        if path.is_dir() and (depth is None or depth > 1):
+            yield from _walk(path, None if depth is None else depth - 1, seen)
 
 
 @contextlib.contextmanager
@@ -16,3 +64,29 @@ def finished(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, complete or not at all; what is no text in it (names can be any bytes) is escaped."""
+    with finished(path) as part:
+        part.write_text(text, "utf-8", errors="backslashreplace")
+
+
+def replaceable(path: Path, flag: str, overwrite: bool = False) -> Path:
+    """A file that may be written, and the folder that it is written to; says so before the work and not after it.
+
+    Args:
+      path: the file.
+      flag: that gave it, for the message.
+      overwrite: whether it may be there already.
+
+    Raises:
+      UserError: it is a folder, a device or a pipe, or it is there and is not to be replaced.
+    """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise UserError(f"{flag}={path} is {kind}, expected the name of a file to write")
+    if path.exists() and not overwrite:
+        raise UserError(f"{flag}={path} is there already; give another name, or --overwrite to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -9,6 +12,8 @@ import simplejpeg
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # what `decode` reads, in lower case
 JPEG_MAGIC = b"\xff\xd8"
 QUALITY = 95  # of the JPEGs that data_prep encodes itself
+MAX_PIXELS = 100_000_000  # of a picture that is decoded: 300 MB
+MAX_PIXELS_VARIABLE = "CION_MAX_PIXELS"  # of the environment, for another limit
 
 
 class PictureError(ValueError):
@@ -24,10 +29,16 @@ def decode(data: bytes) -> np.ndarray:
       [h, w, 3] uint8 RGB.
 
     Raises:
-      PictureError: empty, truncated or not a picture; the message says which.
+      PictureError: empty, truncated, not a picture, or of more than `max_pixels()`; the message says which.
     """
     if not data:
         raise PictureError("the file is empty; expected a JPEG, PNG, WebP or BMP picture")
+    height, width = size(data) or (0, 0)
+    if height * width > max_pixels():
+        raise PictureError(
+            f"the header says {width} x {height} pixels, expected at most {max_pixels():,} in all; where such pictures "
+            f"are meant, set {MAX_PIXELS_VARIABLE} to more"
+        )
     if is_jpeg(data):
         try:
             return simplejpeg.decode_jpeg(data)
@@ -39,6 +50,53 @@ def decode(data: bytes) -> np.ndarray:
         start = data[:8].hex(" ")
         raise PictureError(f"{len(data)} bytes starting {start}; expected a whole JPEG, PNG, WebP or BMP picture")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def max_pixels() -> int:
+    """How many pixels a picture may have: `MAX_PIXELS`, or what the environment says."""
+    said = os.environ.get(MAX_PIXELS_VARIABLE, "")
+    return int(said) if said.isdecimal() else MAX_PIXELS
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) that a picture's header claims, without decoding it; None where no header is understood."""
+    if is_jpeg(data):
+        return _jpeg_size(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        return struct.unpack(">II", data[16:24])[::-1]
+    if data.startswith(b"BM") and len(data) >= 26:
+        width, height = struct.unpack("<ii", data[18:26])
+        return abs(height), abs(width)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
+        return _webp_size(data)
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Of the largest start-of-frame segment: a thumbnail or a second one behind it must not hide it."""
+    at, found = 2, []
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker in (0xD9, 0xDA):
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            found.append(struct.unpack(">HH", data[at + 5 : at + 9]))
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return max(found, key=lambda hw: hw[0] * hw[1], default=None)
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    width, height = struct.unpack("<HH", data[26:30])
+    return height & 0x3FFF, width & 0x3FFF
 
 
 def is_jpeg(data: bytes) -> bool:

@@ -1,9 +1,12 @@
-"""Names of the leaves of nested dicts."""
+"""Names of the leaves of nested dicts; paths that flags name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from cion_jax.common.errors import UserError
 
 
 def path_name(path: Sequence[Any]) -> str:
@@ -17,3 +20,22 @@ def _key(part: Any) -> Any:
         if hasattr(part, attribute):
             return getattr(part, attribute)
     return part
+
+
+def local_path(given: str, flag: str) -> Path:
+    """The local file or folder that a flag names; `~` is the user's home.
+
+    Args:
+      given: as typed.
+      flag: its name, for the message.
+
+    Raises:
+      UserError: a URL, which would otherwise become a folder of that name here.
+    """
+    scheme, separator, _ = given.partition("://")
+    if separator and scheme.isidentifier():
+        raise UserError(
+            f"{flag}={given} is a URL, expected a path on this machine; copy it here (gcloud storage cp -r, aws s3 "
+            "sync), or mount the bucket (gcsfuse, mount-s3) and give the path below the mount"
+        )
+    return Path(given).expanduser()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Generic, TypeVar
 
@@ -25,6 +26,7 @@ class Registry(Generic[T]):
         """A registry of `what` (for messages) in the modules of `package` and the entry points `cion_jax.{group}`."""
         self.what, self._package, self._group = what, package, f"cion_jax.{group}"
         self._found: dict[str, T] = {}
+        self._places: dict[str, str] = {}
         self._imported = False
 
     def register(self, name: str, thing: T) -> None:
@@ -35,6 +37,24 @@ class Registry(Generic[T]):
         """
         if self._found.setdefault(name, thing) is not thing:
             raise ValueError(f"there are two of {self.what} {name!r}: {self._found[name]!r} and {thing!r}")
+
+    def register_all(self, things: Mapping[str, T]) -> None:
+        """`register` of many."""
+        for name, thing in things.items():
+            self.register(name, thing)
+
+    @contextlib.contextmanager
+    def with_one_more(self, name: str, thing: T) -> Iterator[None]:
+        """`register` for a while."""
+        self.register(name, thing)
+        try:
+            yield
+        finally:
+            del self._found[name]
+
+    def register_lazily(self, name: str, place: str) -> None:
+        """Adds what `module:attribute` names; the module is imported when the name is looked up."""
+        self._places[name] = place
 
     def add(self, name: str) -> Callable[[T], T]:
         """`register` as a decorator."""
@@ -48,7 +68,7 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All names, sorted."""
         self._import()
-        return sorted(self._found)
+        return sorted(self._found.keys() | self._places.keys())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -59,6 +79,9 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         """What a name stands for; ConfigError names the nearest one where it stands for nothing."""
         self._import()
+        if name in self._places:
+            module, _, attribute = self._places.pop(name).partition(":")
+            self.register(name, getattr(importlib.import_module(module), attribute))
         if name not in self._found:
             raise ConfigError(unknown(f"{self.what} {name!r}", name, self.names()))
         return self._found[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import ml_collections
 from ml_collections import config_dict
 
+from cion_jax.common.bounds import Bounds
 from cion_jax.common.errors import UserError
 
 T = TypeVar("T")
@@ -21,7 +23,12 @@ class ConfigError(UserError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
 
 
-def freeze(cls: type[T], settings: Mapping[str, Any] | ml_collections.ConfigDict, path: str = "config") -> T:
+def freeze(
+    cls: type[T],
+    settings: Mapping[str, Any] | ml_collections.ConfigDict,
+    path: str = "config",
+    old_names: bool = False,
+) -> T:
     """Builds the dataclass `cls` from nested mappings.
 
     Args:
@@ -29,18 +36,25 @@ def freeze(cls: type[T], settings: Mapping[str, Any] | ml_collections.ConfigDict
         defaults. A `validate` method, where there is one, is called last.
       settings: nested mapping.
       path: dotted name of `settings`, for messages.
+      old_names: take settings under the names that they once had (a dict `RENAMED` of the dataclass: old -> new), as
+        stored files have them; else such a name is refused, with the new one in the message.
 
     Raises:
       ConfigError: an unknown name (the nearest right one is named) or a value of the wrong type.
     """
     if isinstance(settings, ml_collections.ConfigDict):
         settings = settings.to_dict()
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    renamed = getattr(cls, "RENAMED", {})
+    if old_names:
+        settings = {renamed.get(name, name): value for name, value in settings.items()}
     for name in settings:
-        if name not in hints:
+        if name in renamed:
+            raise ConfigError(f"{path}.{name} is called {path}.{renamed[name]} now")
+        if name not in names:
             raise ConfigError(unknown(f"{path}.{name}", name, names))
-    built = {name: _value(hints[name], settings[name], f"{path}.{name}") for name in names if name in settings}
+    built = {n: _value(hints[n], settings[n], f"{path}.{n}", old_names) for n in names if n in settings}
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in built and _required(f)]  # type: ignore
     if missing:
         raise ConfigError(f"{path}.{missing[0]} is not set; give it as --{path}.{missing[0]}=...")
@@ -56,8 +70,9 @@ def freeze(cls: type[T], settings: Mapping[str, Any] | ml_collections.ConfigDict
 def thaw(settings: Any) -> ml_collections.ConfigDict:
     """The inverse of `freeze`: every setting of a dataclass as a ConfigDict, to be changed in a config file."""
     values: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
+    hints = typing.get_type_hints(type(settings))
+    for name in (field.name for field in dataclasses.fields(settings)):
+        value, hint = getattr(settings, name), hints[name]
         if dataclasses.is_dataclass(value):
             value = thaw(value)
         elif value is None:
@@ -78,24 +93,39 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _value(hint: Any, value: Any, path: str) -> Any:
+def _value(hint: Any, value: Any, path: str, old_names: bool = False) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _bounded(_value(args[0], value, path, old_names), args[1], path)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} is a group of settings, got {value!r}; set one as --{path}.NAME=...")
-        return freeze(typing.cast(type, hint), value, path)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+        return freeze(typing.cast(type, hint), value, path, old_names)
     if origin is types.UnionType:
-        return None if value is None else _value(next(a for a in args if a is not type(None)), value, path)
+        return None if value is None else _value(next(a for a in args if a is not type(None)), value, path, old_names)
     if origin is typing.Literal:
         if value not in args:
             raise ConfigError(unknown(f"{path}={value!r}", str(value), map(str, args)))
         return value
     if origin is tuple:
         return _tuple(args, value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(float(value), path)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{path} takes {_name(hint)}, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def _finite(value: float, path: str) -> float:
+    if not math.isfinite(value):
+        raise ConfigError(f"{path} takes a finite number, got {value}")
+    return value
+
+
+def _bounded(value: Any, bounds: Bounds, path: str) -> Any:
+    for number in value if isinstance(value, tuple) else (value,):
+        if number is not None and number not in bounds:
+            raise ConfigError(f"{path} must be {bounds}, got {value!r}")
     return value
 
 

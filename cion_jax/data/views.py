@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from cion_jax.data import image_ops
 
-# Mean and standard deviation of ImageNet's RGB values in 0 .. 1, as every published backbone is trained with.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TRIES = 10
 _NO_THRESHOLD = 256.0
 # How many uniform numbers the parts of a view take.
@@ -82,7 +81,13 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """The views of an image: two global ones, which the teacher sees too, and local ones. Defaults: the paper's."""
+    """The views of an image. Defaults: the paper's.
+
+    Attributes:
+      global_1, global_2: large views, which the teacher sees too.
+      local: small views, which only the student sees.
+      local_views: how many of these, 0 or more.
+    """
 
     global_1: ViewSpec = ViewSpec()
     global_2: ViewSpec = ViewSpec(blur=0.1, solarize=0.2)
@@ -145,7 +150,7 @@ def make_views(key: Array, image_BHWC: Array, size_B2: Array, config: ViewsConfi
       config: static.
 
     Returns:
-      [B, 2, h, w, 3] global and [B, L, h, w, 3] local views, float32, normalized by MEAN and STD.
+      [B, 2, h, w, 3] global and [B, L, h, w, 3] local views, float32, normalized by IMAGENET_MEAN and IMAGENET_STD.
     """
     global_views, local_views = config.globals, config.locals
     global_params = draw(key, size_B2, global_views)
@@ -191,7 +196,7 @@ def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -
       specs: V of one size; what none of them can draw is not computed.
 
     Returns:
-      [B, V, h, w, 3] float32, normalized by MEAN and STD.
+      [B, V, h, w, 3] float32, normalized by IMAGENET_MEAN and IMAGENET_STD.
     """
     x = image_ops.resized_crop(image_BHWC, params.box, params.flip, (specs[0].height, specs[0].width))
     if any(spec.jitter for spec in specs):
@@ -202,7 +207,7 @@ def render(image_BHWC: Array, params: ViewParams, specs: tuple[ViewSpec, ...]) -
         x = image_ops.gaussian_blur(x, params.sigma, max(spec.sigma[1] for spec in specs))
     if any(spec.solarize for spec in specs):
         x = image_ops.solarize(x, params.threshold)
-    return (jnp.moveaxis(x, -3, -1) / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
+    return (jnp.moveaxis(x, -3, -1) / 255.0 - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
 
 
 def _within(range_V2: Array, share: Array) -> Array:

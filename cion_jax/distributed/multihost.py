@@ -171,18 +171,44 @@ def agree(**texts: str) -> None:
             )
 
 
-def totals(values: Mapping[str, int], mesh: Mesh) -> dict[str, Any]:
-    """The sums of small whole numbers over all processes, as device scalars that need not be waited for."""
-    if jax.process_count() == 1:
-        return dict(values)
-    local_DN = np.zeros((len(mesh.local_devices), len(values)), np.int32)
-    local_DN[0] = list(values.values())
-    spread = NamedSharding(mesh, P(mesh.axis_names))
-    return dict(zip(values, _sums(mesh)(jax.make_array_from_process_local_data(spread, local_DN)), strict=True))
+class Totals:
+    """Sums of small whole numbers over all processes, one step late, so that no device is waited for.
+
+    Attributes:
+      seen: the sums that were read last, by name.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self.seen: dict[str, int] = {}
+        self._mesh = mesh
+        self._held: dict[str, Any] = {}
+
+    def add(self, values: Mapping[str, int]) -> dict[str, Any]:
+        """Takes this process's values of the step at hand; reads the sums of the step before into `seen`.
+
+        Returns:
+          The sums of this step, device scalars where there are several processes.
+        """
+        self.read()
+        self._held = self._sums(values)
+        return self._held
+
+    def read(self) -> None:
+        """Reads what was added last."""
+        self.seen = {name: int(value) for name, value in jax.device_get(self._held).items()}
+
+    def _sums(self, values: Mapping[str, int]) -> dict[str, Any]:
+        if jax.process_count() == 1:
+            return dict(values)
+        local_DN = np.zeros((len(self._mesh.local_devices), len(values)), np.int32)
+        local_DN[0] = list(values.values())
+        spread = NamedSharding(self._mesh, P(self._mesh.axis_names))
+        sums = _add_up(self._mesh)(jax.make_array_from_process_local_data(spread, local_DN))
+        return dict(zip(values, sums, strict=True))
 
 
 @functools.cache
-def _sums(mesh: Mesh):
+def _add_up(mesh: Mesh):
     return jax.jit(lambda x_DN: tuple(x_DN.sum(0)), out_shardings=NamedSharding(mesh, P()))
 
 

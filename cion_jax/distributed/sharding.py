@@ -1,14 +1,15 @@
 """Mesh and sharding rules: which axis of which array lies across which devices.
 
 Axes: `data` and `fsdp` split the batch, `fsdp` also splits parameters, optimizer state and teacher, `model` splits
-the prototypes and the logits over them.
+what a task has so many of that they do not fit on one device, such as prototypes and the logits over them.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,19 +21,50 @@ from jax.sharding import PartitionSpec as P
 
 from cion_jax.common.paths import path_name
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.training.config import MeshConfig
 
 BATCH = P(("data", "fsdp"))
 
-# Ordered: the first rule whose pattern ends the parameter's path decides. Specs are aligned to the last axes.
-RULES: tuple[tuple[str, tuple], ...] = (
-    (r"last_layer/weight_v", (None, "model")),
-    (r"last_layer/weight_g", ("model",)),
-    (r"center", ("model",)),
-    (r"kernel", ("fsdp",)),
-    (r"(scale|bias|mean|var|cls_token|pos_embed|step|count)", ()),
-    (r"(gamma|gamma_xca|layer_scale|layer_scale_1|layer_scale_2|temperature)", ()),
-    (r"relative_position_bias_table", ()),
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; -1 takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    model: int = 1
+
+    def __post_init__(self):
+        """Raises ValueError where an axis has no device, or more than one axis takes what is left."""
+        sizes = (self.data, self.fsdp, self.model)
+        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+            raise ValueError(
+                f"data, fsdp and model are numbers of devices, at least 1, one of them may be -1; got data={self.data} "
+                f"fsdp={self.fsdp} model={self.model}"
+            )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an array of the training state lies on the mesh.
+
+    Attributes:
+      pattern: regular expression; the rule is for arrays whose path ends with it.
+      axes: mesh axes (or None) of the array's last axes.
+      whole: where a mesh axis does not divide the array's axis, whether it lies whole on every device; else that is an
+        error, but for arrays smaller than SMALL along `fsdp`.
+    """
+
+    pattern: str
+    axes: tuple[str | None, ...] = ()
+    whole: bool = False
+
+
+# Of every task; ordered: the first rule whose pattern ends the path decides. A task's own come before.
+RULES = (
+    Rule("kernel", ("fsdp",)),
+    Rule("(scale|bias|mean|var|cls_token|pos_embed|step|count)"),
+    Rule("(gamma|gamma_xca|layer_scale|layer_scale_1|layer_scale_2|temperature)"),
+    Rule("relative_position_bias_table"),
 )
 
 # A parameter of fewer numbers (1 MiB) that `fsdp` does not divide lies whole on every device: widths such as 100 or 486
@@ -76,11 +108,11 @@ def arrange(devices: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
     return mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
 
 
-def describe(state: Any, mesh: Mesh) -> str:
+def describe(state: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> str:
     """One line for every array of a (possibly abstract) state: path, shape, how it is split, bytes on a device."""
     lines, total = [], 0
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    for (path, leaf), where in zip(leaves, jax.tree.leaves(state_shardings(state, mesh)), strict=True):
+    for (path, leaf), where in zip(leaves, jax.tree.leaves(state_shardings(state, mesh, rules)), strict=True):
         size = math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         total += size
         axes = " ".join(str(axis) for axis in where.spec) or "-"
@@ -88,20 +120,26 @@ def describe(state: Any, mesh: Mesh) -> str:
     return "\n".join([*lines, f"total  {total}"])
 
 
-def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+def spec(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule] = ()) -> P:
     """Partition of one array of the training state.
 
+    Args:
+      path: its name in the state.
+      shape: of the array.
+      mesh: of the run.
+      rules: of the task, before RULES.
+
     Raises:
-      ConfigError: no rule covers the path, or the rule's mesh axis does not divide the array's axis; but an array of
-        fewer than SMALL numbers that `fsdp` does not divide is replicated.
+      ConfigError: no rule covers the path, or the rule's mesh axis does not divide the array's axis and the rule does
+        not say what then.
     """
-    last = next((axes for pattern, axes in RULES if re.search(rf"(^|/){pattern}$", path)), None)
-    if last is None:
-        raise ConfigError(f"no sharding rule covers {path} {shape}; add one to cion_jax/distributed/sharding.py RULES")
-    axes = (None,) * (len(shape) - len(last)) + last
+    rule = next((rule for rule in (*rules, *RULES) if re.search(rf"(^|/){rule.pattern}$", path)), None)
+    if rule is None:
+        raise ConfigError(f"no sharding rule covers {path} {shape}; add one to the rules of the task")
+    axes = (None,) * (len(shape) - len(rule.axes)) + rule.axes
     for size, axis in zip(shape, axes, strict=True):
         if axis and size % mesh.shape[axis]:
-            if axis == "fsdp" and math.prod(shape) < SMALL:
+            if rule.whole or (axis == "fsdp" and math.prod(shape) < SMALL):
                 return P(*(None,) * len(shape))
             raise ConfigError(
                 f"{path} {shape} cannot be split into {mesh.shape[axis]} along {axis}; choose a config.mesh.{axis} "
@@ -110,11 +148,11 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     return P(*axes)
 
 
-def state_shardings(state: Any, mesh: Mesh) -> Any:
+def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     """NamedSharding for every array of a (possibly abstract) training state."""
 
     def one(path, leaf):
-        return NamedSharding(mesh, spec(path_name(path), leaf.shape, mesh))
+        return NamedSharding(mesh, spec(path_name(path), leaf.shape, mesh, rules))
 
     return jax.tree_util.tree_map_with_path(one, state)
 
@@ -131,12 +169,12 @@ def check_batch(batch_size: int, ks: Iterable[int], accumulate: int, mesh: Mesh)
             )
 
 
-def gather(params: Any, mesh: Mesh) -> Any:
+def gather(params: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     """Parameters as a forward pass needs them: whole on every device, but for what `model` splits. Said explicitly, or
     the compiler might as well move the images."""
 
     def whole(path, leaf):
-        axes = spec(path_name(path), leaf.shape, mesh)
+        axes = spec(path_name(path), leaf.shape, mesh, rules)
         kept = P(*(axis if axis == "model" else None for axis in axes))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
 
@@ -157,10 +195,10 @@ def split_batch(batch: Any, count: int, mesh: Mesh) -> Any:
     return jax.tree.map(split, batch)
 
 
-def put_batch(batch: dict, mesh: Mesh) -> dict:
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, fields: Sequence[str]) -> dict[str, jax.Array]:
     """This process's part of a batch, the fields that a step reads, as arrays over the whole mesh."""
     sharding = NamedSharding(mesh, BATCH)
-    return {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in ("image", "size")}
+    return {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in fields}
 
 
 def abstract(state: Any, shardings: Any) -> Any:

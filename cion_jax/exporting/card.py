@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 
+from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from cion_jax.exporting.formats import Format
-from cion_jax.training.checkpoint import Trained
-from cion_jax.weights.load import Backbone
+from cion_jax.weights.backbone import Backbone, Run
 
 UNKNOWN_LICENCE = "not stated (--licence); weights are bound by the terms of the data that they were trained on"
 
@@ -38,7 +38,7 @@ def card(file: Path, kind: Format, backbone: Backbone, *, source: str, network: 
         "backbone": f"{backbone.name}, {network}",
         "parameters": f"{_count(backbone.params):,}, and {_count(backbone.stats):,} running statistics",
         "holds": kind.holds,
-        "input": f"{height} x {width} pixels (height x width), RGB / 255, ImageNet mean and standard deviation",
+        "input": f"{height} x {width} pixels (height x width), RGB / 255, {_standardized(backbone.preprocessing)}",
         "features": f"{backbone.module().features}",
         "checked": f"read again; largest difference from Flax {error:.1e} of the features' standard deviation",
         "weights from": f"`{source}`",
@@ -49,7 +49,13 @@ def card(file: Path, kind: Format, backbone: Backbone, *, source: str, network: 
     return "\n".join([f"# {backbone.name}", "", *table, "", "## Use", "", *use, *_training(backbone.run), ""])
 
 
-def _training(run: Trained | None) -> list[str]:
+def _standardized(preprocessing: Preprocessing) -> str:
+    if (preprocessing.mean, preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return "ImageNet mean and standard deviation"
+    return f"mean {preprocessing.mean}, standard deviation {preprocessing.std}"
+
+
+def _training(run: Run | None) -> list[str]:
     if run is None:
         return ["", "## Training", "", "Not done here: the weights come from a file, or are random."]
     data = f"Identity shards `{Path(run.config.data.path).name}`, digest of their index `{run.index}`."
@@ -61,7 +67,7 @@ def _training(run: Trained | None) -> list[str]:
     ]
 
 
-def _metrics(run: Trained) -> dict[str, Any]:
+def _metrics(run: Run) -> dict[str, Any]:
     """The last row of metrics that is not later than the checkpoint."""
     file = run.workdir / "metrics.jsonl"
     rows = map(json.loads, file.read_text().splitlines()) if file.exists() else ()

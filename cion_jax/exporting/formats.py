@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -19,12 +20,12 @@ import safetensors.numpy
 from flax import serialization
 from jax import export
 
-from cion_jax import models
-from cion_jax.embed import forward
-from cion_jax.exporting import onnx_file
+from cion_jax.common.errors import UserError
+from cion_jax.common.registry import Registry
 from cion_jax.models.layers import l2_normalize
-from cion_jax.weights import load, torch_names
-from cion_jax.weights.load import Backbone
+from cion_jax.weights import torch_names
+from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.load import load
 
 PLATFORMS = ("cpu", "tpu", "cuda")
 _IMAGES = 3  # of the comparison: more than one, and a number that no file knows
@@ -53,25 +54,26 @@ class Format:
 
 def program(backbone: Backbone) -> Callable[[Any], jax.Array]:
     """[B, H, W, 3] uint8 RGB of the backbone's input size -> [B, d] float32 features of length 1."""
-    parts = models.split(backbone.module())
-    return lambda image_BHWC: l2_normalize(forward(*parts, image_BHWC))
+    return lambda image_BHWC: l2_normalize(backbone.forward(image_BHWC))
 
 
 def _write_safetensors(path: Path, backbone: Backbone) -> None:
     # "format" tells PyTorch's and Hugging Face's loaders whose axis order this is.
     metadata = {"format": "pt", "model": backbone.name, "input_size": json.dumps(backbone.size)}
+    metadata |= {name: json.dumps(getattr(backbone.preprocessing, name)) for name in ("mean", "std")}
     path.write_bytes(safetensors.numpy.save(torch_names.to_torch(backbone.params, backbone.stats), metadata))
 
 
 def _safetensors_error(path: Path, backbone: Backbone) -> float:
-    found = load.load(str(path))
+    found = load(str(path))
     return _tree_error((found.params, found.stats), backbone)
 
 
 def _write_flax(path: Path, backbone: Backbone) -> None:
     trees = jax.tree.map(np.asarray, {"params": backbone.params, "stats": backbone.stats})
+    values = {name: list(getattr(backbone.preprocessing, name)) for name in ("mean", "std")}
     path.write_bytes(
-        serialization.msgpack_serialize({"model": backbone.name, "input_size": list(backbone.size)} | trees)
+        serialization.msgpack_serialize({"model": backbone.name, "input_size": list(backbone.size)} | values | trees)
     )
 
 
@@ -96,12 +98,21 @@ def _stablehlo_error(path: Path, backbone: Backbone) -> float:
     return _program_error(export.deserialize(bytearray(path.read_bytes())).call, backbone)
 
 
+def _onnx_file() -> ModuleType:
+    """`exporting.onnx_file`, which needs packages that nothing else needs."""
+    try:
+        from cion_jax.exporting import onnx_file
+    except ImportError as error:
+        raise UserError(f"--format=onnx: {error}; install it with `pip install 'cion-jax[onnx]'`") from error
+    return onnx_file
+
+
 def _write_onnx(path: Path, backbone: Backbone) -> None:
-    onnx_file.write(path, program(backbone), backbone.size)
+    _onnx_file().write(path, program(backbone), backbone.size)
 
 
 def _onnx_error(path: Path, backbone: Backbone) -> float:
-    return _program_error(onnx_file.open_program(path), backbone)
+    return _program_error(_onnx_file().open_program(path), backbone)
 
 
 def _program_error(run: Callable, backbone: Backbone) -> float:
@@ -114,37 +125,40 @@ def _program_error(run: Callable, backbone: Backbone) -> float:
 
 _PROGRAM = "the program with its weights: `images` [any, height, width, 3] uint8 RGB -> features of length 1, float32"
 
-FORMATS = {
-    "safetensors": Format(
-        ".safetensors",
-        _write_safetensors,
-        _safetensors_error,
-        0.0,
-        "model.load_state_dict(safetensors.torch.load_file('FILE'), strict=True)  # of the original model",
-        "weights and buffers under PyTorch's names and in its axis order",
-    ),
-    "flax": Format(
-        ".msgpack",
-        _write_flax,
-        _flax_error,
-        0.0,
-        "flax.serialization.msgpack_restore(open('FILE', 'rb').read())  # {'params': ..., 'stats': ..., ...}",
-        "weights and running statistics as nested dicts of arrays, with Flax's names and axis order",
-    ),
-    "stablehlo": Format(
-        ".stablehlo",
-        _write_stablehlo,
-        _stablehlo_error,
-        1e-4,
-        "jax.export.deserialize(bytearray(open('FILE', 'rb').read())).call(images)",
-        f"{_PROGRAM}; for {', '.join(PLATFORMS)}",
-    ),
-    "onnx": Format(
-        ".onnx",
-        _write_onnx,
-        _onnx_error,
-        1e-4,
-        "onnxruntime.InferenceSession('FILE').run(None, {'image': images})[0]",
-        _PROGRAM,
-    ),
-}
+FORMATS: Registry[Format] = Registry("export format", "cion_jax.exporting", "formats")
+FORMATS.register_all(
+    {
+        "safetensors": Format(
+            ".safetensors",
+            _write_safetensors,
+            _safetensors_error,
+            0.0,
+            "model.load_state_dict(safetensors.torch.load_file('FILE'), strict=True)  # of the original model",
+            "weights and buffers under PyTorch's names and in its axis order",
+        ),
+        "flax": Format(
+            ".msgpack",
+            _write_flax,
+            _flax_error,
+            0.0,
+            "flax.serialization.msgpack_restore(open('FILE', 'rb').read())  # {'params': ..., 'stats': ..., ...}",
+            "weights and running statistics as nested dicts of arrays, with Flax's names and axis order",
+        ),
+        "stablehlo": Format(
+            ".stablehlo",
+            _write_stablehlo,
+            _stablehlo_error,
+            1e-4,
+            "jax.export.deserialize(bytearray(open('FILE', 'rb').read())).call(images)",
+            f"{_PROGRAM}; for {', '.join(PLATFORMS)}",
+        ),
+        "onnx": Format(
+            ".onnx",
+            _write_onnx,
+            _onnx_error,
+            1e-4,
+            "onnxruntime.InferenceSession('FILE').run(None, {'image': images})[0]",
+            _PROGRAM,
+        ),
+    }
+)

@@ -21,6 +21,7 @@ from cion_jax.models.layers import (
     gelu,
     run,
 )
+from cion_jax.models.registry import BACKBONES
 
 EPS = 1e-6
 LAYER_SCALE = 1e-6
@@ -102,8 +103,10 @@ def _block(features: int, rate: float, *, stage: int, last: bool, **kw) -> Block
 
 
 _WIDTHS = (96, 192, 384, 768)
-MODELS = {
-    "convnext_tiny": partial(ConvNeXt, (3, 3, 9, 3), _WIDTHS, _block),
-    "convnext_small": partial(ConvNeXt, (3, 3, 27, 3), _WIDTHS, _block),
-    "convnext_base": partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024), _block),
-}
+BACKBONES.register_all(
+    {
+        "convnext_tiny": partial(ConvNeXt, (3, 3, 9, 3), _WIDTHS, _block),
+        "convnext_small": partial(ConvNeXt, (3, 3, 27, 3), _WIDTHS, _block),
+        "convnext_base": partial(ConvNeXt, (3, 3, 27, 3), (128, 256, 512, 1024), _block),
+    }
+)

@@ -13,6 +13,7 @@ from flax import nnx
 from cion_jax.models.convnext import EPS, LAYER_SCALE, Block, ConvNeXt
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import TRUNCATED, Conv, LayerNorm, Layers, Linear, drop_path, gelu, l2_normalize
+from cion_jax.models.registry import BACKBONES
 
 DEPTHS = (3, 3, 9, 3)
 KERNELS = (3, 5, 7, 9)  # of the convolutional blocks, per stage
@@ -113,8 +114,10 @@ def _block(features: int, rate: float, *, heads: int, stage: int, last: bool, **
     return Block(features, rate, KERNELS[stage], **kw)
 
 
-MODELS = {
-    "edgenext_x_small": partial(ConvNeXt, DEPTHS, (32, 64, 100, 192), partial(_block, heads=4)),
-    "edgenext_small": partial(ConvNeXt, DEPTHS, (48, 96, 160, 304), partial(_block, heads=8)),
-    "edgenext_base": partial(ConvNeXt, DEPTHS, (80, 160, 288, 584), partial(_block, heads=8)),
-}
+BACKBONES.register_all(
+    {
+        "edgenext_x_small": partial(ConvNeXt, DEPTHS, (32, 64, 100, 192), partial(_block, heads=4)),
+        "edgenext_small": partial(ConvNeXt, DEPTHS, (48, 96, 160, 304), partial(_block, heads=8)),
+        "edgenext_base": partial(ConvNeXt, DEPTHS, (80, 160, 288, 584), partial(_block, heads=8)),
+    }
+)

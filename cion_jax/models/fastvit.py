@@ -24,6 +24,7 @@ from cion_jax.models.layers import (
     run,
 )
 from cion_jax.models.mobile import UNIFORM, ConvBN, SqueezeExcite
+from cion_jax.models.registry import BACKBONES
 
 WIDTHS = (64, 128, 256, 512)
 FEATURES = 1024
@@ -299,8 +300,10 @@ def _scaled(layer_scale: nnx.Param, x_BHWC: jax.Array) -> jax.Array:
     return layer_scale[...].reshape(-1).astype(x_BHWC.dtype) * x_BHWC
 
 
-MODELS = {
-    "fastvit_s12": partial(FastViT, (2, 2, 6, 2), False),
-    "fastvit_sa12": partial(FastViT, (2, 2, 6, 2), True),
-    "fastvit_sa24": partial(FastViT, (4, 4, 12, 4), True),
-}
+BACKBONES.register_all(
+    {
+        "fastvit_s12": partial(FastViT, (2, 2, 6, 2), False),
+        "fastvit_sa12": partial(FastViT, (2, 2, 6, 2), True),
+        "fastvit_sa24": partial(FastViT, (4, 4, 12, 4), True),
+    }
+)

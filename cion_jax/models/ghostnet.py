@@ -11,6 +11,7 @@ from flax import nnx
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import BatchNorm, Conv, Layers, run
 from cion_jax.models.mobile import UNIFORM, ConvBN, SqueezeExcite, multiple
+from cion_jax.models.registry import BACKBONES
 
 FEATURES = 1280
 NUMBERED = ("0", "1")
@@ -142,8 +143,10 @@ def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
-MODELS = {
-    "ghostnet_0_5": partial(GhostNet, 0.5),
-    "ghostnet_1_0": partial(GhostNet, 1.0),
-    "ghostnet_1_3": partial(GhostNet, 1.3),
-}
+BACKBONES.register_all(
+    {
+        "ghostnet_0_5": partial(GhostNet, 0.5),
+        "ghostnet_1_0": partial(GhostNet, 1.0),
+        "ghostnet_1_3": partial(GhostNet, 1.3),
+    }
+)

@@ -225,7 +225,7 @@ class Attention(nnx.Module):
 class Layers(nnx.Module):
     """Numbered layers, named "0", "1", ... as in PyTorch's Sequential and ModuleList.
 
-    A norm behind a convolution is applied to its output.
+    A norm behind a convolution or a linear layer is applied to its output.
 
     Args:
       layers: the layers in order, or {number: layer} that leaves out numbers without weights (activations).
@@ -244,11 +244,11 @@ class Layers(nnx.Module):
 
     @property
     def folds(self) -> list[tuple[str, str]]:
-        """Pairs of convolution and norm, for `fuse`."""
+        """Pairs of convolution (or linear layer) and norm, for `fuse`."""
         return [
             (str(a), str(b))
             for a, b in itertools.pairwise(self._numbers)
-            if isinstance(self[a], Conv) and isinstance(self[b], BatchNorm | IBN)
+            if isinstance(self[a], Conv | Linear) and isinstance(self[b], BatchNorm | IBN)
         ]
 
     @property
@@ -289,11 +289,6 @@ def l2_normalize(x: jax.Array) -> jax.Array:
     x = wide(x)
     # The root of the floored square: its gradient at a row of zeros is zero, not NaN.
     return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), NORM_FLOOR**2))
-
-
-def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
-    """PyTorch's max pooling: symmetric padding with minus infinity."""
-    return nnx.max_pool(x_BHWC, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
 
 
 def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) -> jax.Array:

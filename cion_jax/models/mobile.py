@@ -70,6 +70,7 @@ class SqueezeExcite(nnx.Module):
     Args:
       hidden: width between the two.
       gate: maps their result to the factors.
+      init: what the kernels start from.
       names: of the two in the PyTorch state dict.
     """
 
@@ -79,11 +80,12 @@ class SqueezeExcite(nnx.Module):
         hidden: int,
         gate: Callable[[jax.Array], jax.Array],
         *,
+        init: Callable = UNIFORM,
         names: tuple[str, str] = ("conv_reduce", "conv_expand"),
         dtype,
         rngs: nnx.Rngs,
     ):
-        kw = {"init": UNIFORM, "dtype": dtype, "rngs": rngs}
+        kw = {"init": init, "dtype": dtype, "rngs": rngs}
         self.gate, self.names = gate, names
         setattr(self, names[0], Conv(features, hidden, 1, **kw))
         setattr(self, names[1], Conv(hidden, features, 1, **kw))

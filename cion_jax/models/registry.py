@@ -1,27 +1,28 @@
-"""Backbones by name. Every family file lists its own in a dict `MODELS`; a new family touches no other file.
+"""Backbones by name. Every family file registers its own in `BACKBONES`; a new family touches no other file.
 
-An entry of `MODELS` is a `functools.partial` of a module's class, called as `build(dtype=, remat=, rngs=)`, and with
-`drop_path=` where the constructor takes one.
+A backbone is a `functools.partial` of a module's class, called as `build(dtype=, remat=, rngs=)`, and with `drop_path=`
+where the constructor takes one. Other packages add theirs by entry points of the group `cion_jax.backbones`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import pkgutil
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.common.typed_config import ConfigError, unknown
+from cion_jax.common.registry import Registry
+from cion_jax.common.typed_config import ConfigError
+
+BACKBONES: Registry[functools.partial[Any]] = Registry("backbone", "cion_jax.models", "backbones")
 
 
 def names() -> list[str]:
     """The names of all backbones, sorted."""
-    return sorted(_models())
+    return BACKBONES.names()
 
 
 def create(
@@ -48,17 +49,15 @@ def create(
     Raises:
       ConfigError: an unknown name, or a `drop_path` that the backbone cannot have.
     """
-    models = _models()
-    if name not in models:
-        raise ConfigError(unknown(f"backbone {name!r}", name, names()))
+    build = BACKBONES[name]
     options: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
     if drop_path is not None and not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path is a share of images in [0, 1), got {drop_path}")
     # Of the constructor: the signature of a module's class is (*args, **kwargs).
-    takes = inspect.signature(models[name].func.__init__).parameters
+    takes = inspect.signature(build.func.__init__).parameters
     if "drop_path" not in takes and options.pop("drop_path", 0):
         raise ConfigError(f"{name} has no stochastic depth, got drop_path={drop_path}; leave it out")
-    return models[name](dtype=dtype, remat=remat, rngs=rngs, **options)
+    return build(dtype=dtype, remat=remat, rngs=rngs, **options)
 
 
 def abstract(name: str, *, dtype: Any = jnp.float32) -> Any:
@@ -86,10 +85,3 @@ class _OneKey(nnx.Rngs):
 
     def params(self) -> jax.Array:
         return jax.random.key(0)
-
-
-@functools.cache
-def _models() -> dict[str, functools.partial[nnx.Module]]:
-    package = importlib.import_module("cion_jax.models")
-    families = (importlib.import_module(f"cion_jax.models.{m.name}") for m in pkgutil.iter_modules(package.__path__))
-    return {name: build for family in families for name, build in getattr(family, "MODELS", {}).items()}

@@ -13,6 +13,7 @@ from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import added, identity, set_taps, taps
 from cion_jax.models.layers import BatchNorm, Layers, gelu, run
 from cion_jax.models.mobile import UNIFORM, SqueezeExcite, multiple
+from cion_jax.models.registry import BACKBONES
 
 ConvBN = partial(mobile.ConvBN, names=("c", "bn"))
 
@@ -115,8 +116,10 @@ class RepViT(nnx.Module):
         return run(blocks, x, train=train, key=None, remat=self.remat).mean((1, 2))
 
 
-MODELS = {
-    "repvit_m0_9": partial(RepViT, 48, (3, 3, 15, 2)),
-    "repvit_m1_0": partial(RepViT, 56, (3, 3, 15, 2)),
-    "repvit_m1_5": partial(RepViT, 64, (5, 5, 25, 4)),
-}
+BACKBONES.register_all(
+    {
+        "repvit_m0_9": partial(RepViT, 48, (3, 3, 15, 2)),
+        "repvit_m1_0": partial(RepViT, 56, (3, 3, 15, 2)),
+        "repvit_m1_5": partial(RepViT, 64, (5, 5, 25, 4)),
+    }
+)

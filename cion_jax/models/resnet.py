@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import IBN, BatchNorm, Conv, Layers, max_pool, run
+from cion_jax.models.layers import IBN, BatchNorm, Conv, Layers, run
+from cion_jax.models.pooling import max_pool
+from cion_jax.models.registry import BACKBONES
 
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -114,13 +116,15 @@ def _shortcut(downsample: Layers | None, x_BHWC: jax.Array, train: bool) -> jax.
     return norm(conv(x_BHWC), train=train)
 
 
-MODELS = {
-    name + ("_ibn" if ibn else ""): partial(ResNet, block, depths, ibn)
-    for ibn in (False, True)
-    for name, block, depths in (
-        ("resnet18", BasicBlock, (2, 2, 2, 2)),
-        ("resnet50", Bottleneck, (3, 4, 6, 3)),
-        ("resnet101", Bottleneck, (3, 4, 23, 3)),
-        ("resnet152", Bottleneck, (3, 8, 36, 3)),
-    )
-}
+BACKBONES.register_all(
+    {
+        name + ("_ibn" if ibn else ""): partial(ResNet, block, depths, ibn)
+        for ibn in (False, True)
+        for name, block, depths in (
+            ("resnet18", BasicBlock, (2, 2, 2, 2)),
+            ("resnet50", Bottleneck, (3, 4, 6, 3)),
+            ("resnet101", Bottleneck, (3, 4, 23, 3)),
+            ("resnet152", Bottleneck, (3, 8, 36, 3)),
+        )
+    }
+)

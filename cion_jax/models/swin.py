@@ -22,6 +22,7 @@ from cion_jax.models.layers import (
     run,
     wide,
 )
+from cion_jax.models.registry import BACKBONES
 
 WINDOW = 8
 SHIFT = WINDOW // 2
@@ -189,8 +190,10 @@ def _shift_mask(height: int, width: int) -> np.ndarray:
     return np.where(region_MN[:, :, None] == region_MN[:, None], 0, MASKED).astype(np.float32)
 
 
-MODELS = {
-    "swin_tiny": partial(Swin, (2, 2, 6, 2), 96),
-    "swin_small": partial(Swin, (2, 2, 18, 2), 96),
-    "swin_base": partial(Swin, (2, 2, 18, 2), 128),
-}
+BACKBONES.register_all(
+    {
+        "swin_tiny": partial(Swin, (2, 2, 6, 2), 96),
+        "swin_small": partial(Swin, (2, 2, 18, 2), 96),
+        "swin_base": partial(Swin, (2, 2, 18, 2), 128),
+    }
+)

@@ -1,4 +1,4 @@
-"""ViT (arXiv 2010.11929) with the convolutional IBN stem of TransReID-SSL (arXiv 2111.12084)."""
+"""ViT (arXiv 2010.11929), plain and with the convolutional IBN stem of TransReID-SSL (arXiv 2111.12084)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import (
     IBN,
     TRUNCATED,
@@ -23,6 +24,7 @@ from cion_jax.models.layers import (
     resize_positions,
     run,
 )
+from cion_jax.models.registry import BACKBONES
 
 GRID = (16, 8)  # patches of a 256x128 image
 EPS = 1e-6
@@ -66,6 +68,17 @@ class PatchEmbed(nnx.Module):
         return self.proj(x_BHWC)
 
 
+class PlainPatchEmbed(nnx.Module):
+    """Patches of the image itself, as in the first ViT, DeiT, DINO and MAE."""
+
+    def __init__(self, features: int, patch: int = 16, *, dtype, rngs: nnx.Rngs):
+        self.proj = Conv(3, features, patch, patch, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, 3] -> [B, H / patch, W / patch, features]."""
+        return self.proj(x_BHWC)
+
+
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
@@ -85,13 +98,21 @@ class Block(nnx.Module):
 
 
 class ViT(nnx.Module):
-    """Stem, class token, position embeddings, blocks, LayerNorm; the class token comes out."""
+    """Patches, class token, position embeddings, blocks, LayerNorm; the class token comes out.
+
+    Args:
+      features: width.
+      heads: of the attention.
+      depth: blocks.
+      patches: what makes patches of 16x16 pixels.
+    """
 
     def __init__(
         self,
         features: int,
         heads: int,
         depth: int = 12,
+        patches: type[PatchEmbed] | type[PlainPatchEmbed] = PatchEmbed,
         *,
         drop_path: float = 0.0,
         dtype=jnp.float32,
@@ -100,7 +121,7 @@ class ViT(nnx.Module):
     ):
         kw = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
-        self.patch_embed = PatchEmbed(features, **kw)
+        self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
         self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features), jnp.float32))
         self.blocks = Layers(Block(features, heads, rate, **kw) for rate in drop_path_rates(drop_path, depth))
@@ -118,7 +139,13 @@ class ViT(nnx.Module):
         return self.norm(x_BNC[:, 0])
 
     def _positions(self, h: int, w: int) -> jax.Array:
+        """[1, 1 + h w, C]; weights of a file may have those of the very grid that is wanted instead of GRID's."""
         pos_1NC = self.pos_embed[...]
+        count = pos_1NC.shape[1] - 1
+        if count != GRID[0] * GRID[1]:
+            if count != h * w:
+                raise ConfigError(f"position embeddings of {count} patches, got an image of {h}x{w}; give its size")
+            return pos_1NC
         grid = resize_positions(pos_1NC[:, 1:].reshape(1, *GRID, -1), h, w)
         return jnp.concatenate([pos_1NC[:, :1], grid.reshape(1, h * w, -1)], axis=1)
 
@@ -131,8 +158,13 @@ def _channels_innermost(x_BNC: jax.Array) -> jax.Array:
     return with_layout_constraint(x_BNC, Layout(major_to_minor=(0, 1, 2)))
 
 
-MODELS = {
-    "vit_tiny": partial(ViT, 192, 3),
-    "vit_small": partial(ViT, 384, 6),
-    "vit_base": partial(ViT, 768, 12),
-}
+BACKBONES.register_all(
+    {
+        "vit_tiny": partial(ViT, 192, 3),
+        "vit_small": partial(ViT, 384, 6),
+        "vit_base": partial(ViT, 768, 12),
+        "vit_small_patch16": partial(ViT, 384, 6, patches=PlainPatchEmbed),
+        "vit_base_patch16": partial(ViT, 768, 12, patches=PlainPatchEmbed),
+        "vit_large_patch16": partial(ViT, 1024, 16, 24, PlainPatchEmbed),
+    }
+)

@@ -23,6 +23,7 @@ from cion_jax.models.layers import (
     run,
     wide,
 )
+from cion_jax.models.registry import BACKBONES
 from cion_jax.models.vit import PatchEmbed
 
 GRID = (16, 8)  # patches of a 256x128 image
@@ -192,8 +193,10 @@ def _neighborhoods(x_BHWC):
     return jnp.stack([padded[:, y : y + h, a, x : x + w, b] for (y, a), (x, b) in taps], axis=3)
 
 
-MODELS = {
-    "volo_d1": partial(VOLO, (4, 4, 8, 2), 384),
-    "volo_d2": partial(VOLO, (6, 4, 10, 4), 512),
-    "volo_d3": partial(VOLO, (8, 8, 16, 4), 512),
-}
+BACKBONES.register_all(
+    {
+        "volo_d1": partial(VOLO, (4, 4, 8, 2), 384),
+        "volo_d2": partial(VOLO, (6, 4, 10, 4), 512),
+        "volo_d3": partial(VOLO, (8, 8, 16, 4), 512),
+    }
+)

@@ -17,13 +17,13 @@ DECIMALS = 9
 # Means shorter than this point nowhere: their images cancel out. They are at distance 1 from everything.
 _NOWHERE = 1e-6
 
-Parts = Iterable[tuple[np.ndarray, np.ndarray]]
+Labeled = Iterable[tuple[np.ndarray, np.ndarray]]
 """Pieces of a data set, iterated more than once: features [m, d] and their identities [m] int64, -1: none."""
 
 
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Scales rows [n, d] to length 1, in float64; rows shorter than 1e-6 become 0."""
-    rows = np.asarray(rows, np.float64)
+def unit(rows: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    """Scales rows [n, d] to length 1 (L2), computed and returned in `dtype`; rows shorter than 1e-6 become 0."""
+    rows = np.asarray(rows, dtype)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.divide(rows, length, out=np.zeros_like(rows), where=length > _NOWHERE)
 
@@ -50,31 +50,37 @@ def leave_one_out(similarity: np.ndarray, length2: float | np.ndarray, others: i
     return distance(np.where(nowhere, 0, (similarity - 1) / rest))
 
 
-def centroids(parts: Parts, count: int) -> np.ndarray:
+def centroids(labeled: Labeled, count: int) -> np.ndarray:
     """Mean of the L2-normalized features of every identity.
 
     Args:
-      parts: the data set; labels in 0 .. count-1, images labeled -1 belong to none.
+      labeled: the data set; labels in 0 .. count-1, images labeled -1 belong to none.
       count: number of identities.
 
     Returns:
-      [count, d] float64 (d = 0 where there are no parts); 0 for an identity without images.
+      [count, d] float64 (d = 0 where there are no images); 0 for an identity without images.
     """
     total, images = None, np.zeros(count)
-    for features, labels in parts:
+    for features, labels in labeled:
         total = np.zeros((count, features.shape[1])) if total is None else total
         found, local = np.unique(labels[labels >= 0], return_inverse=True)
-        members = scipy.sparse.csr_array(
-            (np.ones(len(local)), (local, np.flatnonzero(labels >= 0))), shape=(len(found), len(labels))
-        )
-        total[found] += members @ unit(features)
+        local_labels = np.full(len(labels), -1)
+        local_labels[labels >= 0] = local
+        total[found] += sums(unit(features), local_labels, len(found))
         images[found] += np.bincount(local, minlength=len(found))
     if total is None:
         return np.zeros((count, 0))
     return total / np.maximum(images, 1)[:, None]
 
 
-def to_own_centroid(features: np.ndarray, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Distance of every image to the centroid of its own identity, [m]; nan for images without one."""
-    similarity = np.einsum("md,md->m", unit(features), unit(means)[labels])
+def sums(x: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """[count, d] sums of the rows [m, d] of every label 0 .. count-1; rows labeled -1 belong to none."""
+    inside = np.flatnonzero(labels >= 0)
+    members = scipy.sparse.csr_array((np.ones(len(inside)), (labels[inside], inside)), shape=(count, len(labels)))
+    return members @ x
+
+
+def to_own_centroid(x: np.ndarray, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Distance of every unit row [m, d] to the centroid of its own identity, [m]; nan for rows labeled -1."""
+    similarity = np.einsum("md,md->m", x, unit(means)[labels])
     return np.where(labels >= 0, distance(similarity), np.nan)

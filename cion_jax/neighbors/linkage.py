@@ -20,8 +20,8 @@ _NONE = np.zeros(0, np.int64)
 NO_PAIRS: Pairs = (_NONE, _NONE)
 
 
-def average(weight: np.ndarray, pairs: Pairs, similarity: np.ndarray, limit: float, cannot: Pairs) -> np.ndarray:
-    """Average linkage: a merge needs a mean similarity >= limit between all members of the two groups.
+def average(weight: np.ndarray, pairs: Pairs, similarity: np.ndarray, threshold: float, cannot: Pairs) -> np.ndarray:
+    """Average linkage: a merge needs a mean similarity >= threshold between all members of the two groups.
 
     So one link, however strong, does not join two groups that are otherwise strangers.
 
@@ -29,7 +29,7 @@ def average(weight: np.ndarray, pairs: Pairs, similarity: np.ndarray, limit: flo
       weight: [count] of every node, its share in the mean.
       pairs: of distinct nodes, none of them twice; pairs that are not listed have similarity 0.
       similarity: [n] of the pairs.
-      limit: a positive similarity.
+      threshold: a positive similarity.
       cannot: pairs that must not end in one group.
 
     Returns:
@@ -37,16 +37,16 @@ def average(weight: np.ndarray, pairs: Pairs, similarity: np.ndarray, limit: flo
     """
     weight = weight.astype(np.float64)
     total = similarity * weight[pairs[0]] * weight[pairs[1]]
-    return _agglomerate(pairs, total, limit, cannot, weight, np.add)
+    return _agglomerate(pairs, total, threshold, cannot, weight, np.add)
 
 
-def single(count: int, pairs: Pairs, similarity: np.ndarray, limit: float, cannot: Pairs) -> np.ndarray:
-    """Single linkage: one similarity >= limit joins two groups unless a forbidden pair would meet.
+def single(count: int, pairs: Pairs, similarity: np.ndarray, threshold: float, cannot: Pairs) -> np.ndarray:
+    """Single linkage: one similarity >= threshold joins two groups unless a forbidden pair would meet.
 
     The more similar pair goes first. Without forbidden pairs these are the connected components. Arguments and
     result are those of `average`.
     """
-    return _agglomerate(pairs, similarity.astype(np.float64), limit, cannot, np.ones(count), np.maximum)
+    return _agglomerate(pairs, similarity.astype(np.float64), threshold, cannot, np.ones(count), np.maximum)
 
 
 def between(group: np.ndarray, pairs: Pairs) -> Pairs:
@@ -57,7 +57,7 @@ def between(group: np.ndarray, pairs: Pairs) -> Pairs:
 
 
 def _agglomerate(
-    pairs: Pairs, total: np.ndarray, limit: float, cannot: Pairs, weight: np.ndarray, combine: np.ufunc
+    pairs: Pairs, total: np.ndarray, threshold: float, cannot: Pairs, weight: np.ndarray, combine: np.ufunc
 ) -> np.ndarray:
     (i, j), label = pairs, np.arange(len(weight))
     cannot = _ordered(*cannot)
@@ -65,7 +65,7 @@ def _agglomerate(
         count = len(weight)
         mean = total / (weight[i] * weight[j]) if combine is np.add else total
         mean = np.round(mean, cosine.DECIMALS)
-        allowed = np.flatnonzero(mean >= limit)
+        allowed = np.flatnonzero(mean >= threshold)
         allowed = allowed[~np.isin(i[allowed] * count + j[allowed], cannot[0] * count + cannot[1])]
         first, second = _mutual(count, i[allowed], j[allowed], mean[allowed])
         if not len(first):

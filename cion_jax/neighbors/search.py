@@ -19,8 +19,8 @@ from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
 _PIECE_BLOCKS = 64
 _PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
-LINKED = 64  # nearest neighbors of which links without a range are taken above `EXACT` rows
-EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs
+LINKED = 64  # nearest neighbors of which links without a range are taken above `exact` rows, unless told
+EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs, unless told
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,20 +28,29 @@ Links = Iterable[tuple[np.ndarray, np.ndarray]]
 """Pairs in pieces: (i, j), two [n] int64 arrays with i < j."""
 
 
-def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = NO_PAIRS) -> np.ndarray:
+def identities(
+    rows: np.ndarray,
+    threshold: float,
+    half_width: int,
+    cannot: Pairs = NO_PAIRS,
+    exact: int = EXACT,
+    neighbors: int = LINKED,
+) -> np.ndarray:
     """Connected components of `links`, broken up, weakest link first, where they would join a forbidden pair.
 
     Args:
       rows: [N, d].
-      limit: largest cosine distance of a link.
-      half_width: of the range, in rows; N or more means everywhere, which is approximate above `EXACT` rows.
+      threshold: largest cosine distance of a link.
+      half_width: of the range, in rows; N or more means everywhere, which is approximate above `exact` rows.
       cannot: rows that must not end in one group, not through a chain either.
+      exact: rows up to which links everywhere are exact.
+      neighbors: nearest of every row among which links are looked for beyond that.
 
     Returns:
       [N] int64, numbered by their first row.
     """
-    everywhere = half_width >= len(rows) > EXACT
-    found = near_links(rows, limit) if everywhere else links(rows, limit, half_width)
+    everywhere = half_width >= len(rows) > exact
+    found = near_links(rows, threshold, exact, neighbors) if everywhere else links(rows, threshold, half_width)
     if not len(cannot[0]):
         return components(len(rows), found)
     i, j = np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(pairs) for pairs in found)], axis=1)
@@ -58,42 +67,46 @@ def identities(rows: np.ndarray, limit: float, half_width: int, cannot: Pairs = 
     return linkage.single(len(rows), (i, j), similarity, -1, cannot)
 
 
-def near_links(rows: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Links among the `LINKED` nearest of every row, decided as in `links`."""
+def near_links(
+    rows: np.ndarray, threshold: float, exact: int = EXACT, neighbors: int = LINKED
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Links among the `neighbors` nearest of every row, decided as in `links`."""
     unit = np.empty(rows.shape, np.float32)
     for first in range(0, len(rows), _BLOCK):
         unit[first : first + _BLOCK] = cosine.unit(rows[first : first + _BLOCK])
-    found = nearest(unit, LINKED)
+    found = nearest(unit, neighbors, exact)
     for piece in range(0, len(rows), _PIECE):
-        pairs = [_near_of(rows, unit, found, first, limit) for first in range(piece, len(rows), _BLOCK)[:_PIECE_BLOCKS]]
+        pairs = [
+            _near_of(rows, unit, found, first, threshold) for first in range(piece, len(rows), _BLOCK)[:_PIECE_BLOCKS]
+        ]
         i, j = np.concatenate(pairs, axis=1)
         if len(i):
             yield i, j
 
 
-def _near_of(rows: np.ndarray, unit: np.ndarray, found: np.ndarray, first: int, limit: float) -> np.ndarray:
+def _near_of(rows: np.ndarray, unit: np.ndarray, found: np.ndarray, first: int, threshold: float) -> np.ndarray:
     """[2, n] pairs i < j of one block of rows and those of the found neighbors [n, k] that are near enough."""
     near = found[first : first + _BLOCK]
     similarity = np.einsum("nd,nkd->nk", unit[first : first + len(near)], unit[near])
-    at, column = np.nonzero(similarity >= 1 - limit - _margin(rows))
+    at, column = np.nonzero(similarity >= 1 - threshold - _margin(rows))
     i, j = at + first, near[at, column]
-    keep = _decided(similarity[at, column], limit, _margin(rows), lambda part: (rows[i[part]], rows[j[part]]))
+    keep = _decided(similarity[at, column], threshold, _margin(rows), lambda part: (rows[i[part]], rows[j[part]]))
     return np.sort(np.stack([i, j])[:, keep], axis=0)
 
 
-def around(rows: np.ndarray, some: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All ordered pairs (i, j), i != j, with i among `some` rows [n] and a cosine distance <= limit, as in `links`."""
+def around(rows: np.ndarray, some: np.ndarray, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All ordered pairs (i, j), i != j, with i among `some` rows [n] and a distance <= threshold, as in `links`."""
     left = cosine.unit(rows[some])
     for first in range(0, len(rows), _BLOCK):
-        i, j = _near(left, cosine.unit(rows[first : first + _BLOCK]), limit)
+        i, j = _near(left, cosine.unit(rows[first : first + _BLOCK]), threshold)
         other = some[i] != j + first
         yield some[i[other]], j[other] + first
 
 
-def links(rows: np.ndarray, limit: float, half_width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs i < j <= i + half_width of rows [N, d] with cosine distance <= limit, tile by tile.
+def links(rows: np.ndarray, threshold: float, half_width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs i < j <= i + half_width of rows [N, d] with cosine distance <= threshold, tile by tile.
 
-    The product is formed in float32. Pairs whose distance is within its rounding error of the limit are
+    The product is formed in float32. Pairs whose distance is within its rounding error of the threshold are
     decided again in float64: the result is that of float64 at the speed of float32, O(N half_width d).
     """
     count = len(rows)
@@ -102,26 +115,27 @@ def links(rows: np.ndarray, limit: float, half_width: int) -> Iterator[tuple[np.
         end = min(first + len(left) + half_width, count)
         for second in range(first, end, _BLOCK):
             right = left if second == first else cosine.unit(rows[second : min(second + _BLOCK, end)])
-            i, j = _near(left, right, limit)
+            i, j = _near(left, right, threshold)
             apart = (j + second) - (i + first)
             inside = (apart > 0) & (apart <= half_width)
             if inside.any():
                 yield i[inside] + first, j[inside] + second
 
 
-def nearest(rows: np.ndarray, k: int) -> np.ndarray:
+def nearest(rows: np.ndarray, k: int, exact: int = EXACT) -> np.ndarray:
     """The k nearest others of every row, nearest first.
 
-    Exact up to `EXACT` rows, and where ScaNN cannot be imported; above, approximate with ScaNN. The log says which.
+    Exact up to `exact` rows, and where ScaNN cannot be imported; above, approximate with ScaNN. The log says which.
 
     Args:
-      rows: [n, d] float32 of unit length.
+      rows: [n, d] float32 (float64 where all are compared) of unit length.
       k: how many, 1 .. n-1.
+      exact: rows up to which all pairs are compared.
 
     Returns:
       [n, k] int64.
     """
-    if len(rows) > EXACT:
+    if len(rows) > exact:
         try:
             import scann
         except ImportError:
@@ -131,6 +145,11 @@ def nearest(rows: np.ndarray, k: int) -> np.ndarray:
             return _without_self(_scann(scann, rows, k + 1), k)
     blocks = (rows[start : start + _BLOCK] @ rows.T for start in range(0, len(rows), _BLOCK))
     return _without_self(np.concatenate([_largest(block, k + 1) for block in blocks]), k)
+
+
+def with_self(near: np.ndarray) -> np.ndarray:
+    """[n, 1 + k] neighbors with every row itself in front, from the nearest others [n, k]."""
+    return np.concatenate([np.arange(len(near))[:, None], near], axis=1)
 
 
 def _largest(similarity: np.ndarray, k: int) -> np.ndarray:
@@ -166,12 +185,12 @@ def _without_self(found: np.ndarray, k: int) -> np.ndarray:
     return found[~own].reshape(len(found), k)
 
 
-def _near(left: np.ndarray, right: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Index pairs of unit rows with distance <= limit."""
+def _near(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Index pairs of unit rows with distance <= threshold."""
     similarity = left.astype(np.float32) @ right.astype(np.float32).T
     margin = _margin(left)
-    i, j = np.nonzero(similarity >= 1 - limit - margin)
-    keep = _decided(similarity[i, j], limit, margin, lambda part: (left[i[part]], right[j[part]]))
+    i, j = np.nonzero(similarity >= 1 - threshold - margin)
+    keep = _decided(similarity[i, j], threshold, margin, lambda part: (left[i[part]], right[j[part]]))
     return i[keep], j[keep]
 
 
@@ -180,13 +199,13 @@ def _margin(rows: np.ndarray) -> float:
     return (rows.shape[1] + 8) * 2.0**-24
 
 
-def _decided(similarity: np.ndarray, limit: float, margin: float, pairs: Callable) -> np.ndarray:
-    """[n] bool: distance <= limit, from float32 similarities [n]; `pairs` gives the rows where float64 must decide."""
+def _decided(similarity: np.ndarray, threshold: float, margin: float, pairs: Callable) -> np.ndarray:
+    """[n] bool: distance <= threshold, from float32 similarities [n]; `pairs` gives rows where float64 must decide."""
     keep = np.ones(len(similarity), bool)
-    unsure = np.flatnonzero(similarity <= 1 - limit + margin)
+    unsure = np.flatnonzero(similarity <= 1 - threshold + margin)
     for part in np.array_split(unsure, len(unsure) // _BLOCK + 1):
         left, right = (cosine.unit(rows) for rows in pairs(part))
-        keep[part] = cosine.distance(np.einsum("nd,nd->n", left, right)) <= limit
+        keep[part] = cosine.distance(np.einsum("nd,nd->n", left, right)) <= threshold
     return keep
 
 

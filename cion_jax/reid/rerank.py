@@ -60,7 +60,8 @@ class Reranked:
         found = neighbors(everything, max(k1 + 1, k2), None if kept_QG is None else partial(_keep, kept_QG))
         self._base = self._base if kept_QG is None else Given(kept_QG)
         farthest_N = np.maximum(found.farthest**2, _LEAST)
-        weights = _encode(reciprocal.neighborhoods(found.index[:, : k1 + 1], np.greater), everything, farthest_N)
+        members = reciprocal.expanded(found.index[:, : k1 + 1], round(k1 / 2) + 1, strict=True)
+        weights = _encode(members, everything, farthest_N)
         encoded = _graph(found.index[:, :k2]) @ weights / k2
         self._query, self._gallery = encoded[: self.shape[0]], encoded[self.shape[0] :].tocsc()
         self._farthest_Q, self._weight = farthest_N[: self.shape[0]], weight

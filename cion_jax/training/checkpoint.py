@@ -1,8 +1,8 @@
 """Checkpoints: state, data position and config as one unit. The only file that knows Orbax.
 
-Under `WORKDIR/checkpoints/STEP` lie three items: `teacher` (what evaluation needs), `training` (everything else that
-a step changes) and `run` (config, digest of the data's index, position in the data). Both trees are nested dicts
-named after the paths in the training state.
+Under `WORKDIR/checkpoints/STEP` lie three items: `served` (the network that evaluation needs), `training` (everything
+else that a step changes) and `run` (task, config, digests of the data's index and of every array, position in the data,
+preprocessing). Both trees are nested dicts named after the paths in the training state.
 """
 
 from __future__ import annotations
@@ -10,31 +10,35 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from flax import nnx, traverse_util
+from flax import traverse_util
 
-from cion_jax import models
 from cion_jax.common import typed_config
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import path_name
-from cion_jax.training.config import Config
-from cion_jax.training.state import TrainState, abstract, make_network
+from cion_jax.training import digests
+from cion_jax.training.config import RunConfig
+from cion_jax.training.state import TrainState, at_path
+
+# Orbax warns whoever only reads a run that it is only read.
+logging.getLogger("absl").addFilter(lambda record: record.msg != "Given directory is read only=%s")
 
 FOLDER = "checkpoints"
-Network = Literal["teacher", "student"]
 
 # What may differ when a run is resumed: it touches neither the order of the data nor the numbers.
 FREE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.grace", "mesh", "profile"),
     *("data.threads", "data.path", "data.max_skipped", "data.accept_changed"),
 )
+# Runs of distillation, before there were other tasks: another name of the item, and of what lay in `training`.
+_OLD_SERVED, _OLD_NAMES = "teacher", (("trained/", "student/"), ("kept/center", "centre"))
 
 
 class CheckpointError(UserError):
@@ -45,26 +49,6 @@ class SaveError(RuntimeError):
     """A checkpoint could not be written; those before it are in order."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One network of a run's checkpoint.
-
-    Attributes:
-      workdir: of the run.
-      config: of the run.
-      step: training steps behind it.
-      index: digest of the data's index.
-      params, stats: {"backbone": ..., "head": ...} trees; stats only of what has any.
-    """
-
-    workdir: Path
-    config: Config
-    step: int
-    index: str
-    params: dict[str, Any]
-    stats: dict[str, Any]
-
-
 class Checkpointer:
     """Asynchronous checkpoints of one run; use as a context manager so that the last one is finished.
 
@@ -72,15 +56,15 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, read_only=read_only, create=not read_only, cleanup_tmp_directories=not read_only
-        )
-        handlers = {
-            "teacher": ocp.StandardCheckpointHandler(),
-            "training": ocp.StandardCheckpointHandler(),
-            "run": ocp.JsonCheckpointHandler(),
-        }
+        """Opens `workdir`/checkpoints; CheckpointError where that is no folder."""
         self._folder = (Path(workdir) / FOLDER).resolve()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise CheckpointError(f"{self._folder} is a file, expected a folder of checkpoints; give another --workdir")
+        writes = {"max_to_keep": keep, "cleanup_tmp_directories": True}
+        reads = {"max_to_keep": None, "save_interval_steps": 0, "create": False, "read_only": True}
+        options = ocp.CheckpointManagerOptions(**(reads if read_only else writes))
+        trees = dict.fromkeys(("served", _OLD_SERVED, "training"))
+        handlers = {name: ocp.StandardCheckpointHandler() for name in trees} | {"run": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def __enter__(self):
@@ -116,52 +100,82 @@ class Checkpointer:
         """Step of the newest complete checkpoint, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, config: Config, position: dict[str, Any]) -> None:
+    def save(self, step: int, state: TrainState, served: tuple[str, ...], run: Mapping[str, Any]) -> None:
         """Starts writing a checkpoint; returns as soon as the arrays are copied off the devices.
+
+        Args:
+          step: steps done.
+          state: after them.
+          served: where in the state the served network lies.
+          run: JSON types: `task`, `config`, `position`, `preprocessing`.
 
         Raises:
           SaveError: this one or the one before it could not be written.
         """
-        teacher, training = _trees(state)
-        args = ocp.args.Composite(
-            teacher=ocp.args.StandardSave(teacher),
-            training=ocp.args.StandardSave(training),
-            run=ocp.args.JsonSave({"config": dataclasses.asdict(config), "position": position}),
-        )
         with self._writing(), jax.transfer_guard("allow"):  # Orbax copies as it likes
-            self._manager.save(step, args=args)
+            run = {**run, "digests": digests.of(_flatten(state))}
+            trees = {name: ocp.args.StandardSave(tree) for name, tree in _trees(state, served).items()}
+            self._manager.save(step, args=ocp.args.Composite(**trees, run=ocp.args.JsonSave(run)))
 
     def run(self, step: int) -> dict[str, Any]:
-        """The `run` item: {"config": ..., "position": ...}."""
-        with self._reading(step):
-            return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        """The `run` item: {"task": ..., "config": ..., "position": ..., "preprocessing": ..., "digests": ...}.
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
+        Raises:
+          CheckpointError: it cannot be read, or it is of another step than its folder says.
+        """
+        with self._reading(step):
+            run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+            saved = run["position"]["step"]
+            if saved != step or not isinstance(run["config"], dict):
+                raise ValueError(f"it is of step {saved}, in the folder of step {step}")
+        return {"task": "distill", "preprocessing": None, "digests": None} | run
+
+    def restore(self, step: int, like: TrainState, served: tuple[str, ...]) -> TrainState:
         """The state at `step`.
 
         Args:
+          step: of a checkpoint.
           like: abstract state (jax.ShapeDtypeStruct leaves, with the shardings to restore onto).
+          served: where in the state the served network lies.
 
         Raises:
           CheckpointError: names, shapes or dtypes differ from `like`, or files are damaged; nothing is loaded.
         """
-        teacher, training = _trees(like)
-        restored = self._items(step, {"teacher": teacher, "training": training})
-        flat = _flatten(restored["training"]) | {f"teacher/{n}": v for n, v in _flatten(restored["teacher"]).items()}
+        trees = self._items(step, _trees(like, served))
+        flat = _flatten(trees["training"]) | {
+            f"{'/'.join(served)}/{n}": x for n, x in _flatten(trees["served"]).items()
+        }
+        self._check_digests(step, flat)
         paths, treedef = jax.tree_util.tree_flatten_with_path(like)
         return jax.tree_util.tree_unflatten(treedef, [flat[path_name(path)] for path, _ in paths])
 
-    def restore_teacher(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """The teacher at `step`: {"params": ..., "stats": ...}; raises like `restore`."""
-        return self._items(step, {"teacher": like})["teacher"]
+    def restore_served(self, step: int, like: TrainState, served: tuple[str, ...]) -> dict[str, Any]:
+        """The served network at `step`, {"params": ..., "stats": ...}; arguments and errors as of `restore`."""
+        tree = self._items(step, {"served": at_path(like, served)})["served"]
+        self._check_digests(step, {f"{'/'.join(served)}/{name}": leaf for name, leaf in _flatten(tree).items()})
+        return tree
 
     def _items(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         with self._reading(step):
             found = self._manager.item_metadata(step)
-            for item, expected in like.items():
+            old = found["served"] is None
+            stored = {_OLD_SERVED if old and item == "served" else item: _renamed(t, old) for item, t in like.items()}
+            for item, expected in stored.items():
                 _compare(expected, found[item].tree, f"checkpoint {step} ({item})")
-            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(tree) for item, tree in like.items()})
-            return dict(self._manager.restore(step, args=args))
+            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(tree) for item, tree in stored.items()})
+            restored = self._manager.restore(step, args=args)
+        return {item: _renamed(restored[name], old, back=True) for item, name in zip(like, stored, strict=True)}
+
+    def _check_digests(self, step: int, flat: dict[str, Any]) -> None:
+        expected = self.run(step)["digests"]
+        if expected is None:  # written before there were any
+            return
+        with self._reading(step):
+            wrong = [name for name, digest in digests.of(flat).items() if expected.get(name) != digest]
+            if wrong:
+                raise ValueError(
+                    f"{len(wrong)} of {len(flat)} arrays are not what was saved: {', '.join(sorted(wrong)[:3])}"
+                )
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
@@ -177,40 +191,7 @@ class Checkpointer:
             ) from error
 
 
-def load_network(path: str | Path, network: Network = "teacher") -> Trained:
-    """The teacher or the student of a run, on one device.
-
-    Args:
-      path: the run's workdir, for its newest checkpoint, or one of its checkpoints, `WORKDIR/checkpoints/STEP`.
-      network: which of the two.
-
-    Raises:
-      CheckpointError: no checkpoint there, or one that does not fit its own config.
-    """
-    path = Path(path)
-    one = path.parent.name == FOLDER and path.name.isdigit()
-    workdir = path.parent.parent if one else path
-    if not (workdir / FOLDER).is_dir():
-        raise CheckpointError(
-            f"no checkpoint in {workdir}: expected a folder given as --workdir to `python -m cion_jax.train`"
-        )
-    with Checkpointer(workdir, read_only=True) as checkpointer:
-        step = int(path.name) if one else checkpointer.latest()
-        if step is None:
-            raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
-        run = checkpointer.run(step)
-        config = typed_config.freeze(Config, run["config"], "checkpoint.config")
-        if network == "teacher":
-            _, params, stats = models.split(nnx.eval_shape(lambda: make_network(config)))
-            trees = checkpointer.restore_teacher(step, _on_one_device({"params": params, "stats": stats}))
-        else:
-            like = _on_one_device(abstract(config))
-            trees = checkpointer.restore(step, like).student
-    index = run["position"].get("index", "")
-    return Trained(workdir, config, step, index, trees["params"], trees["stats"])
-
-
-def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
+def check_resumable(config: RunConfig, run: Mapping[str, Any], index: str) -> None:
     """Raises CheckpointError where the run of a checkpoint is not the one that is about to resume.
 
     Args:
@@ -218,15 +199,15 @@ def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
       run: the checkpoint's `run` item.
       index: digest of the data's index.
     """
-    ours = traverse_util.flatten_dict(json.loads(json.dumps(dataclasses.asdict(config))), sep=".")
-    # A setting that came after the checkpoint had its default then.
-    before = traverse_util.flatten_dict(json.loads(json.dumps(dataclasses.asdict(Config()))), sep=".")
-    theirs = before | traverse_util.flatten_dict(run["config"], sep=".")
+    stored: Any = {"task": run["task"]} | run["config"]
+    if stored["task"] == config.task:  # a setting that came after the checkpoint had its default then
+        stored = dataclasses.asdict(typed_config.freeze(type(config), stored, "checkpoint.config", old_names=True))
+    ours, theirs = (_flat_settings(settings) for settings in (dataclasses.asdict(config), stored))
     names = [n for n in sorted(ours.keys() | theirs.keys()) if not n.startswith(FREE)]
     changes = [f"{n}: {theirs.get(n)} -> {ours.get(n)}" for n in names if ours.get(n) != theirs.get(n)]
     if changes:
         raise CheckpointError(
-            f"the workdir holds checkpoints of another config ({', '.join(changes)}); give the same settings to "
+            f"the workdir holds checkpoints of another config ({', '.join(changes[:8])}); give the same settings to "
             "resume it, or another --workdir to start anew"
         )
     if run["position"]["index"] != index and not config.data.accept_changed:
@@ -236,23 +217,40 @@ def check_resumable(config: Config, run: dict[str, Any], index: str) -> None:
         )
 
 
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-
-
-def _on_one_device(tree: Any) -> Any:
+def on_one_device(tree: Any) -> Any:
+    """An abstract tree, to be restored onto the first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
+
+
+def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return traverse_util.flatten_dict(json.loads(json.dumps(settings)), sep=".")
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def _trees(state: TrainState) -> tuple[dict, dict]:
-    """The state as two nested dicts with string keys: (teacher, everything else)."""
-    flat = _flatten(dataclasses.replace(state, teacher={}))
-    return state.teacher, traverse_util.unflatten_dict(flat, sep="/")
+def _trees(state: TrainState, served: tuple[str, ...]) -> dict[str, Any]:
+    """The state as two nested dicts with string keys: `served`, and everything else."""
+    rest = {name: x for name, x in _flatten(state).items() if not name.startswith(f"{'/'.join(served)}/")}
+    return {"served": at_path(state, served), "training": traverse_util.unflatten_dict(rest, sep="/")}
+
+
+def _renamed(tree: Any, old: bool, back: bool = False) -> Any:
+    """The same tree under the names of old checkpoints, or back from them."""
+    if not old:
+        return tree
+    pairs = [(theirs, ours) if back else (ours, theirs) for ours, theirs in _OLD_NAMES]
+    flat = {}
+    for name, leaf in _flatten(tree).items():
+        before, after = next(((a, b) for a, b in pairs if name.startswith(a)), ("", ""))
+        flat[after + name.removeprefix(before)] = leaf
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _compare(expected: Any, found: Any, what: str) -> None:

@@ -1,36 +1,19 @@
-"""The settings of a training run: frozen dataclasses behind the ConfigDict. Contradictions raise here."""
+"""The settings that every training run has, whatever it learns: frozen dataclasses behind the ConfigDict.
+
+A task adds its own in a subclass of `RunConfig` (`tasks/*/config.py`). Bounds stand where a setting is declared.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated
 
+from cion_jax.common.bounds import SEED, SHARE, above, at_least, between
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.data.groups import UnitKind
-from cion_jax.data.views import ViewsConfig
-from cion_jax.tasks.distill.loss import LossConfig
+from cion_jax.distributed.sharding import MeshConfig
 
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Backbone and distillation head.
-
-    Attributes:
-      name: a backbone of `cion_jax.models`.
-      prototypes: P, width of the head's output.
-      hidden, bottleneck: widths of the head's MLP.
-      dtype: compute type; parameters, norms, softmax and loss stay fp32.
-      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
-      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
-    """
-
-    name: str = "vit_base"
-    prototypes: int = 65536
-    hidden: int = 2048
-    bottleneck: int = 256
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    drop_path: float | None = None
-    remat: bool = False
+MAX_STEPS = 10**9
+Pixels = Annotated[tuple[int, int], between(1, 4096)]
 
 
 @dataclass(frozen=True)
@@ -38,9 +21,8 @@ class DataConfig:
     """Where the images come from.
 
     Attributes:
-      path: an identity-shard folder, written by `python -m data_prep`.
-      batch_size: images in the global batch; a multiple of every K of the curriculum.
-      curriculum: (first epoch, K) pairs, K images of one identity in a group.
+      path: the folder of the data.
+      batch_size: images in the global batch.
       canvas: (height, width) in pixels that decoded images are laid on; larger images are scaled down to fit.
       threads: threads that read and decode.
       max_skipped: share of records, 0 .. 1, that may fail to decode before the run stops.
@@ -49,37 +31,15 @@ class DataConfig:
     """
 
     path: str = ""
-    batch_size: int = 960
-    curriculum: tuple[tuple[int, int], ...] = ((0, 2), (40, 4), (60, 6), (80, 8))
-    canvas: tuple[int, int] = (256, 128)
-    threads: int = 16
-    max_skipped: float = 0.001
+    batch_size: Annotated[int, between(1, 2**20)] = 960
+    canvas: Pixels = (256, 128)
+    threads: Annotated[int, between(0, 1024)] = 16
+    max_skipped: Annotated[float, SHARE] = 0.001
     accept_changed: bool = False
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW and the schedules of spec section 4.
-
-    Attributes:
-      learning_rate: peak for 256 images; scaled by batch_size / 256.
-      final_learning_rate: where the cosine tends to, not scaled.
-      warmup_epochs: linear warm-up, may be a fraction.
-      weight_decay: (start, end) of its cosine.
-      freeze_epochs: epochs in which the prototypes do not train.
-      teacher_momentum: EMA momentum at the start; tends to 1.
-    """
-
-    learning_rate: float = 5e-4
-    final_learning_rate: float = 1e-6
-    warmup_epochs: float = 10.0
-    weight_decay: tuple[float, float] = (0.04, 0.4)
-    freeze_epochs: float = 1.0
-    teacher_momentum: float = 0.996
-
-
-@dataclass(frozen=True)
-class RunConfig:
+class LoopConfig:
     """How long to train, what to write.
 
     Attributes:
@@ -88,18 +48,18 @@ class RunConfig:
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints; the last step always has one.
       keep: how many checkpoints to keep.
-      accumulate: parts of a batch whose gradients are added up one after another: less memory. BatchNorm then
-        normalizes by the statistics of a part.
+      accumulate: microbatches whose gradients are added up one after another: less memory. BatchNorm then normalizes
+        by the statistics of a microbatch.
       grace: seconds from SIGTERM or SIGINT to the end of the process, whether its checkpoint is complete or not.
     """
 
-    epochs: int = 100
-    steps: int = 0
-    log_every: int = 20
-    checkpoint_every: int = 1000
-    keep: int = 3
-    accumulate: int = 1
-    grace: float = 25.0
+    epochs: Annotated[int, between(1, 10**6)] = 100
+    steps: Annotated[int, between(0, MAX_STEPS)] = 0
+    log_every: Annotated[int, between(1, MAX_STEPS)] = 20
+    checkpoint_every: Annotated[int, between(1, MAX_STEPS)] = 1000
+    keep: Annotated[int, between(1, 10**6)] = 3
+    accumulate: Annotated[int, between(1, 2**20)] = 1
+    grace: Annotated[float, above(0)] = 25.0
 
 
 @dataclass(frozen=True)
@@ -110,58 +70,34 @@ class ProfileConfig:
       steps: first and last step, as `metrics.jsonl` counts them, of a trace in WORKDIR/profile; empty: none.
     """
 
-    steps: tuple[int, ...] = ()
+    steps: Annotated[tuple[int, ...], at_least(0)] = ()
 
 
 @dataclass(frozen=True)
-class MeshConfig:
-    """Devices along each mesh axis; -1 takes what is left."""
-
-    data: int = -1
-    fsdp: int = 1
-    model: int = 1
-
-
-@dataclass(frozen=True)
-class Config:
+class RunConfig:
     """One training run; a run is a function of this, the data and nothing else.
 
     Attributes:
-      seed: of initialization, identity groups and views.
-      identity: who counts as one person: an `identity` found by denoising, a `tracklet` of the source, or every
-        image for itself (`instance`, K = 1: plain self-distillation).
-      init_from: a PyTorch or safetensors file, or a run folder, whose weights student and teacher start from: the
-        backbone, and the head where it is of the same shape. Empty: random. A resumed run does not read it again.
+      task: what is learned, a name of `cion_jax.tasks`.
+      seed: of initialization, batches and augmentation.
+      init_from: a PyTorch or safetensors file, or a run folder, whose weights the run starts from. Empty: random. A
+        resumed run does not read it again.
       init_ignore: regular expressions of names that the file may lack or have too many.
     """
 
-    seed: int = 0
-    identity: UnitKind = "identity"
+    task: str = ""
+    seed: Annotated[int, SEED] = 0
     init_from: str = ""
     init_ignore: tuple[str, ...] = ()
-    model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    train: RunConfig = field(default_factory=RunConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
-
-    @property
-    def curriculum(self) -> tuple[tuple[int, int], ...]:
-        """(first epoch, K) pairs in force; instances are groups of one."""
-        return ((0, 1),) if self.identity == "instance" else self.data.curriculum
 
     def validate(self) -> None:
         """Raises ConfigError where settings contradict each other."""
         if not self.data.path:
-            raise ConfigError(
-                "config.data.path is empty; give the folder that `python -m data_prep --output=...` wrote"
-            )
-        for name in ("epochs", "log_every", "checkpoint_every", "keep", "accumulate"):
-            if getattr(self.train, name) < 1:
-                raise ConfigError(f"config.train.{name} must be at least 1, got {getattr(self.train, name)}")
+            raise ConfigError("config.data.path is empty; give the folder of the data, --config.data.path=DIR")
         traced = self.profile.steps
         if traced and (len(traced) != 2 or not 1 <= traced[0] <= traced[1]):
             raise ConfigError(f"config.profile.steps takes a first and a last step, e.g. 10,20, got {traced}")

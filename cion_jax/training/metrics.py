@@ -16,9 +16,10 @@ from typing import Any
 
 import jax
 
+from cion_jax.common.files import finished
 from cion_jax.common.progress import duration
 from cion_jax.training.checkpoint import SaveError
-from cion_jax.training.config import Config
+from cion_jax.training.task import Task
 
 ROWS = "metrics.jsonl"
 
@@ -36,7 +37,7 @@ class Metrics:
       seen: the measurements looked at last.
     """
 
-    def __init__(self, workdir: Path, config: Config, start: int, end: int):
+    def __init__(self, workdir: Path, task: Task, start: int, end: int):
         """Opens the files of a run that is about to do the steps `start` + 1 .. `end`.
 
         Rows beyond `start`, left by a run that got further than its last checkpoint, are dropped: those steps are
@@ -45,12 +46,10 @@ class Metrics:
         self._rows = workdir / ROWS
         self._board = None
         if jax.process_index() == 0:
-            from clu import metric_writers  # imports TensorFlow, which takes seconds
-
             _keep_rows(self._rows, start)
-            self._board = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+            self._board = _open_board(workdir / "tensorboard")
         self.seen: dict[str, float] = {}
-        self._config, self._start, self._end = config, start, end
+        self._task, self._settings, self._start, self._end = task, task.config.train, start, end
         self._held: tuple[int, dict, float | None] | None = None
         self._row_step, self._row_time, self._waited = start, time.monotonic(), 0.0
         self._began = self._row_time
@@ -78,15 +77,14 @@ class Metrics:
             return
         (step, measured, done), self._held = self._held, None
         self.seen = {name: float(value) for name, value in jax.device_get(measured).items()}
-        row = {name: value for name, value in self.seen.items() if name != "asked_to_leave"}
-        finite = math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
-        if finite and step % self._config.train.log_every and step != self._end:
+        finite = math.isfinite(self.seen["loss"]) and math.isfinite(self.seen["gradient_norm"])
+        if finite and step % self._settings.log_every and step != self._end:
             return
         if self._board:
-            self._write(step, row, self._board, done or time.monotonic())
+            self._write(step, self.seen, self._board, done or time.monotonic())
         if not finite:
-            raise TrainingStopped(_not_finite(step, row))
-        warning = collapse_warning(row["teacher_entropy"], self._config.model.prototypes)
+            raise TrainingStopped(_not_finite(step, self.seen))
+        warning = self._task.watch(self.seen)
         if warning and self._board:
             print(f"warning: step {step}: {warning}", file=sys.stderr)
 
@@ -98,7 +96,7 @@ class Metrics:
 
     def _write(self, step: int, row: dict[str, float], board: Any, now: float) -> None:
         seconds = now - self._row_time
-        images = (step - self._row_step) * self._config.data.batch_size
+        images = (step - self._row_step) * self._task.config.data.batch_size
         row = row | {"images_per_second": images / seconds, "data_wait": self._waited / seconds}
         self._row_step, self._row_time, self._waited = step, now, 0.0
         try:
@@ -108,8 +106,9 @@ class Metrics:
             raise SaveError(f"step {step}: no row can be written ({error}); make room and resume") from error
         board.write_scalars(step, row)
         left = (now - self._began) / max(step - self._start, 1) * (self._end - step)
+        shown = "".join(f"{label} {row[name]:.2f}  " for name, label in self._task.shown.items())
         print(
-            f"step {step}/{self._end}  loss {row['loss']:.4f}  teacher entropy {row['teacher_entropy']:.2f}  "
+            f"step {step}/{self._end}  loss {row['loss']:.4f}  {shown}"
             f"{row['images_per_second']:.0f} images/s  waiting {row['data_wait']:.0%}  {duration(left)} left"
             + (f"  {row['skipped']:.0f} images skipped" if row["skipped"] else ""),
             file=sys.stderr,
@@ -147,36 +146,50 @@ class Trace:
             jax.profiler.stop_trace()
 
 
-def collapse_warning(entropy: float, prototypes: int) -> str | None:
-    """What the teacher's entropy (nats) says about collapse; None where all is well."""
-    limit = math.log(prototypes)
-    if entropy < 0.01 * limit:
-        return (
-            f"the teacher puts everything on one prototype (entropy {entropy:.3f} of {limit:.2f} nats); "
-            "lower optimizer.learning_rate or loss.center_momentum"
-        )
-    if entropy > 0.999 * limit:
-        return (
-            f"the teacher's output is uniform (entropy {entropy:.3f} of {limit:.2f} nats); "
-            "lower loss.teacher_temperature or raise optimizer.learning_rate"
-        )
-    return None
+class _NoBoard:
+    """In place of TensorBoard's writer."""
+
+    def write_scalars(self, step: int, row: dict[str, float]) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _open_board(folder: Path) -> Any:
+    """TensorBoard's writer; where CLU or TensorFlow is missing, one that writes nothing, which is said once."""
+    try:
+        from clu import metric_writers  # imports TensorFlow, which takes seconds
+    except ImportError as error:
+        hint = "pip install 'cion-jax[tensorboard]'"
+        print(f"no TensorBoard ({error}; `{hint}` for it): measurements go to {ROWS} alone", file=sys.stderr)
+        return _NoBoard()
+    return metric_writers.SummaryWriter(str(folder))
 
 
 def _not_finite(step: int, row: dict[str, float]) -> str:
     return (
         f"step {step}: loss {row['loss']}, gradient norm {row['gradient_norm']}, learning rate "
-        f"{row['learning_rate']:.2e}; the last good checkpoint is kept. Look at gradient_norm and teacher_entropy in "
-        f"{ROWS} before it; lower optimizer.learning_rate, lengthen optimizer.warmup_epochs or set model.dtype=float32"
+        f"{row['learning_rate']:.2e}; the last good checkpoint is kept. Look at gradient_norm in {ROWS} "
+        "before it; lower optimizer.learning_rate, lengthen optimizer.warmup_epochs or set model.dtype=float32"
     )
 
 
 def _keep_rows(path: Path, step: int) -> None:
-    """Drops rows of later steps and a last line cut short."""
+    """Drops rows of later steps, a last line cut short, and lines that are no rows: these are said."""
     if not path.exists():
         return
-    lines = path.read_text().split("\n")[:-1]
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)
+    lines = path.read_bytes().split(b"\n")[:-1]
+    rows = [(line, _step_of(line)) for line in lines]
+    damaged = sum(at is None for _, at in rows)
+    if damaged:
+        print(f"warning: {path} has {damaged} damaged lines, which are left out", file=sys.stderr)
+    with finished(path) as temporary:
+        temporary.write_bytes(b"".join(line + b"\n" for line, at in rows if at is not None and at <= step))
+
+
+def _step_of(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

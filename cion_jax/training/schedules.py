@@ -1,22 +1,21 @@
-"""Warm-up and cosine schedules as functions of the step; they trace under jit."""
+"""What changes from step to step, as functions of the step; they trace under jit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from cion_jax.training.config import OptimizerConfig
+Schedule = Callable[[ArrayLike], jax.Array]
 
 
-def cosine(step: ArrayLike, start: float, end: float, steps: int, warmup: int = 0):
+def cosine(step: ArrayLike, start: float, end: float, steps: int, warmup: int = 0) -> jax.Array:
     """Linear warm-up from 0 to `start`, then half a cosine towards `end`.
 
     The warm-up includes its end point and the cosine starts at `start` again, so two adjacent steps have the same
-    value; `end` is approached and not reached (the released recipe; spec section 4).
+    value; `end` is approached and not reached, as in the authors' code.
 
     Args:
       step: which step, 0 .. steps-1.
@@ -34,52 +33,22 @@ def cosine(step: ArrayLike, start: float, end: float, steps: int, warmup: int = 
     return jnp.where(jnp.asarray(step) < warmup, rise, fall)
 
 
-@dataclass(frozen=True)
-class Schedules:
-    """What changes from step to step.
+def constant(step: ArrayLike, value: float) -> jax.Array:
+    """The same value at every step."""
+    return jnp.full(jnp.shape(step), value)
 
-    Attributes:
-      steps: steps in the whole run, the length that every schedule spans.
-      warmup: steps of linear learning-rate warm-up.
-      freeze: steps in which the prototypes do not train.
-      learning_rate, weight_decay, momentum: (start, end) of each.
-    """
 
-    steps: int
-    warmup: int
-    freeze: int
-    learning_rate: tuple[float, float]
-    weight_decay: tuple[float, float]
-    momentum: tuple[float, float]
+def from_step(step: ArrayLike, first: int) -> jax.Array:
+    """Whether a step is `first` or later."""
+    return jnp.asarray(step) >= first
 
-    @classmethod
-    def of(cls, config: OptimizerConfig, batch_size: int, steps_per_epoch: Sequence[int]) -> Self:
-        """Schedules that span all epochs, whatever their numbers of steps (these change with K).
 
-        Args:
-          config: peaks, ends, and lengths in epochs.
-          batch_size: images in the global batch, by which the learning rate is scaled.
-          steps_per_epoch: steps of every epoch of the run.
-        """
+def steps_in(epochs: float, steps_per_epoch: Sequence[int]) -> int:
+    """Steps of the first `epochs` epochs, which may be a fraction; numbers of steps may change from epoch to epoch."""
+    whole = int(epochs)
+    return sum(steps_per_epoch[:whole]) + round((epochs - whole) * sum(steps_per_epoch[whole : whole + 1]))
 
-        def steps_in(epochs: float) -> int:
-            whole = int(epochs)
-            return sum(steps_per_epoch[:whole]) + round((epochs - whole) * sum(steps_per_epoch[whole : whole + 1]))
 
-        return cls(
-            steps=sum(steps_per_epoch),
-            warmup=steps_in(config.warmup_epochs),
-            freeze=steps_in(config.freeze_epochs),
-            learning_rate=(config.learning_rate * batch_size / 256, config.final_learning_rate),
-            weight_decay=config.weight_decay,
-            momentum=(config.teacher_momentum, 1.0),
-        )
-
-    def at(self, step: ArrayLike) -> dict:
-        """Values at one step: learning_rate, weight_decay, momentum (scalars) and last_layer_trains (bool)."""
-        return {
-            "learning_rate": cosine(step, *self.learning_rate, self.steps, self.warmup),
-            "weight_decay": cosine(step, *self.weight_decay, self.steps),
-            "momentum": cosine(step, *self.momentum, self.steps),
-            "last_layer_trains": jnp.asarray(step) >= self.freeze,
-        }
+def values(schedules: Mapping[str, Schedule], step: ArrayLike) -> dict[str, jax.Array]:
+    """Every schedule's value at one step."""
+    return {name: schedule(step) for name, schedule in schedules.items()}

@@ -18,10 +18,25 @@ class Extractor(Protocol):
       features: d, width of its output.
     """
 
-    name: str
-    step: int | None
-    size: tuple[int, int]
-    features: int
+    @property
+    def name(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def step(self) -> int | None:
+        """See above."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See above."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """See above."""
+        ...
 
     def __call__(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """[h, w, 3] uint8 RGB images of any sizes -> [N, d] float32, not normalized."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.printable import some
 from cion_jax.models.layers import relative_position_index
 
 _RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -28,6 +29,22 @@ Path = tuple[str, ...]
 
 class WeightsError(UserError):
     """Weights that do not fit the model, or are none."""
+
+
+class MisfitError(WeightsError):
+    """Names, shapes or types that differ from the model's; the message shows five of each sort.
+
+    Attributes:
+      misfits: sort -> all lines of it.
+    """
+
+    def __init__(self, misfits: dict[str, list[str]]):
+        self.misfits = misfits
+        listed = (f"{len(lines)} {sort}: {some(sorted(lines))}" for sort, lines in misfits.items() if lines)
+        super().__init__(
+            f"these weights do not fit the model in {sum(map(len, misfits.values()))} places; give the right file, or "
+            "excuse missing and unexpected names by --ignore:\n  " + "\n  ".join(listed)
+        )
 
 
 def to_torch(params: dict, stats: dict) -> dict[str, np.ndarray]:
@@ -50,7 +67,7 @@ def from_torch(
         missing one keeps the value of the given trees.
 
     Raises:
-      WeightsError: names missing, unexpected, of the wrong shape or dtype; the message lists them all.
+      MisfitError: names missing, unexpected, of the wrong shape or dtype.
     """
     leaves = _leaves(params, stats)
     _check(named, leaves, [re.compile(pattern) for pattern in ignore])
@@ -60,6 +77,12 @@ def from_torch(
         return unflatten_dict({p: _inverse(named[n], p) if n in named else leaf for p, (n, leaf) in flat.items()})
 
     return load(params), load(stats)
+
+
+def expected(params: dict, stats: dict) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """(shapes by PyTorch name, names of the entries that follow from the model) of trees of arrays or of shapes."""
+    leaves = _leaves(params, stats)
+    return {torch_name(path): _torch_shape(leaf, path) for path, leaf in leaves.items()}, set(_derived(leaves))
 
 
 def torch_name(path: Path) -> str:
@@ -101,25 +124,31 @@ def _inverse(array: np.ndarray, path: Path) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(np.argsort(_axes(path, array.ndim))))
 
 
-def _check(named: dict[str, np.ndarray], leaves: dict[Path, Any], ignore: list[re.Pattern]) -> None:
+def _check(named: Mapping[str, Any], leaves: dict[Path, Any], ignore: list[re.Pattern]) -> None:
     derived, expected = _derived(leaves), {torch_name(path): path for path in leaves}
-    wrong = [f"missing: {name}" for name in expected.keys() - named.keys()]
-    wrong += [f"unexpected: {name}" for name in named.keys() - expected.keys() - derived.keys()]
-    wrong = [line for line in wrong if not any(p.fullmatch(line.split(": ", 1)[1]) for p in ignore)]
-    for name in expected.keys() & named.keys():
-        wrong += _differences(name, named[name], leaves[expected[name]], expected[name])
-    for name in derived.keys() & named.keys():
-        if name.endswith("index") and not np.array_equal(named[name], derived[name]):
-            wrong.append(f"wrong value: {name} is not the index of a window of this size")
-    if wrong:
-        raise WeightsError(
-            f"these weights do not fit the model in {len(wrong)} places; give the right file, or excuse "
-            "missing and unexpected names by `ignore`:\n  " + "\n  ".join(sorted(wrong))
-        )
 
+    def excused(name: str) -> bool:
+        return any(pattern.fullmatch(name) for pattern in ignore)
 
-def _differences(name: str, got: np.ndarray, leaf: Any, path: Path) -> Iterator[str]:
-    if got.shape != _torch_shape(leaf, path):
-        yield f"wrong shape: {name} is {got.shape}, the model has {_torch_shape(leaf, path)}"
-    if got.dtype != leaf.dtype:
-        yield f"wrong dtype: {name} is {got.dtype}, the model has {leaf.dtype}"
+    common = {name: leaves[expected[name]] for name in expected.keys() & named.keys()}
+    misfits = {
+        "missing": [name for name in expected.keys() - named.keys() if not excused(name)],
+        "unexpected": [name for name in named.keys() - expected.keys() - derived.keys() if not excused(name)],
+        "of a wrong shape": [
+            f"{name} is {named[name].shape}, the model has {_torch_shape(leaf, expected[name])}"
+            for name, leaf in common.items()
+            if named[name].shape != _torch_shape(leaf, expected[name])
+        ],
+        "of a wrong type": [
+            f"{name} is {named[name].dtype}, the model has {leaf.dtype}"
+            for name, leaf in common.items()
+            if named[name].dtype != leaf.dtype
+        ],
+        "of a wrong value": [
+            f"{name} is not the index of a window of this size"
+            for name in derived.keys() & named.keys()
+            if name.endswith("index") and not np.array_equal(named[name], derived[name])
+        ],
+    }
+    if any(misfits.values()):
+        raise MisfitError(misfits)

@@ -1,6 +1,6 @@
-"""Limits for any extractor without labels: images of one tracklet are one person, tracklets that meet are two.
+"""Thresholds for any extractor without labels: images of one tracklet are one person, co-occurring ones are two.
 
-Both statements are wrong now and then, so limits are read off the two distributions, never off their ends.
+Both statements are wrong now and then, so thresholds are read off the two distributions, never off their ends.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import numpy as np
 
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import Pairs, between
-from data_prep.config import Limits
+from data_prep.denoise.settings import CalibrationSettings, Thresholds
 
-FEWEST = 30  # pairs that a distribution must have before a limit is read off it
-FALSE = 1e-3  # of the pairs of different people may be within sigma_drm: chains multiply every mistake
-MET, RANDOM, NONE = "tracklets that were seen together", "random pairs of tracklets", "too few tracklets"
+COOCCURRING, RANDOM, NONE = "co-occurring tracklets", "random pairs of tracklets", "too few tracklets"
 
 
 @dataclass(frozen=True)
@@ -37,29 +35,29 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Limits and what they were seen against.
+class Calibration:
+    """Thresholds and what they were seen against.
 
     Attributes:
-      limits: in force.
+      thresholds: in force.
       samples: distances of the input.
-      apart: whose distances stand for those of different people, `MET`, `RANDOM` or `NONE`.
-      calibrated: limits that were not set come from the samples.
+      different_people: whose distances stand for theirs, `COOCCURRING`, `RANDOM` or `NONE`.
+      calibrated: thresholds that were not set come from the samples.
     """
 
-    limits: Limits
+    thresholds: Thresholds
     samples: Samples
-    apart: str
+    different_people: str
     calibrated: bool
 
 
-def sample(features: np.ndarray, tracklet: np.ndarray, met: Pairs) -> Samples:
+def sample(features: np.ndarray, tracklet: np.ndarray, cooccurring: Pairs) -> Samples:
     """Distances within one video.
 
     Args:
       features: [m, d].
       tracklet: [m] int64, 0 .. T-1, images in time order.
-      met: pairs of images of different people; their tracklets are compared.
+      cooccurring: pairs of images of different people; their tracklets are compared.
     """
     count = int(tracklet.max(initial=-1)) + 1
     x = cosine.unit(features)
@@ -71,8 +69,8 @@ def sample(features: np.ndarray, tracklet: np.ndarray, met: Pairs) -> Samples:
     rest = (totals[tracklet] - x)[several[tracklet]]
     halves = [cosine.unit(cosine.centroids([(x, np.where(e, tracklet, -1))], count)) for e in (early, ~early)]
     means = cosine.unit(totals)
-    i, j = np.concatenate([np.stack(met), np.stack(met[::-1])], axis=1)
-    pairs = between(tracklet, met)
+    i, j = np.concatenate([np.stack(cooccurring), np.stack(cooccurring[::-1])], axis=1)
+    pairs = between(tracklet, cooccurring)
     return Samples(
         _apart(x[several[tracklet]], cosine.unit(rest)),
         _apart(x[i], means[tracklet[j]]),
@@ -95,20 +93,22 @@ def joined(samples: Sequence[Samples], most: int, rng: np.random.Generator) -> S
     return Samples(*(rng.choice(x, min(most, len(x)), replace=False) for x in whole))
 
 
-def limits(samples: Samples) -> tuple[float, float] | None:
+def thresholds(samples: Samples, settings: CalibrationSettings) -> tuple[float, float] | None:
     """sigma_cst and sigma_drm; None where there are too few distances.
 
     sigma_cst takes as many images of the same person for strangers as it takes strangers for the same person.
-    sigma_drm lets the share `FALSE` of all pairs of people pass for one person.
+    sigma_drm lets the share `false_links` of all pairs of people pass for one person: chains multiply every mistake.
     """
     whole = (samples.image, samples.image_apart, samples.centroid, samples.centroid_apart)
-    if min(map(len, whole)) < FEWEST:
+    if min(map(len, whole)) < settings.min_pairs:
         return None
-    return crossing(samples.image, samples.image_apart), float(np.quantile(samples.centroid_apart, FALSE))
+    return crossing(samples.image, samples.image_apart), float(
+        np.quantile(samples.centroid_apart, settings.false_links)
+    )
 
 
 def crossing(same: np.ndarray, other: np.ndarray) -> float:
-    """The limit with as large a share of `same` at or above it as of `other` below it; both at least one value."""
+    """The threshold with as large a share of `same` at or above it as of `other` below it; both at least one value."""
     same, other = np.sort(same), np.sort(other)
     values = np.unique(np.concatenate([same, other]))
     wrong = 1 - np.searchsorted(same, values) / len(same)

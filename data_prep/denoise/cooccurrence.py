@@ -1,4 +1,4 @@
-"""Who was seen together: images of one video on one frame show different people."""
+"""Co-occurrence: images of one video on one frame show different people."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import itertools
 import numpy as np
 
 from cion_jax.neighbors.linkage import Pairs
-
-LEAST = 2  # frames on which two tracklets must meet; a single one may be owed to one stray image
-DOUBLE = 0.5  # overlap (intersection over union) from which two boxes are one person detected twice
+from data_prep.denoise.settings import CooccurrenceSettings
 
 
-def meetings(frame: np.ndarray, tracklet: np.ndarray, box: np.ndarray) -> Pairs:
+def cooccurring(frame: np.ndarray, tracklet: np.ndarray, box: np.ndarray, settings: CooccurrenceSettings) -> Pairs:
     """Pairs of images of one video that cannot show one person.
 
     Args:
       frame: [m] int64, -1 where unknown.
       tracklet: [m] int64.
       box: [m, 4] left, top, width, height; nan where unknown.
+      settings: from when on it counts.
 
     Returns:
-      Pairs i < j on one frame, in different tracklets that meet on `LEAST` frames or more, with boxes that do not
-      cover each other by more than `DOUBLE`.
+      Pairs i < j on one frame, in different tracklets that co-occur on `min_frames` frames or more, with boxes whose
+      intersection over union is not above `max_iou`.
     """
     order = np.argsort(frame, kind="stable")
     order = order[frame[order] >= 0]
@@ -34,18 +33,18 @@ def meetings(frame: np.ndarray, tracklet: np.ndarray, box: np.ndarray) -> Pairs:
             break
         pieces.append(np.stack([np.minimum(a, b), np.maximum(a, b)])[:, together])
     i, j = np.concatenate(pieces, axis=1)
-    apart = (tracklet[i] != tracklet[j]) & ~(_overlap(box[i], box[j]) > DOUBLE)
-    return _often(i[apart], j[apart], tracklet)
+    apart = (tracklet[i] != tracklet[j]) & ~(_iou(box[i], box[j]) > settings.max_iou)
+    return _often(i[apart], j[apart], tracklet, settings.min_frames)
 
 
-def _often(i: np.ndarray, j: np.ndarray, tracklet: np.ndarray) -> Pairs:
+def _often(i: np.ndarray, j: np.ndarray, tracklet: np.ndarray, least: int) -> Pairs:
     ends = np.sort(np.stack([tracklet[i], tracklet[j]]), axis=0)
     _, which, count = np.unique(ends, axis=1, return_inverse=True, return_counts=True)
-    often = count[which] >= LEAST
+    often = count[which] >= least
     return i[often], j[often]
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes [n, 4]; nan where one is unknown."""
     start = np.maximum(a[:, :2], b[:, :2])
     end = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])

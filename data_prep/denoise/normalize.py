@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-SHRINK = 3  # how much of an even spread is mixed into the spread within tracklets before it is divided by
+from cion_jax.neighbors import cosine
+
 _BLOCK = 2**16
 
 
-def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.ndarray:
+def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float) -> np.ndarray:
     """Subtracts what a video's rows have in common, then evens out what varies within tracklets.
 
     A video's mean is its camera and light more than its people. What changes within a tracklet is pose, occlusion
@@ -19,6 +20,7 @@ def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.n
       rows: [n, d] float32 of unit length.
       video: [n] int64, 0 .. V-1.
       tracklet: [n] int64, 0 .. T-1.
+      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0.
 
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
@@ -33,11 +35,10 @@ def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.n
     spread, axes = np.linalg.eigh(within)
     spread = np.maximum(spread, 0)
     even = spread.mean()
-    evened = (axes / np.sqrt(spread / even + SHRINK)).astype(np.float32) if even > 0 else None
+    evened = (axes / np.sqrt(spread / even + shrinkage)).astype(np.float32) if even > 0 else None
     for block in _blocks(len(rows)):
         found = result[block] if evened is None else result[block] @ evened
-        length = np.linalg.norm(found, axis=1, keepdims=True)
-        result[block] = np.divide(found, length, out=np.zeros_like(found), where=length > 1e-6)
+        result[block] = cosine.unit(found, np.float32)
     return result
 
 

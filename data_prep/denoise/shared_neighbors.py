@@ -1,105 +1,92 @@
-"""Identities by the company that images keep: average linkage of shared neighborhoods over the whole data set.
+"""Identities by shared neighbors: average linkage of shared neighborhoods over the whole data set.
 
 One clustering decides for all three levels; they are its scopes. Level 1 lets go what ends up elsewhere than most of
-its tracklet, level 2 is its outcome within every video, level 3 the whole. What a tracker put together starts out as
-alike, by `LOYALTY` times the limit: an image leaves its tracklet for a better home, not for being odd.
+its tracklet, level 2 is what it found within every video, level 3 the whole. What a tracker put together starts out as
+alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for a better home, not for being odd.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
-from cion_jax.neighbors.linkage import Pairs
+from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from cion_jax.neighbors.reciprocal import overlaps
-from data_prep.denoise import nearest_member
+from data_prep.denoise import nearest_member, sub_tracklets
+from data_prep.denoise.levels import Levels
+from data_prep.denoise.method import METHODS, Clustering, DataSet
 from data_prep.denoise.normalize import normalize
-from data_prep.denoise.per_video import Levels
-
-LIMIT = 0.42  # least mean overlap where nothing is calibrated
-LOYALTY = 1.2
+from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, Thresholds
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """What is clustered: images, or parts of long tracklets.
+    """What is clustered: images, or sub-tracklets of long tracklets.
 
     Attributes:
       rows: [n, d] float32 means, L2-normalized.
       weight: [n] number of images.
       video: [n] int64.
       tracklet: [n] int64, numbered over the data set.
-      box_known: [n] bool; where False, two crops on one frame that look alike count as one person found twice.
+      has_box: [n] bool; where False, two crops on one frame that look alike count as one person found twice.
     """
 
     rows: np.ndarray
     weight: np.ndarray
     video: np.ndarray
     tracklet: np.ndarray
-    box_known: np.ndarray
+    has_box: np.ndarray
 
-    def normalized(self) -> Nodes:
+    def normalized(self, shrinkage: float) -> Nodes:
         """The same nodes with `normalize.normalize`d rows."""
-        return replace(self, rows=normalize(self.rows, self.video, self.tracklet))
+        return replace(self, rows=normalize(self.rows, self.video, self.tracklet, shrinkage))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The clustering and what its limit was chosen from.
-
-    Attributes:
-      identity: [n] int64 of every node, numbered by the first.
-      limit: least mean overlap of two groups that merge.
-      same: [S] for nodes that share their tracklet with others, the overlap with the nearest of them.
-      other: [S] overlaps of nodes that were seen together.
-    """
-
-    identity: np.ndarray
-    limit: float
-    same: np.ndarray
-    other: np.ndarray
-
-
-def cluster(nodes: Nodes, cannot: Pairs, met: Pairs, calibrated: bool) -> Outcome:
+def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
     """Clusters nodes.
 
     Args:
       nodes: all of the data set.
       cannot: nodes that must not become one identity.
-      met: nodes known to be of different people, for the calibration.
-      calibrated: the limit is half way between the usual overlap of tracklet mates and that of people who met; else
-        it is `LIMIT`.
+      cooccurring: nodes known to be of different people, for the calibration.
+      settings: in force. With `calibrate` the threshold is half way between the usual overlap of nodes of one tracklet
+        and that of nodes that co-occur.
     """
-    count = len(nodes.rows)
-    pairs, overlap = overlaps(nodes.rows)
-    mates = _mates(nodes.tracklet)
-    found = _looked_up(pairs, overlap, mates, count)
+    count, own = len(nodes.rows), settings.shared_neighbors
+    pairs, overlap = overlaps(nodes.rows, own.k1, own.k2, own.agreement, own.min_overlap, settings.search.exact_rows)
+    of_one = _of_one_tracklet(nodes.tracklet)
+    found = _looked_up(pairs, overlap, of_one, count)
     best = np.zeros(count)
-    for ends in mates:
+    for ends in of_one:
         np.maximum.at(best, ends, found)
-    same = best[np.unique(np.concatenate(mates))]
-    other = _looked_up(pairs, overlap, met, count)
-    limit = halfway(same, other) if calibrated else LIMIT
+    same = best[np.unique(np.concatenate(of_one))]
+    other = _looked_up(pairs, overlap, cooccurring, count)
+    threshold = halfway(same, other, own.threshold / 2) if settings.calibrate else own.threshold
     together = _looked_up(pairs, overlap, cannot, count)
-    keep = (together < limit) | (nodes.box_known[cannot[0]] & nodes.box_known[cannot[1]])
+    keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
-    joined = np.concatenate([pairs[0], mates[0]]), np.concatenate([pairs[1], mates[1]])
-    loyal = np.concatenate([overlap, np.full(len(mates[0]), LOYALTY * limit)])
-    (i, j), similarity = linkage.combined(joined, loyal, count, np.add)
-    return Outcome(linkage.average(nodes.weight, (i, j), similarity, limit, apart), limit, same, other)
+    joined = np.concatenate([pairs[0], of_one[0]]), np.concatenate([pairs[1], of_one[1]])
+    prior = np.full(len(of_one[0]), own.tracklet_prior * threshold)
+    (i, j), similarity = linkage.combined(joined, np.concatenate([overlap, prior]), count, np.add)
+    identity = linkage.average(nodes.weight, (i, j), similarity, threshold, apart)
+    return Clustering(identity, threshold, same, other)
 
 
-def halfway(same: np.ndarray, other: np.ndarray) -> float:
-    """The limit half way between two medians; no values count as 1 (same) and 0 (other)."""
+def halfway(same: np.ndarray, other: np.ndarray, least: float) -> float:
+    """The threshold half way between two medians, at least `least`; no values count as 1 (same) and 0 (other)."""
     high = float(np.median(same)) if len(same) else 1.0
     low = float(np.median(other)) if len(other) else 0.0
-    return max((high + low) / 2, LIMIT / 2)
+    return max((high + low) / 2, least)
 
 
-def levels(features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray) -> Levels:
+def levels(
+    features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray, search: SearchSettings = DEFAULT_SEARCH
+) -> Levels:
     """What the clustering did to one video, in terms of levels 1 and 2.
 
     An image whose identity is not that of most images of its tracklet (of equally many the earliest) has left it, in
@@ -110,6 +97,7 @@ def levels(features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray) -> 
       features: [m, d] of the video.
       tracklet: [m] int64, 0 .. T-1, in order.
       identity: [m] int64 of the whole clustering.
+      search: in force.
     """
     count = int(tracklet.max(initial=-1)) + 1
     home = usual(tracklet, identity, count)
@@ -127,11 +115,11 @@ def levels(features: np.ndarray, tracklet: np.ndarray, identity: np.ndarray) -> 
     nearest[np.isinf(nearest)] = np.nan
     apart = _to_others(x, tracklet, kept, totals)
     own = _numbered(np.where(moved >= 0, identity, -1))
-    joined = nearest_member.within_video(features, moved, own)
+    joined = nearest_member.within_video(features, moved, own, search.group_sample)
     return Levels((~kept).astype(np.int32), apart, moved, nearest, own, joined)
 
 
-def _mates(tracklet: np.ndarray) -> Pairs:
+def _of_one_tracklet(tracklet: np.ndarray) -> Pairs:
     """Pairs of nodes of one tracklet; the nodes of a tracklet lie together."""
     pieces = [np.zeros((2, 0), np.int64)]
     for step in range(1, len(tracklet)):
@@ -178,3 +166,82 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     result = np.full(len(labels), -1)
     result[inside] = numbered(labels[inside])
     return result
+
+
+class SharedNeighbors:
+    """The method of this module."""
+
+    options = frozenset({"normalize"})
+    decides: Mapping[str, str] = {"level1": "shared_neighbors", "level2": "shared_neighbors"}
+    caveats = ""
+    stage, keeps = "dividing tracklets", "sub_tracklets"
+
+    def one_video(
+        self,
+        features: np.ndarray,
+        tracklet: np.ndarray,
+        cannot: Callable[[], Pairs],
+        settings: Denoising,
+        thresholds: Thresholds,
+    ) -> Mapping[str, np.ndarray]:
+        """`sub_tracklet` [m] of every image, and `means` [s, d] float32 of these, L2-normalized."""
+        number = sub_tracklets.divide(features, tracklet, settings.shared_neighbors.sub_tracklets)
+        means = cosine.unit(cosine.centroids([(features, number)], int(number.max(initial=-1)) + 1))
+        return {"sub_tracklet": number, "means": means.astype(np.float32)}
+
+    def all_videos(self, data: DataSet, settings: Denoising, thresholds: Thresholds) -> Clustered:
+        """Clusters the sub-tracklets of all videos."""
+        number, nodes = _nodes(data)
+        cooccurring = data.cannot_link(number)
+        if settings.normalize:
+            nodes = nodes.normalized(settings.shared_neighbors.shrinkage)
+        found = cluster(nodes, cooccurring if settings.cannot_link else NO_PAIRS, cooccurring, settings)
+        return Clustered(data, settings, found, found.identity[number])
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Identities by one clustering, [N] int64 `identity` of every image; a `method.Labeling`."""
+
+    data: DataSet
+    settings: Denoising
+    clustering: Clustering
+    identity: np.ndarray
+
+    def levels(self, video: int, features: np.ndarray) -> Levels:
+        """What the clustering did to the video."""
+        start, end, first = self.data.span(video)
+        own = self.data.tracklet[start:end] - first
+        return levels(features, own, self.identity[start:end], self.settings.search)
+
+    def identities(self, levels: Levels, means: np.ndarray) -> np.ndarray:
+        """The clustering's, but for images that left their tracklet and are alone."""
+        lost = (levels.round > 0) & (np.bincount(self.identity)[self.identity] == 1)
+        return np.where(lost, -1, self.identity)
+
+
+def _nodes(data: DataSet) -> tuple[np.ndarray, Nodes]:
+    """[N] the node of every image, and the nodes."""
+    number, bounds = [np.zeros(0, np.int64)], [0]
+    for video in range(len(data.videos)):
+        number.append(data.kept(video, SharedNeighbors.keeps)["sub_tracklet"] + bounds[-1])
+        bounds.append(bounds[-1] + len(np.unique(number[-1])))
+    whole = np.concatenate(number)
+    _, first = np.unique(whole, return_index=True)
+    video_of = np.repeat(np.arange(len(data.videos)), np.diff(bounds))
+    rows = _rows(data, bounds)
+    return whole, Nodes(rows, np.bincount(whole), video_of, data.tracklet[first], data.has_box[first])
+
+
+def _rows(data: DataSet, bounds: list[int]) -> np.ndarray:
+    """[n, d] the rows of all nodes, those of video v from bounds[v] to bounds[v + 1]; they are held once only."""
+    rows = np.zeros((0, 0), np.float32)
+    for video, (start, end) in enumerate(itertools.pairwise(bounds)):
+        found = data.kept(video, SharedNeighbors.keeps)["means"]
+        if not rows.size:
+            rows = np.empty((bounds[-1], found.shape[1]), np.float32)
+        rows[start:end] = found
+    return rows
+
+
+METHODS.register("shared_neighbors", SharedNeighbors())

@@ -36,7 +36,7 @@ def clean(features: np.ndarray, sigma_cst: float) -> Cleaned:
 
     Args:
       features: [m, d] of one tracklet in time order, none of them 0.
-      sigma_cst: consistency limit, a cosine distance.
+      sigma_cst: consistency threshold, a cosine distance.
     """
     x = cosine.unit(features)
     count = len(x)

@@ -6,6 +6,7 @@ import numpy as np
 
 from cion_jax.neighbors import cosine, search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs, between
+from data_prep.denoise.settings import DEFAULT_SEARCH, SearchSettings
 
 _ROWS = 4096  # excluded images compared with all tracklets at a time
 
@@ -22,7 +23,7 @@ def reassign(
       features: [m, d] of one video.
       tracklet: [m] int64, 0 .. T-1; every tracklet has an image that level 1 kept.
       keep: [m] bool, level 1 left the image where it is.
-      sigma_cst: consistency limit, a cosine distance.
+      sigma_cst: consistency threshold, a cosine distance.
 
     Returns:
       [m] int64 tracklets, -1 for images that were discarded, and
@@ -43,7 +44,13 @@ def reassign(
     return moved, nearest
 
 
-def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float, cannot: Pairs = NO_PAIRS) -> np.ndarray:
+def merge(
+    features: np.ndarray,
+    tracklet: np.ndarray,
+    sigma_drm: float,
+    cannot: Pairs = NO_PAIRS,
+    settings: SearchSettings = DEFAULT_SEARCH,
+) -> np.ndarray:
     """(b): tracklets whose centroids are within sigma_drm are one identity, also those joined by a chain.
 
     The centroids are computed once, after (a).
@@ -51,13 +58,16 @@ def merge(features: np.ndarray, tracklet: np.ndarray, sigma_drm: float, cannot: 
     Args:
       features: [m, d] of one video.
       tracklet: [m] int64 after (a), -1 for images without one.
-      sigma_drm: discrimination limit, a cosine distance.
+      sigma_drm: discrimination threshold, a cosine distance.
       cannot: images whose tracklets must not become one identity.
+      settings: of the search.
 
     Returns:
       [m] int64 identities within the video, numbered by their first tracklet; -1 where `tracklet` is.
     """
     count = int(tracklet.max(initial=-1)) + 1
     means = cosine.centroids([(features, tracklet)], count)
-    identity = search.identities(means, sigma_drm, count, between(tracklet, cannot))
+    identity = search.identities(
+        means, sigma_drm, count, between(tracklet, cannot), settings.exact_rows, settings.neighbors
+    )
     return np.where(tracklet >= 0, np.append(identity, -1)[tracklet], -1)

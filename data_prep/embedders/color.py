@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.embedders import common
+from data_prep.embedders import REGISTRY, common
 
 HEIGHT, WIDTH = 32, 16  # to which crops are shrunk
 STRIPES = 8
@@ -27,11 +27,15 @@ BATCH = 64  # small enough for the caches
 FEATURES = STRIPES * int(np.prod(BINS))
 
 
+@REGISTRY.add("color")
 class Color:
     """The color descriptor as an embedder."""
 
-    name = "color"
+    usage = name = "color"
     digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+    def __init__(self, _: str = ""):
+        """Takes nothing: there is one such descriptor."""
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
         """[h, w, 3] uint8 RGB crops of any sizes -> [n, FEATURES] float32, L2-normalized."""

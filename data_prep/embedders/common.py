@@ -37,10 +37,14 @@ def embed(
     """
     done = [np.zeros((0, width), np.float32)]
     for batch in _batches(crops, batch_size):
-        features = np.asarray(forward(batch), np.float32)
-        length = np.linalg.norm(features, axis=1, keepdims=True)
-        done.append(np.divide(features, length, out=features, where=np.isfinite(length) & (length > 0)))
+        done.append(normalized(np.array(forward(batch), np.float32)))
     return np.concatenate(done)
+
+
+def normalized(features: np.ndarray) -> np.ndarray:
+    """Scales rows [n, d] float32 to length 1, in place; those that are not finite or all zero stay as they are."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.divide(features, length, out=features, where=np.isfinite(length) & (length > 0))
 
 
 def resize(crop: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -3,64 +3,89 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnxruntime
+from data_prep.embedders import REGISTRY, options
+from data_prep.embedders.common import EmbedderError
+from data_prep.embedders.network import Input, Network
 
-from data_prep.embedders import common
-
-# Per channel, of the ImageNet training images in 0 .. 1: what these networks are trained with.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
-BATCH = 64
+_DTYPES = {"float16": "float16", "float": "float32", "double": "float64", "uint8": "uint8"}
+_ERRORS_ONLY = 3  # severity from which on ONNX Runtime speaks
 
 
-class Onnx:
-    """A network with one input [N, 3, H, W] float32 (RGB / 255, ImageNet mean and std) and output [N, d].
+@REGISTRY.add("onnx")
+class Onnx(Network):
+    """`onnx:FILE?OPTIONS`; a file whose weights lie in other files beside it is taken with them."""
 
-    H and W come from the file; N may be free or fixed. Crops are resized bilinearly, as OSNet's training did.
-    """
+    usage = "onnx:FILE"
 
-    def __init__(self, file: str):
-        """Opens the file; raises EmbedderError where it is missing, no ONNX model, or has other inputs."""
-        path = Path(file)
-        if not path.is_file():
-            raise common.EmbedderError(f"no extractor at {path}; give --embedder=onnx:FILE with an existing file")
-        content = path.read_bytes()
-        self.name = f"onnx:{file}"
-        self.digest = hashlib.sha256(content).hexdigest()
+    def __init__(self, argument: str):
+        """Opens the file; raises EmbedderError where it, or a file it refers to, is missing or unusable."""
+        file, how = options.parse(argument, "onnx")
+        runtime = _runtime()
+        digest = _digest(file)
+        settings = runtime.SessionOptions()
+        settings.log_severity_level = _ERRORS_ONLY
         try:
-            self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            session = runtime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base
-            raise common.EmbedderError(f"{path} is not a usable ONNX model: {error}") from error
-        self._input, self._fixed, self._height, self._width = self._layout(path)
-        self._features = self._run(np.zeros((1, 3, self._height, self._width), np.float32)).shape[1]
+            raise EmbedderError(f"{file} is not a usable ONNX model: {error}") from error
+        inputs, output = session.get_inputs(), session.get_outputs()[0].name
+        if len(inputs) != 1:
+            raise EmbedderError(f"{file} has {len(inputs)} inputs, expected one; export it again")
+        name = inputs[0].name
+        super().__init__(
+            f"onnx:{argument}", digest, _input(inputs[0]), lambda x: session.run([output], {name: x})[0], how
+        )
 
-    def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """[h, w, 3] uint8 RGB crops of any sizes -> [n, d] float32, L2-normalized."""
-        return common.embed(crops, self._fixed or BATCH, self._features, self._forward)
 
-    def _layout(self, path: Path) -> tuple[str, int | None, int, int]:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape = list(inputs[0].shape)
-        usable = len(shape) == 4 and shape[1] == 3 and all(isinstance(n, int) for n in shape[2:])
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not usable or len(outputs[0].shape) != 2:
-            raise common.EmbedderError(
-                f"{path} maps {shape} {inputs[0].type} to {outputs[0].shape}, expected one input [N, 3, height, "
-                "width] tensor(float) of fixed height and width and an output [N, d]; export it again"
+def _input(port: Any) -> Input:
+    kind = port.type.removeprefix("tensor(").removesuffix(")")
+    return Input([side if isinstance(side, int) else None for side in port.shape], _DTYPES.get(kind, kind))
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EmbedderError(f"--embedder=onnx:FILE needs onnxruntime ({error}); pip install onnxruntime") from error
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    return onnxruntime
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a model: of its file, or of all its files where it keeps weights in others."""
+    content = file.read_bytes()
+    digest = hashlib.sha256(content)
+    for place in sorted(set(_external(file, content))):
+        path = file.parent / place
+        if not path.is_file():
+            raise EmbedderError(
+                f"{file} keeps its weights in {place}, which is not beside it; copy both into one folder, or export "
+                "it as one file (torch.onnx.export(..., external_data=False))"
             )
-        return inputs[0].name, shape[0] if isinstance(shape[0], int) else None, shape[2], shape[3]
+        with path.open("rb") as data:
+            digest.update(f"{place} {hashlib.file_digest(data, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()
 
-    def _forward(self, crops: list[np.ndarray]) -> np.ndarray:
-        pixels_NHWC = np.stack([common.resize(crop, self._height, self._width) for crop in crops])
-        x_NHWC = (pixels_NHWC.astype(np.float32) / 255 - MEAN) / STD
-        return self._run(np.ascontiguousarray(x_NHWC.transpose(0, 3, 1, 2)))
 
-    def _run(self, x_NCHW: np.ndarray) -> np.ndarray:
-        """[n, d] of n images; a batch of fixed size is filled up with the last image."""
-        count = len(x_NCHW)
-        if self._fixed and count < self._fixed:
-            x_NCHW = np.concatenate([x_NCHW, np.repeat(x_NCHW[-1:], self._fixed - count, 0)])
-        return self._session.run(None, {self._input: x_NCHW})[0][:count]
+def _external(file: Path, content: bytes) -> Iterator[str]:
+    """The files, relative to the model's own, that hold its weights."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise EmbedderError(f"{file} is not a usable ONNX model: {error}") from error
+    graphs = [model.graph, *model.functions]
+    while graphs:
+        graph = graphs.pop()
+        tensors = list(getattr(graph, "initializer", ()))
+        for attribute in (each for node in graph.node for each in node.attribute):
+            tensors += [attribute.t, *attribute.tensors]
+            graphs += [attribute.g] * attribute.HasField("g") + list(attribute.graphs)
+        for tensor in tensors:
+            yield from (entry.value for entry in tensor.external_data if entry.key == "location")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cion_jax.common.files import finished
+from cion_jax.common.files import write_text
 from cion_jax.data import records
+from data_prep.denoise.method import METHODS
 from data_prep.output import faces
-from data_prep.output.provenance import REJECTED_FILE, RunResult
+from data_prep.output.provenance import RunResult
+from data_prep.output.rejects import REJECTED_FILE
 
 _FIELDS = (
     (records.IMAGE, "uint8 [h, w, 3], stored as JPEG", "one person crop, at the size it was found"),
@@ -38,20 +40,15 @@ _TERMS = """- The images show people. Whether they may be used, for what, and wh
   terms of the source to say; this folder adds no rights. Check them before you use or share it.
 """
 _ESTIMATES = """- Identities are estimates. Lookalikes may share one, and one person may have several; the noise above
-  counts only what contradicts the limits, not what is wrong.
-- The limits suit the extractor that they were chosen for, and no other.
-"""
-_CHAINS = """- Chains of links can join tracklets that are far apart themselves; nothing splits them again.
-- A person whose videos lie far apart in the order of all, more than r_s tracklets (0: no range), is joined only through
-  others.
+  counts only what contradicts the thresholds, not what is wrong.
+- The thresholds suit the feature extractor that they were chosen for, and no other.
 """
 _KNOWN = "- Identities are taken over from the source as they are.\n"
 
 
 def write(folder: Path, run: RunResult) -> None:
     """Writes the card into an identity-shard folder."""
-    with finished(folder / records.CARD_FILE) as part:
-        part.write_text(text(run), encoding="utf-8")
+    write_text(folder / records.CARD_FILE, text(run))
 
 
 def text(run: RunResult) -> str:
@@ -76,7 +73,7 @@ def text(run: RunResult) -> str:
         "## Files\n",
         _table(("file", "content"), _FILES),
         "## Limits and terms\n",
-        _KNOWN + _TERMS if not denoised else _ESTIMATES + (_CHAINS if run.clustering is None else "") + _TERMS,
+        _KNOWN + _TERMS if not denoised else _ESTIMATES + METHODS[run.method].caveats + _TERMS,
     )
     return "\n".join(parts)
 

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_prep.denoise.calibrate import Settled
-from data_prep.denoise.shared_neighbors import Outcome
+from data_prep.denoise.calibrate import Calibration
+from data_prep.denoise.method import Clustering
 from data_prep.types import Image
 
 LEVELS = ("input", "single_tracklet", "single_video", "cross_video")
 
 KEPT, MOVED, DISCARDED = "kept", "moved", "discarded"
 ACTIONS = (KEPT, MOVED, DISCARDED)
-
-REJECTED_FILE = "rejected.jsonl"  # all inputs that were set aside (`types.Reject`), beside the shards
 
 # One row per embedded image of the source: videos in sorted order, within a video as the source reads them.
 # A source that knows identities goes through no level: its level columns are null.
@@ -66,22 +64,24 @@ class RunResult:
       levels: one mapping per level, in the order of `LEVELS` (a source that knows identities has the input
         alone): name, images, identities, noise, consistency_noise, discrimination_noise (the two sum up to
         noise) and, where truth is known, {pairwise,bcubed}_{precision,recall,f1}, in 0 .. 1.
-      settled: limits that were used, and the distances of the input that they are seen against.
-      clustering: what the linkage by overlap did; None for chains.
+      method: name of the denoising method.
+      calibration: thresholds that were used, and the distances of the input that they are seen against.
+      clustering: see `denoise.method.Labeling`.
       selection: images and identities that were selected, and the images that were not by reason.
       rejected: inputs that were set aside, by reason.
       embedder: name of the embedder, as given.
       embedder_digest: SHA-256 of what determines the features.
       source: name of the source.
       input: its folder or file, as given.
-      settings: the whole configuration, defaults included.
+      settings: the whole configuration, defaults included, nested settings by dotted names.
       jpeg_of: JPEG bytes of one image (for montages; reads from the source or from the work folder).
     """
 
     images: pa.Table
     levels: Sequence[Mapping[str, Any]]
-    settled: Settled
-    clustering: Outcome | None
+    method: str
+    calibration: Calibration
+    clustering: Clustering | None
     selection: Mapping[str, Any]
     rejected: Mapping[str, int]
     embedder: str
@@ -93,9 +93,9 @@ class RunResult:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Every limit in force, by name."""
-        limits = asdict(self.settled.limits)
-        return limits if self.clustering is None else {**limits, "overlap": self.clustering.limit}
+        """Every threshold in force, by name."""
+        thresholds = asdict(self.calibration.thresholds)
+        return thresholds if self.clustering is None else {**thresholds, self.method: self.clustering.threshold}
 
 
 def images_at(images: pa.Table, rows: Sequence[int] | np.ndarray) -> list[Image]:

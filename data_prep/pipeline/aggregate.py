@@ -13,94 +13,93 @@ import pyarrow.compute as pc
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.labels import numbered
-from cion_jax.neighbors.linkage import NO_PAIRS
-from data_prep.config import OVERLAP, Config, Limits
-from data_prep.denoise import cross_video, nearest_member, noise, score
-from data_prep.denoise.per_video import Levels
-from data_prep.denoise.shared_neighbors import Outcome
+from data_prep.config import Config
+from data_prep.denoise import nearest_member, noise, score
+from data_prep.denoise.levels import Levels
+from data_prep.denoise.method import METHODS, Clustering, Labeling
+from data_prep.denoise.settings import Thresholds
 from data_prep.output.provenance import ACTIONS, DISCARDED, KEPT, LEVELS, MOVED, PROVENANCE
-from data_prep.pipeline import cluster
-from data_prep.pipeline.image_table import Collection
+from data_prep.pipeline.image_table import ImageTable
 from data_prep.pipeline.select import select
+
+WITHIN, ACROSS = LEVELS[:-1], LEVELS[-1]
+"""Levels whose identities lie within one video each, and the one that joins videos."""
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The data set after all levels; see `result.RunResult` for the fields of the same name."""
+class Aggregated:
+    """The data set after all levels; see `provenance.RunResult` for the fields of the same name."""
 
     provenance: pa.Table
     levels: list[dict[str, Any]]
     selection: dict[str, Any]
-    clustering: Outcome | None
+    clustering: Clustering | None
 
 
-def gather(collection: Collection, config: Config, limits: Limits) -> Gathered:
-    """Finds the identities and measures every level."""
-    clustering, final = None, None
-    if config.method.linkage == OVERLAP:
-        done, final, clustering = cluster.identities(collection, config.method)
-    else:
-        done = collection.levels(saved_levels(collection))
-    labels = {
-        "input": collection.tracklet,
-        "single_tracklet": np.where(done.round == 0, collection.tracklet, -1),
-        "single_video": done.identity,
-    }
-    levels: list[dict[str, Any]] = []
-    columns = _level_columns(collection, done)
-    means = np.zeros((0, 0))
-    for name in progress(LEVELS, "level 3, noise and scores"):
-        if name == "cross_video":
-            labels[name] = _chained(collection, config, done, means, limits) if final is None else final
-            columns["level3_joined"] = _optional(_joined(done.identity, labels[name], means))
-        means = cosine.centroids(collection.parts(labels[name]), _count(labels[name]))
-        found = noise.measure(collection.parts(labels[name]), means, limits.sigma_cst, limits.sigma_drm)
-        levels.append(_measured(name, collection, labels[name], found))
-        columns["distance"] = _optional(found.distance)
-    provenance, selection = _selected(collection, labels["cross_video"], columns, config)
-    return Gathered(provenance, levels, selection, clustering)
+def aggregate(table: ImageTable, config: Config, thresholds: Thresholds) -> Aggregated:
+    """Finds the identities and measures every level; features are read three times."""
+    settings = config.denoising
+    labeling = METHODS[settings.method].all_videos(table, settings, thresholds)
+    within = {name: noise.WithinVideos(len(table.tracklets), table.width, thresholds.sigma_cst) for name in WITHIN}
+    done = table.levels(_video_by_video(table, labeling, within))
+    identity = labeling.identities(done, within["single_video"].means)
+    joined = _joined(done.identity, identity, within["single_video"].means, settings.search.group_sample)
+    levels = []
+    for name, labels in _groups(table.tracklet, done).items():
+        of = within.pop(name)
+        found = noise.total(of.means, of.noisy, thresholds.sigma_drm, settings.search)
+        levels.append(_measured(name, table, labels, found))
+    means = cosine.centroids(table.labeled(identity), _count(identity))
+    found, distance = noise.measure(table.labeled(identity), means, thresholds, settings.search)
+    levels.append(_measured(ACROSS, table, identity, found))
+    columns = {**_level_columns(table, done), "level3_joined": _optional(joined), "distance": _optional(distance)}
+    provenance, selection = _selected(table, identity, columns, config)
+    return Aggregated(provenance, levels, selection, labeling.clustering)
 
 
-def saved_levels(collection: Collection) -> Iterator[Levels]:
-    """What levels 1 and 2 left in the work folder, video by video."""
-    for video in collection.videos:
-        with np.load(collection.work.file(video, "levels")) as arrays:
-            yield Levels(**arrays)
+def _video_by_video(
+    table: ImageTable, labeling: Labeling, within: Mapping[str, noise.WithinVideos]
+) -> Iterator[Levels]:
+    """What levels 1 and 2 did with every video, whose identities of all levels up to 2 are measured on the way."""
+    labeled = progress(table.labeled(table.tracklet), "levels and noise within videos", len(table.videos))
+    for video, (features, tracklet) in enumerate(labeled):
+        done, x = labeling.levels(video, features), cosine.unit(features)
+        for name, labels in _groups(tracklet - tracklet[0], done).items():
+            within[name].add(x, labels)
+        yield done
 
 
-def _chained(collection: Collection, config: Config, done: Levels, means: np.ndarray, limits: Limits) -> np.ndarray:
-    """[N] identities after level 3 as published, from those of level 2 and their centroids."""
-    cannot = collection.met(done.identity) if config.method.cannot_link else NO_PAIRS
-    linked = cross_video.link(means, limits.sigma_drm, limits.r_s, cannot)
-    return np.where(done.identity >= 0, linked[done.identity], -1)
+def _groups(tracklet: np.ndarray, done: Levels) -> dict[str, np.ndarray]:
+    """Identities at the levels `WITHIN`, of one video or of all."""
+    return dict(zip(WITHIN, (tracklet, np.where(done.round == 0, tracklet, -1), done.identity), strict=True))
 
 
-def gather_identified(collection: Collection, config: Config, limits: Limits) -> Gathered:
+def aggregate_identified(table: ImageTable, config: Config, thresholds: Thresholds) -> Aggregated:
     """Takes the identities that the source knows; noise is measured where there are features."""
-    truth, known = collection.truth()
+    truth, known = table.truth()
     known &= truth >= 0
     identity = np.full(len(truth), -1)
     identity[known] = numbered(truth[known])
-    means = cosine.centroids(collection.parts(identity), _count(identity))
+    means = cosine.centroids(table.labeled(identity), _count(identity))
     level: dict[str, Any] = {"name": "input", "images": int(known.sum()), "identities": len(means)}
     columns: dict[str, Any] = {}
     if means.shape[1]:
-        found = noise.measure(collection.parts(identity), means, limits.sigma_cst, limits.sigma_drm)
+        found, distance = noise.measure(table.labeled(identity), means, thresholds, config.search)
         level |= _noise(found)
-        columns["distance"] = _optional(found.distance)
-    provenance, selection = _selected(collection, identity, columns, config)
-    return Gathered(provenance, [level], selection, None)
+        columns["distance"] = _optional(distance)
+    provenance, selection = _selected(table, identity, columns, config)
+    return Aggregated(provenance, [level], selection, None)
 
 
-def _joined(before: np.ndarray, after: np.ndarray, means: np.ndarray) -> np.ndarray:
+def _joined(before: np.ndarray, after: np.ndarray, means: np.ndarray, most: int) -> np.ndarray:
     """[N] distance of every image's identity of level 2 to the nearest other that level 3 joined it with."""
     group = np.full(len(means), -1)
     group[before[before >= 0]] = after[before >= 0]
-    return np.append(nearest_member.nearest(means, group), np.nan)[before]
+    return np.append(nearest_member.nearest(means, group, most), np.nan)[before]
 
 
-def _measured(name: str, collection: Collection, labels: np.ndarray, found: noise.Noise) -> dict[str, Any]:
-    truth, known = collection.truth()
+def _measured(name: str, table: ImageTable, labels: np.ndarray, found: noise.Noise) -> dict[str, Any]:
+    truth, known = table.truth()
     return {
         "name": name,
         "images": int((labels >= 0).sum()),
@@ -113,7 +112,7 @@ def _measured(name: str, collection: Collection, labels: np.ndarray, found: nois
 def _noise(found: noise.Noise) -> dict[str, float]:
     each = max(found.identities, 1)
     kinds = {
-        "noise": found.total,
+        "noise": found.per_identity,
         "consistency_noise": found.consistency / each,
         "discrimination_noise": found.discrimination / each,
     }
@@ -122,12 +121,12 @@ def _noise(found: noise.Noise) -> dict[str, float]:
     return {**kinds, "discrimination_compared": found.compared, "discrimination_error": found.error / each}
 
 
-def _level_columns(collection: Collection, done: Levels) -> dict[str, Any]:
+def _level_columns(table: ImageTable, done: Levels) -> dict[str, Any]:
     """Columns of the provenance that levels 1 and 2 fill."""
     codes = {name: i for i, name in enumerate(ACTIONS)}
     action = np.where(done.tracklet >= 0, codes[MOVED], codes[DISCARDED])
     action[done.round == 0] = codes[KEPT]
-    names = pa.array(collection.tracklets, pa.string())
+    names = pa.array(table.tracklets, pa.string())
     moved_to = pa.array(done.tracklet, mask=done.tracklet < 0)
     return {
         "level1_round": pa.array(done.round),
@@ -141,13 +140,13 @@ def _level_columns(collection: Collection, done: Levels) -> dict[str, Any]:
 
 
 def _selected(
-    collection: Collection, identity: np.ndarray, columns: Mapping[str, Any], config: Config
+    table: ImageTable, identity: np.ndarray, columns: Mapping[str, Any], config: Config
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Selects, numbers the identities that are written before the others, and completes the provenance."""
-    selected, dropped = select(identity, collection.tracklet, config)
+    selected, dropped = select(identity, table.tracklet, config)
     identity, written = _renumbered(identity, selected)
-    record = _records(collection.table, identity, selected)
-    known = {name: collection.table[name] for name in PROVENANCE.names if name in collection.table.column_names}
+    record = _records(table.table, identity, selected)
+    known = {name: table.table[name] for name in PROVENANCE.names if name in table.table.column_names}
     known |= columns
     known["identity"] = _nullable(identity, identity < 0)
     known["selected"] = pa.array(selected)

@@ -33,17 +33,36 @@ class RunError(UserError):
 
 
 def split_flags(arguments: Sequence[str], known: Container[str]) -> tuple[list[str], list[str]]:
-    """Parts a command line into what is ours and what is Apache Beam's.
+    """Parts a command line at `--` into what is ours and what is Apache Beam's.
 
     Args:
       arguments: the command line, without the program's name.
-      known: names of our own flags, which come first where both know one.
+      known: names of our own flags.
 
     Returns:
-      What is ours (and whatever nobody knows, so that it is complained about), and Beam's, in their order.
+      What stands before `--`, and what stands after it.
+
+    Raises:
+      RunError: a flag of Beam before `--`; something after it that is none, or that is not spelled `--name=value`.
     """
-    beams = [argument for argument in arguments if _name(argument) not in known and _is_beams(argument)]
-    return [argument for argument in arguments if argument not in beams], beams
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    ours, beams = list(arguments[:at]), list(arguments[at + 1 :])
+    early = [argument for argument in ours if _name(argument) not in known and _is_beams(argument)]
+    if early:
+        raise RunError(
+            f"{early[0]} is a flag of Apache Beam; these come after --, behind all others: "
+            f"python -m data_prep ... -- {' '.join([*early, *beams])}"
+        )
+    for argument in beams:
+        if not _is_beams(argument):
+            raise RunError(_no_flag(argument, known))
+    return ours, beams
+
+
+def _no_flag(argument: str, known: Container[str]) -> str:
+    if _name(argument.split(".")[0]) in known:
+        return f"{argument} is a flag of data_prep; these come before --, which only flags of Apache Beam come after"
+    return f"Apache Beam has no flag {argument!r}; after -- come its flags, spelled --name=value"
 
 
 def options(flags: Sequence[str]) -> PipelineOptions:
@@ -120,7 +139,7 @@ def each_video(
     failed = [video for video in todo if not work.file(video, kind).exists()]
     if failed:
         reason = work.file(failed[0], "failed")
-        why = _last_line(reason.read_text() if reason.exists() else "")
+        why = _last_line(reason.read_text("utf-8") if reason.exists() else "")
         raise RunError(
             f"{what} failed for {len(failed)} of {len(todo)} videos, first {failed[0]!r}: {why}; the rest is kept. "
             f"Tracebacks are in {work.folder}/*.failed; the same command tries again"
@@ -141,7 +160,7 @@ class _Task:
         try:
             self._stage(video)
         except Exception:
-            self._work.file(video, "failed").write_text(traceback.format_exc())
+            self._work.file(video, "failed").write_text(traceback.format_exc(), "utf-8", "backslashreplace")
 
 
 def _beam(videos: Sequence[str], make_task: Callable[[], Callable[[str], None]], wanted: PipelineOptions) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -11,20 +10,22 @@ import pyarrow as pa
 
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import Pairs, between
-from data_prep.denoise.per_video import Levels
+from data_prep.denoise.levels import Levels
+from data_prep.denoise.settings import CooccurrenceSettings
 from data_prep.pipeline import per_video
 from data_prep.pipeline.workdir import Work
 
 
 @dataclass(frozen=True)
-class Collection:
+class ImageTable:
     """All images of a data set, videos one after another in sorted order.
 
     Attributes:
       work: where the files of the videos are.
       timed: see `types.Source`.
+      cooccurrence: when two tracklets co-occur.
       videos: keys of all that have images.
-      table: [N] rows of `stages.REFERENCES`.
+      table: [N] rows of `per_video.REFERENCES`.
       starts: [videos + 1] first row of every video, and N.
       tracklet: [N] int64, numbered over the data set.
       tracklets: names of all tracklets, by number.
@@ -32,6 +33,7 @@ class Collection:
 
     work: Work
     timed: bool
+    cooccurrence: CooccurrenceSettings
     videos: Sequence[str]
     table: pa.Table
     starts: np.ndarray
@@ -39,7 +41,7 @@ class Collection:
     tracklets: Sequence[str]
 
     @classmethod
-    def load(cls, work: Work, timed: bool, videos: Sequence[str]) -> Collection:
+    def load(cls, work: Work, timed: bool, cooccurrence: CooccurrenceSettings, videos: Sequence[str]) -> ImageTable:
         """Reads the references of these videos."""
         tables = [per_video.read_table(work.file(video, "arrow")) for video in videos]
         names: list[str] = []
@@ -50,32 +52,52 @@ class Collection:
             names += own
         starts = np.cumsum([0, *(len(table) for table in tables)])
         table = pa.concat_tables([per_video.REFERENCES.empty_table(), *tables]).unify_dictionaries().combine_chunks()
-        return cls(work, timed, videos, table, starts, np.concatenate(numbers), names)
+        return cls(work, timed, cooccurrence, videos, table, starts, np.concatenate(numbers), names)
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """[N] true identities (0 where unknown), and [N] bool where they are known."""
         column = self.table["truth"]
         return column.fill_null(0).to_numpy(), column.is_valid().to_numpy()
 
-    def parts(self, labels: np.ndarray) -> cosine.Parts:
+    def labeled(self, labels: np.ndarray) -> cosine.Labeled:
         """Features of all videos with these labels [N], read when they are iterated over."""
-        return _Parts(self, labels)
+        return _Labeled(self, labels)
 
     def spans(self) -> Iterator[tuple[int, int, int]]:
         """First row, end row and first tracklet of every video."""
-        for start, end in itertools.pairwise(self.starts.tolist()):
-            yield start, end, int(self.tracklet[start])
+        return map(self.span, range(len(self.videos)))
 
-    def meetings(self) -> Iterator[Pairs]:
+    def span(self, video: int) -> tuple[int, int, int]:
+        """First row, end row and first tracklet of a video, by its number."""
+        start, end = self.starts[video : video + 2].tolist()
+        return start, end, int(self.tracklet[start])
+
+    @property
+    def width(self) -> int:
+        """How many features an image has."""
+        return self.work.shape(self.videos[0])[1]
+
+    @property
+    def has_box(self) -> np.ndarray:
+        """[N] bool: where in the frame the image is, is known."""
+        return self.table["box"].is_valid().to_numpy()
+
+    def kept(self, video: int, kind: str) -> Mapping[str, np.ndarray]:
+        """The arrays of a `kind` file that a stage left of a video, by its number."""
+        with np.load(self.work.file(self.videos[video], kind)) as arrays:
+            return dict(arrays)
+
+    def cooccurring(self) -> Iterator[Pairs]:
         """Per video, pairs of its images that cannot show one person, numbered within the video."""
         for start, end, _ in self.spans():
-            yield per_video.seen_together(self.table.slice(start, end - start), self.tracklet[start:end], self.timed)
+            rows, tracklet = self.table.slice(start, end - start), self.tracklet[start:end]
+            yield per_video.cooccurring(rows, tracklet, self.timed, self.cooccurrence)
 
-    def met(self, number: np.ndarray) -> Pairs:
-        """Distinct pairs i < j of groups, where `number` [N] has an image's group or -1, that met."""
+    def cannot_link(self, group: np.ndarray) -> Pairs:
+        """Distinct pairs i < j of groups, where `group` [N] has an image's group or -1, that co-occur."""
         pieces = [np.zeros((2, 0), np.int64)]
-        for (start, end, _), pairs in zip(self.spans(), self.meetings(), strict=True):
-            pieces.append(np.stack(between(number[start:end], pairs)))
+        for (start, end, _), pairs in zip(self.spans(), self.cooccurring(), strict=True):
+            pieces.append(np.stack(between(group[start:end], pairs)))
         i, j = np.concatenate(pieces, axis=1)
         return i, j
 
@@ -96,11 +118,11 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    collection: Collection
+class _Labeled:
+    of: ImageTable
     labels: np.ndarray
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        of = self.collection
+        of = self.of
         for video, (start, end, _) in zip(of.videos, of.spans(), strict=True):
-            yield np.load(of.work.file(video, "npy"), mmap_mode="r"), self.labels[start:end]
+            yield of.work.features(video), self.labels[start:end]

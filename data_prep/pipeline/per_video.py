@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,44 +14,75 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from cion_jax.common.files import finished
 from cion_jax.common.images import encode_jpeg
-from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
-from data_prep.config import Config, Limits
-from data_prep.denoise import per_video, sub_tracklets
-from data_prep.denoise.cooccurrence import meetings
+from data_prep.config import Config
+from data_prep.denoise import cooccurrence
+from data_prep.denoise.method import METHODS
+from data_prep.denoise.settings import CooccurrenceSettings, Denoising, Thresholds
 from data_prep.embedders import EmbedderError
 from data_prep.output import faces
 from data_prep.output.provenance import PROVENANCE
 from data_prep.output.shards import array_records
+from data_prep.pipeline import inputs
+from data_prep.pipeline.cache import Cache
+from data_prep.pipeline.given import GivenFeatures
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Embedder, Image, Reject, Source, is_text
 
+Extractor = Embedder | GivenFeatures | None
 # Columns of a video's references: those of the provenance that the source fills, and the number of the
 # encoded crop in the video's crops file (-1: the source has the image as a JPEG file).
 _FROM_SOURCE = ("key", "video", "tracklet", "frame", "path", "box", "truth")
 REFERENCES = pa.schema([PROVENANCE.field(name) for name in _FROM_SOURCE] + [pa.field("crop", pa.int64())])
 
 
-def embed(source: Source, embedder: Embedder | None, work: Work, video: str, config: Config) -> None:
+def embed(
+    source: Source,
+    extractor: Extractor,
+    work: Work,
+    video: str,
+    config: Config,
+    cache: Cache | None = None,
+) -> None:
     """Reads one video and writes references, features, crops and rejects; references last.
 
     Args:
       source: where the video lies.
-      embedder: crops -> features; None where nobody asks for features.
+      extractor: crops -> features; None where nobody asks for features.
       work: where the files go.
       video: key of the video.
       config: how long a tracklet may be.
+      cache: where the files may be already, and are kept for other runs.
 
     Raises:
       EmbedderError: the embedder gave something that is not one row of features per crop.
     """
-    images, rejects = source.read(video)
+    images, rejects, stamp = inputs.read(source, video, extractor.digest if extractor else "", config)
+    inputs.save(work, stamp)
+    if cache is None:
+        _embed(source, extractor, work, video, config, images, rejects)
+    elif not cache.fetch(stamp, work):
+        _embed(source, extractor, work, video, config, images, rejects)
+        cache.store(stamp, work)
+
+
+def _embed(
+    source: Source,
+    extractor: Extractor,
+    work: Work,
+    video: str,
+    config: Config,
+    images: Sequence[Image],
+    rejects: list[Reject],
+) -> None:
     images = _unique(_named(images, rejects), rejects)
     images = _thinned(images, config.max_tracklet_images, rejects)
+    if isinstance(extractor, GivenFeatures):
+        images = _known(images, extractor, rejects)
     taken: dict[Image, int] = {}
     with contextlib.ExitStack() as stack:
         store = _CropStore(work.file(video, "crops"), stack, faces.Blur() if config.blur_faces else None)
-        features = _features(embedder, _crops(source, images, store, taken, rejects))
+        features = _features(extractor, _crops(source, images, store, taken, rejects), taken)
     if len(features) != len(taken):
         raise EmbedderError(
             f"{len(taken)} crops of video {video!r} gave features of shape {features.shape}, expected one row each"
@@ -69,40 +99,31 @@ def embed(source: Source, embedder: Embedder | None, work: Work, video: str, con
     write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
 
 
-def denoise(work: Work, video: str, limits: Limits, cannot_link: bool, timed: bool) -> None:
-    """Runs levels 1 and 2 as published on the features of one video and writes what they did.
-
-    With `cannot_link`, tracklets that were seen together stay apart; `timed` is the source's.
-    """
-    features = np.load(work.file(video, "npy"), mmap_mode="r")
+def denoise(work: Work, video: str, settings: Denoising, thresholds: Thresholds, timed: bool) -> None:
+    """Runs what the method can do with one video alone, and writes what it keeps; `timed` is the source's."""
+    method = METHODS[settings.method]
     table = read_table(work.file(video, "arrow"))
     _, tracklet = tracklets(table)
-    apart = seen_together(table, tracklet, timed) if cannot_link else NO_PAIRS
-    levels = per_video.denoise(features, tracklet, limits.sigma_cst, limits.sigma_drm, apart)
-    with finished(work.file(video, "levels")) as part, part.open("wb") as file:
-        np.savez(file, **asdict(levels))
+
+    def cannot() -> Pairs:
+        return cooccurring(table, tracklet, timed and settings.cannot_link, settings.cooccurrence)
+
+    found = method.one_video(work.features(video), tracklet, cannot, settings, thresholds)
+    with finished(work.file(video, method.keeps)) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **found)
 
 
-def divide(work: Work, video: str) -> None:
-    """Divides the tracklets of one video into parts and writes these.
+def cooccurring(table: pa.Table, tracklet: np.ndarray, timed: bool, settings: CooccurrenceSettings) -> Pairs:
+    """Pairs of images of one video that cannot show one person, from its references and tracklets.
 
-    The ``.parts`` file holds `part` [m], the part of every image, and `rows` [p, d] float32, their L2-normalized means.
+    Where frame numbers are no times there are none. See `denoise.cooccurrence`.
     """
-    features = np.load(work.file(video, "npy"), mmap_mode="r")
-    part_of = sub_tracklets.divide(features, tracklets(read_table(work.file(video, "arrow")))[1])
-    means = cosine.unit(cosine.centroids([(features, part_of)], int(part_of.max(initial=-1)) + 1))
-    with finished(work.file(video, "parts")) as part, part.open("wb") as file:
-        np.savez(file, part=part_of, rows=means.astype(np.float32))
-
-
-def seen_together(table: pa.Table, tracklet: np.ndarray, timed: bool) -> Pairs:
-    """Pairs of images of one video that cannot show one person, from its references and tracklets; see `meetings`."""
     if not timed:
         return NO_PAIRS
     column = table["box"].combine_chunks()
     box = np.full((len(column), 4), np.nan)
     box[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 4)
-    return meetings(table["frame"].to_numpy(), tracklet, box)
+    return cooccurrence.cooccurring(table["frame"].to_numpy(), tracklet, box, settings)
 
 
 def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:
@@ -130,10 +151,17 @@ def read_table(path: Path) -> pa.Table:
 
 
 def _named(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
-    kept = [image for image in images if is_text(image.key + image.path)]
-    nameless = [image.key for image in images if not is_text(image.key + image.path)]
+    good = {image: is_text("".join((image.key, image.video, image.tracklet, image.path))) for image in images}
+    nameless = [image.key for image in images if not good[image]]
     rejects += [Reject("name is no text", key, "expected a name in UTF-8; rename the file") for key in nameless]
-    return kept
+    return [image for image in images if good[image]]
+
+
+def _known(images: Sequence[Image], given: GivenFeatures, rejects: list[Reject]) -> list[Image]:
+    missing = [image for image in images if not given.knows(image)]
+    detail = f"{given.name} has neither this key nor the path"
+    rejects += [Reject("no features given", image.key, f"{detail} {image.path}") for image in missing]
+    return [image for image in images if given.knows(image)]
 
 
 def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
@@ -194,10 +222,11 @@ def _crops(
         yield crop
 
 
-def _features(embedder: Embedder | None, crops: Iterator[np.ndarray]) -> np.ndarray:
-    if embedder is None:
-        return np.zeros((sum(1 for _ in crops), 0), np.float32)
-    return np.asarray(embedder(crops), np.float32)
+def _features(extractor: Extractor, crops: Iterator[np.ndarray], taken: Mapping[Image, int]) -> np.ndarray:
+    if extractor is None or isinstance(extractor, GivenFeatures):
+        count = sum(1 for _ in crops)
+        return np.zeros((count, 0), np.float32) if extractor is None else extractor.of(list(taken))
+    return np.asarray(extractor(crops), np.float32)
 
 
 def _usable(features: np.ndarray, images: Sequence[Image], rejects: list[Reject]) -> np.ndarray:

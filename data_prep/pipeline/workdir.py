@@ -7,15 +7,16 @@ import json
 import os
 import urllib.parse
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cion_jax.common.errors import UserError
-from cion_jax.common.files import finished
+from cion_jax.common.files import write_text
 from cion_jax.data import records
+from data_prep.types import is_text
 
 _ARROW_END = b"ARROW1"
 _LONGEST = 150  # characters of a file name before it is cut; file systems allow 255 bytes
@@ -28,8 +29,9 @@ class OutputError(UserError):
 class Work:
     """Names of the files below ``OUT/work``.
 
-    Per video: ``.arrow`` (references), ``.npy`` (features), ``.crops`` (encoded crops, where the source has no
-    files of its own), ``.rejected`` (JSON lines), ``.levels`` (npz), ``.failed`` (why a stage gave up).
+    Per video: ``.input`` (JSON: what it was made of, see `pipeline.inputs`), ``.arrow`` (references), ``.npy``
+    (features), ``.crops`` (encoded crops, where the source has no files of its own), ``.rejected`` (JSON lines),
+    ``.levels`` or ``.sub_tracklets`` (npz, what the denoising method keeps), ``.failed`` (why a stage gave up).
     """
 
     def __init__(self, output: Path):
@@ -43,18 +45,49 @@ class Work:
             name = f"{name[:_LONGEST]}~{hashlib.sha256(video.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
         return self.folder / f"{name}.{kind}"
 
+    def features(self, video: str) -> np.ndarray:
+        """[m, d] features of a video, memory-mapped: they are read when they are used."""
+        return np.load(self.file(video, "npy"), mmap_mode="r")
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """How many images a video has, and how many features each; reads no features."""
+        return np.load(self.file(video, "npy"), mmap_mode="r").shape
+
     def holds(self, video: str, kind: str) -> bool:
-        """Whether a stage has left its `kind` file; one that is cut short, as by a loss of power, is removed."""
+        """Whether a stage has left its `kind` file.
+
+        One that is cut short, as by a loss of power, is removed, and so is what a stage made of nothing: another try
+        may find something.
+        """
         path, rows = self.file(video, kind), self.file(video, "npy")
         if not path.exists():
             return False
-        whole = _whole(path) and (kind != "arrow" or _whole(rows))
-        if not whole:
+        good = whole(path) and (kind != "arrow" or (whole(rows) and len(np.load(rows, mmap_mode="r")) > 0))
+        if not good:
             path.unlink()
-        return whole
+        return good
 
-    def claim(self, settings: Mapping[str, Any]) -> bool:
+    def forget(self, videos: Iterable[str]) -> None:
+        """Removes everything that was made of these videos, and the claim that the data set is finished."""
+        (self.output / records.METRICS_FILE).unlink(missing_ok=True)
+        for video in videos:
+            for kind in ("arrow", "input", "npy", "crops", "rejected", "levels", "parts", "failed"):
+                self.file(video, kind).unlink(missing_ok=True)
+
+    def made_with(self, kind: str, settings: Mapping[str, Any]) -> bool:
+        """Whether the `kind` files were made with these settings (JSON types); from now on they are said to be."""
+        record, text = self.folder / f"{kind}.json", json.dumps(settings, indent=1, sort_keys=True) + "\n"
+        if record.is_file() and record.read_text() == text:
+            return True
+        write_text(record, text)
+        return False
+
+    def claim(self, settings: Mapping[str, Any], update: bool = False) -> bool:
         """Takes the output folder for a run with these settings (JSON types).
+
+        Args:
+          settings: of the run.
+          update: whether a run with other settings may be replaced.
 
         Returns:
           True where a run with the same settings has finished there; an unfinished one is continued.
@@ -63,23 +96,31 @@ class Work:
           OutputError: the folder holds something else, or a run with other settings.
         """
         record = self.folder / "run.json"
+        if not is_text(str(self.output)):
+            raise OutputError(f"the name of --output={self.output!s} is no text in UTF-8; give another one")
         if record.is_file():
-            if not _whole(record):
+            if not whole(record):
                 raise OutputError(f"{record} is damaged: what it was made with is not known; delete {self.output}")
-            _compare(self.output, json.loads(record.read_text()), settings)
-            return _whole(self.output / records.METRICS_FILE)
-        if self.output.exists() and (not self.output.is_dir() or any(_others(self.output))):
+            changed = _differences(json.loads(record.read_text()), settings)
+            if not changed:
+                return whole(self.output / records.METRICS_FILE)
+            if not update:
+                raise OutputError(
+                    f"{self.output} holds a run with other settings ({', '.join(changed)}); give another --output, the "
+                    "same settings to continue, or --update to write it again"
+                )
+            self.forget([])
+        elif self.output.exists() and (not self.output.is_dir() or any(_others(self.output))):
             raise OutputError(
                 f"{self.output} is not empty and holds no unfinished run of data_prep; "
                 "give a new folder as --output, or empty this one"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        with finished(record) as part:
-            part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        write_text(record, json.dumps(settings, indent=1, sort_keys=True) + "\n")
         return False
 
 
-def _whole(path: Path) -> bool:
+def whole(path: Path) -> bool:
     """Whether a file is there and not cut short, judged by its ends alone."""
     try:
         if path.suffix == ".npy":
@@ -104,20 +145,16 @@ def _others(output: Path) -> Iterator[Path]:
             yield path
 
 
-def _compare(output: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = dict(_flat(old)), dict(_flat(new))
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, after = dict(flat(old)), dict(flat(new))
     names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
-    if names:
-        changes = ", ".join(f"{name}: {before.get(name)!r} there, {after.get(name)!r} now" for name in names)
-        raise OutputError(
-            f"{output} holds a run with other settings ({changes}); give another --output, or the same settings "
-            "to continue"
-        )
+    return [f"{name}: {before.get(name)!r} there, {after.get(name)!r} now" for name in names]
 
 
-def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted names."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
+            yield from flat(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value

@@ -1,4 +1,8 @@
-"""Input formats: `open(name, root, **options)` gives a `data_prep.types.Source`."""
+"""Input formats: `open(name, root, **options)` gives a `data_prep.types.Source`.
+
+A further one is a class that is built from the root folder and registers itself in `REGISTRY`; another package's
+comes in through the entry point group `cion_jax.sources`.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,26 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import unknown
-from data_prep.sources.annotations import Annotations
-from data_prep.sources.market1501 import Market1501
-from data_prep.sources.mot import Mot
-from data_prep.sources.tracklets import Tracklets
+from data_prep.config import Config
 from data_prep.types import Source, SourceError
 
-FORMATS: dict[str, type[Source]] = {
-    "annotations": Annotations,
-    "market1501": Market1501,
-    "mot": Mot,
-    "tracklets": Tracklets,
-}
+REGISTRY: Registry[type[Source]] = Registry("source", "data_prep.sources", "sources")
+
+
+def options(name: str, config: Config) -> dict[str, Any]:
+    """What a run's settings say to a source, as `open` takes it."""
+    found: dict[str, Any] = {} if config.tracks is None else {"tracks": config.tracks}
+    settings = {"mot": config.mot, "annotations": config.annotations}
+    return found | ({"settings": settings[name]} if name in settings else {})
 
 
 def open(name: str, root: str | Path, **options: Any) -> Source:
     """Opens an input folder.
 
     Args:
-      name: one of `FORMATS`.
+      name: one of `REGISTRY`.
       root: the input folder (for `annotations` also the JSON file).
       **options: of the format: `mot` takes `tracks`, the path of the track text within a sequence.
 
@@ -33,9 +37,9 @@ def open(name: str, root: str | Path, **options: Any) -> Source:
       SourceError: an unknown format or option (the nearest right one is named), no such folder, or nothing
         in it that the format can read.
     """
-    if name not in FORMATS:
-        raise SourceError(unknown(f"source {name!r}", name, FORMATS))
-    known = list(inspect.signature(FORMATS[name]).parameters)[1:]
+    if name not in REGISTRY:
+        raise SourceError(unknown(f"source {name!r}", name, REGISTRY))
+    known = list(inspect.signature(REGISTRY[name]).parameters)[1:]
     for option in options:
         if option not in known:
             takes = (
@@ -46,4 +50,9 @@ def open(name: str, root: str | Path, **options: Any) -> Source:
             raise SourceError(takes)
     if not Path(root).exists():
         raise SourceError(f"no such input: {root}; expected a folder that source {name!r} can read")
-    return FORMATS[name](Path(root), **options)  # type: ignore[call-arg]
+    return REGISTRY[name](Path(root), **options)  # type: ignore[call-arg]
+
+
+def layout(name: str) -> str:
+    """What a source's input looks like, for people."""
+    return getattr(REGISTRY[name], "layout", f"what source {name!r} reads")

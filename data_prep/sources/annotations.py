@@ -1,44 +1,58 @@
-"""Annotation lists: JSON of `{"file_path": ..., "id": ...}`, already identified, as CION-AL comes."""
+"""Annotation lists: entries of a path and an identity, already identified, as CION-AL and SYNTH-PEDES come."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.config import AnnotationsConfig
+from data_prep.sources import REGISTRY, _lists, _rows
+from data_prep.sources._lists import Entry, short
 from data_prep.sources.pictures import Pictures, drop_duplicates, is_picture, natural
-from data_prep.types import Image, Reject, SourceError
+from data_prep.types import Finding, Image, Reject, SourceError
+
+_BESIDE = ("imgs", "images", "img")  # folders beside a list in which its pictures may lie
+_TRIED = 20  # paths that tell where the pictures lie
+_INT64 = 2**63
 
 
+@REGISTRY.add("annotations")
 class Annotations(Pictures):
     """Images whose identities are known; data_prep writes them to shards without denoising.
 
-    The image root is the JSON file's folder. The video is the first folder of `file_path` ("sec0"), or "."
-    for an image that lies in the root itself; the tracklet is the id as text. `truth` is the id where all ids
-    are whole numbers; otherwise the ids, compared as text, are numbered from 0 in natural order. That a path
-    stays below the root is judged by its text: folders that are links are followed.
+    The image root is what `settings.root` says, else the list's folder, or `imgs/` or `images/` beside the list where
+    only there the first paths exist. The video is the first folder of the path ("sec0"), or "." for an image that lies
+    in the root itself; the tracklet is the id as text. `truth` is the id where all ids are whole numbers; otherwise the
+    ids, compared as text, are numbered from 0 in natural order. That a path stays below the root is judged by its text:
+    folders that are links are followed.
     """
 
+    layout = 'a JSON list of {"file_path": "sec0/1.jpg", "id": 7}, paths relative to its folder'
     identified = True
 
-    def __init__(self, root: Path):
-        """Reads the whole list; `root` is the JSON file or a folder that holds exactly one."""
+    def __init__(self, root: Path, settings: AnnotationsConfig | None = None):
+        """Reads the whole list; `root` is its file or a folder that holds exactly one."""
         file = _find(root)
-        super().__init__(file.parent)
-        parsed = [_parse(f"{file}[{i}]", entry) for i, entry in enumerate(_load(file))]
+        parsed = [_parse(entry) for entry in _lists.load(file)]
         rows = [row for row in parsed if not isinstance(row, Reject)]
-        number = _numbers([identity for _, identity in rows])
+        super().__init__(_root(file, settings or AnnotationsConfig(), [path for path, _, _ in rows[:_TRIED]]))
+        below = [row if isinstance(row, Reject) else _below(self.root, *row) for row in parsed]
+        known = [row for row in below if not isinstance(row, Reject)]
+        number = _numbers([identity for _, identity in known])
         images, duplicates = drop_duplicates(
-            (_image(path, str(identity), number[str(identity)]) for path, identity in rows),
+            (_image(path, str(identity), number[str(identity)]) for path, identity in known),
             by=lambda image: image.path,
         )
-        self.rejected = [row for row in parsed if isinstance(row, Reject)] + duplicates
-        self._videos: dict[str, list[Image]] = {}
+        self.rejected = [row for row in below if isinstance(row, Reject)] + duplicates
+        self._file, self._videos = file, dict[str, list[Image]]()
         for image in images:
             self._videos.setdefault(image.video, []).append(image)
         if not images:
             why = f"; the first of {len(self.rejected)} rejects: {self.rejected[0].detail}" if self.rejected else ""
-            raise SourceError(f'no usable entry {{"file_path": ..., "id": ...}} in {file}{why}')
+            raise SourceError(f"no usable entry {_lists.EXPECTED} in {file}{why}")
 
     def videos(self) -> list[str]:
         """Sorted top folders."""
@@ -51,51 +65,83 @@ class Annotations(Pictures):
             if (self.root / image.path).is_file():
                 images.append(image)
             else:
-                detail = f"no file {self.root / image.path}; expected file_path relative to the JSON file's folder"
+                detail = (
+                    f"no file {self.root / image.path}; expected paths that start from {self.root}; where the pictures "
+                    "lie elsewhere, give that folder as --config.annotations.root=DIR"
+                )
                 rejects.append(Reject("missing file", image.key, detail))
         return images, rejects
 
+    def examine(self, video: str) -> Finding:
+        """Counts what is there; a list of which not one file is found is a problem."""
+        images, rejects = self.read(video)
+        cells = {"images": f"{len(images):,}", "identities": f"{len({image.truth for image in images}):,}"}
+        cells["missing files"] = f"{len(rejects):,}"
+        notes = (f"{len(rejects)} files are missing, the first: {rejects[0].detail}",) if rejects else ()
+        return Finding(video, cells, (f"paths of {self._file.name} start from {self.root}",), notes)
+
 
 def _find(root: Path) -> Path:
-    if root.is_file():
+    if not root.is_dir():
         return root
-    files = sorted(root.glob("*.json"))
-    if len(files) != 1:
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() in _lists.SUFFIXES)
+    plain = [path for path in files if path.suffix == ".json"]
+    if len(files) != 1 and len(plain) != 1:
         names = ", ".join(file.name for file in files) or "none"
-        raise SourceError(f"expected exactly one .json in {root}, got {names}; give the file itself as input")
-    return files[0]
-
-
-def _load(file: Path) -> list:
-    try:
-        entries = json.loads(file.read_text("utf-8"))
-    except json.JSONDecodeError as error:
         raise SourceError(
-            f"{file}: line {error.lineno}, column {error.colno}: {error.msg}; expected a JSON list"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{file}: {error}; expected a JSON list in UTF-8") from error
-    if not isinstance(entries, list):
-        raise SourceError(f'{file}: got a JSON {type(entries).__name__}, expected a list of {{"file_path", "id"}}')
-    return entries
+            f"expected exactly one .json in {root} (or .jsonl, .csv), got {names}; give the file itself as input"
+        )
+    return plain[0] if len(plain) == 1 else files[0]
 
 
-def _parse(where: str, entry: object) -> tuple[str, int | str] | Reject:
-    """(normalized path, id) of one entry of the list."""
-    if not isinstance(entry, dict) or not {"file_path", "id"} <= entry.keys():
-        detail = f'got {_short(entry)}, expected {{"file_path": ..., "id": ...}}'
-        return Reject("malformed entry", where, detail)
-    path, identity = entry["file_path"], entry["id"]
+def _root(file: Path, settings: AnnotationsConfig, paths: Sequence[str]) -> Path:
+    """The folder from which the paths start."""
+    if settings.root is not None:
+        root = Path(os.path.expanduser(settings.root))
+        if not root.is_dir():
+            raise SourceError(f"config.annotations.root={settings.root} is no folder; give the one of the pictures")
+        return root
+    places = [file.parent, *(file.parent / name for name in _BESIDE)]
+    return next((place for place in places if any((place / path).is_file() for path in paths)), file.parent)
+
+
+def _parse(entry: Entry) -> tuple[str, int | str, str] | Reject:
+    """(path, id, where) of one entry of the list."""
+    if entry.wrong:
+        return Reject("malformed entry", entry.where, entry.wrong)
+    path = entry.path
+    if isinstance(path, str) and "\\" in path and "/" not in path:
+        path = path.replace("\\", "/")
     if not isinstance(path, str) or "\0" in path or not is_picture(Path(path)):
-        detail = f"got file_path {_short(path)}, expected the path of a jpg, jpeg, png, webp or bmp"
-        return Reject("malformed entry", where, detail)
-    whole = isinstance(identity, int) and not isinstance(identity, bool) and identity >= 0
-    if not whole and not (isinstance(identity, str) and identity.strip()):
-        detail = f"got id {_short(identity)}, expected a whole number from 0 or a text"
-        return Reject("malformed entry", where, detail)
+        detail = f"got file_path {short(entry.path)}, expected the path of a jpg, jpeg, png, webp or bmp"
+        return Reject("malformed entry", entry.where, detail)
+    identity = _identity(entry.identity)
+    if identity is None:
+        detail = f"got id {short(entry.identity)}, expected a whole number from 0 or a text"
+        return Reject("malformed entry", entry.where, detail)
+    return path, identity, entry.where
+
+
+def _identity(value: object) -> int | str | None:
+    """A whole number from 0 or a text that is not blank; None where it is neither."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    if isinstance(value, int):
+        return value if value >= 0 else None
+    if isinstance(value, _lists.Fraction):
+        with contextlib.suppress(ValueError):
+            return _rows.whole(value)
+        return None
+    return value if value.strip() else None
+
+
+def _below(root: Path, path: str, identity: int | str, where: str) -> tuple[str, int | str] | Reject:
+    """(path below the root, id)."""
     normal = posixpath.normpath(path)
-    if normal.startswith(("/", "../")):
-        detail = f"got {path!r}, expected a path that stays below the JSON file's folder"
+    if normal.startswith("/"):
+        normal = posixpath.relpath(normal, posixpath.abspath(root))
+    if normal.startswith("../"):
+        detail = f"got {path!r}, expected a path that stays below {root}; another root is --config.annotations.root=DIR"
         return Reject("path outside the image root", where, detail)
     return normal, identity
 
@@ -105,12 +151,9 @@ def _image(path: str, identity: str, truth: int) -> Image:
     return Image(f"{video}/{identity}/{rest}", video, identity, -1, path, truth=truth)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def _numbers(identities: list[int | str]) -> dict[str, int]:
-    if all(isinstance(identity, int) for identity in identities):
-        return {str(identity): int(identity) for identity in identities}
+    if all(str(identity).isdecimal() for identity in identities):
+        numbers = {str(identity): int(identity) for identity in identities}
+        if len(set(numbers.values())) == len(numbers) and max(numbers.values(), default=0) < _INT64:
+            return numbers
     return {name: i for i, name in enumerate(sorted({str(identity) for identity in identities}, key=natural))}

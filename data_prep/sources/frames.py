@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from cion_jax.common import images
+from cion_jax.common.files import read_regular
+from data_prep.sources._numbering import Frames
 from data_prep.sources.pictures import is_picture, last_number, listing, load
 from data_prep.types import Reject
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+# Containers that OpenCV's FFmpeg opens, in lower case; recorders and cameras write the odd ones.
+VIDEO_SUFFIXES = frozenset(
+    {".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".dav", ".divx", ".f4v", ".flv", ".h264", ".h265", ".hevc"}
+    | {".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg"}
+    | {".mts", ".mxf", ".ogg", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
+)
+_GIVEN_UP = 300  # frames in a row that do not decode, behind which a video is taken to be at its end
+_HEADER = 1 << 20  # bytes of a picture in which its size stands
+_MOST_FRAMES = 1e8  # that a container is believed to have
 MIN_SIDE = 8  # pixels: what remains of a box in the frame must be a picture of something
 MIN_VISIBLE = 0.25  # share of the box's area that must lie within the frame
 
 
-def numbered(folder: Path) -> dict[int, Path]:
-    """Frame number -> picture: the last number in its name, or the position from 1 where a name has none."""
+def numbered(folder: Path, suffix: str | None = None) -> dict[int, Path]:
+    """Frame number -> picture: the last number in its name, or the position from 1 where a name has none.
+
+    With `suffix` only pictures whose names end in it, where there are any.
+    """
     pictures = [path for path in listing(folder) if is_picture(path)]
+    pictures = [path for path in pictures if suffix and path.name.lower().endswith(suffix.lower())] or pictures
     numbers = [last_number(path.name) for path in pictures]
     if None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(pictures) + 1))
-    return {number: path for number, path in zip(numbers, pictures, strict=True) if number is not None}
+    found = {number: path for number, path in zip(numbers, pictures, strict=True) if number is not None}
+    return dict(sorted(found.items()))
 
 
 def is_video(path: Path) -> bool:
@@ -30,26 +48,72 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def of_pictures(pictures: Mapping[int, Path]) -> Frames:
+    """Numbers and size of pictures; the size is the first regular picture's."""
+    size = None
+    for path in pictures.values():
+        with contextlib.suppress(OSError, images.PictureError):
+            size = images.size(read_regular(path)[:_HEADER])
+        if size is not None:
+            break
+    return Frames(tuple(pictures), named=True, size=size)
+
+
+def of_video(path: Path) -> Frames:
+    """Numbers and size of a video's frames as its header states them."""
+    if not path.is_file():
+        return Frames((), named=False)
+    capture = cv2.VideoCapture(str(path))
+    count, height, width = (
+        capture.get(what) for what in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+    )
+    capture.release()
+    known = 0 < count < _MOST_FRAMES
+    size = (int(height), int(width)) if height > 0 and width > 0 else None
+    return Frames(range(1, int(count) + 1) if known else (), named=False, size=size)
+
+
+class Scan(NamedTuple):
+    """What reading a video to its end found: frames, those that do not decode, moments that the container skips."""
+
+    frames: int
+    broken: tuple[int, ...]
+    skipped: tuple[int, ...]
+
+
+def scan(path: Path) -> Scan:
+    """Reads a video to its end; a frame that does not decode counts, those behind the last that does do not."""
+    broken, skipped, position, last, clock = [], [], 0, 0, None
+    capture = cv2.VideoCapture(str(path))
+    while capture.isOpened() and position - last < _GIVEN_UP:
+        position += 1
+        if not capture.grab():
+            broken.append(position)
+            continue
+        now = capture.get(cv2.CAP_PROP_PTS)
+        if path.suffix.lower() == ".avi" and clock is not None and now - clock > position - last:
+            skipped.append(position)  # an AVI's clock counts frames: one was there that held nothing
+        clock, last = now, position
+    capture.release()
+    return Scan(last, tuple(frame for frame in broken if frame < last), tuple(skipped))
+
+
 def from_video(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray | Reject]]:
     """The wanted frames (from 1) of a video in ascending order, read once from its start.
 
     Yields:
-      frame and [h, w, 3] uint8 RGB, or a Reject from the first frame on that does not decode any more.
+      frame and [h, w, 3] uint8 RGB, or a Reject for a frame that does not decode; those behind it are read on.
     """
-    capture = cv2.VideoCapture(str(path))
-    readable, position = capture.isOpened(), 0
+    capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+    position = last = 0
     for frame in sorted(set(wanted)):
-        while readable and position < frame:
-            readable = capture.grab()
-            position += readable
-        if not readable:
-            yield frame, _missing(path, frame, position)
-            continue
-        readable, picture = capture.retrieve()
-        yield (
-            frame,
-            cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) if readable else _missing(path, frame, frame - 1),
-        )
+        grabbed = False
+        while capture.isOpened() and position < frame and position - last < _GIVEN_UP:
+            grabbed = capture.grab()
+            position += 1
+            last = position if grabbed else last
+        picture = capture.retrieve()[1] if grabbed and position == frame else None
+        yield frame, _missing(path, frame, last) if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     capture.release()
 
 

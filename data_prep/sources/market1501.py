@@ -1,60 +1,71 @@
-"""Folders of crops named like Market-1501's: `0002_c1s1_000451_03.jpg`."""
+"""Folders of crops that benchmarks name by person and camera: `0002_c1s1_000451_03.jpg`; see `crop_names`."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
+from cion_jax.common import crop_names
+from cion_jax.common.files import walk
+from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures, is_picture, listing
 from data_prep.types import Image, Reject, SourceError
 
-TRAIN_FOLDER = "bounding_box_train"
+TRAIN_FOLDERS = ("bounding_box_train", "bbox_train", "train", "image_train")
 MAX_GAP = 300  # frames between two crops of one tracklet
-_NAME = re.compile(r"(?P<person>-1|[0-9]+)_(?P<video>c[0-9]+s[0-9]+)_(?P<frame>[0-9]+)_(?P<box>[0-9]+)")
 
 
 class _Crop(NamedTuple):
     person: int
+    tracklet: int
     frame: int
     box: int
+    known: bool
     path: Path
 
 
+@REGISTRY.add("market1501")
 class Market1501(Pictures):
     """Person, camera, sequence and frame are in the name; (camera, sequence) is the video.
 
-    A tracklet is what a tracker could have delivered: crops of the same person, camera and sequence with gaps
-    of at most `MAX_GAP` frames, named by frame and box of its first crop so that tracklets sort by time.
-    Distractors (person 0) and junk (-1) are of unknown people: a tracklet each, truth -1.
+    Crops lie in one folder or in one per person. A tracklet is what the name says (MARS), else what a tracker could
+    have delivered: crops of the same person, camera and sequence with gaps of at most `MAX_GAP` frames, named by frame
+    and box of its first crop so that tracklets sort by time. Distractors (person 0) and junk (-1) are of unknown
+    people: a tracklet each, truth -1. `timed` where all names have frame numbers of their camera.
     """
 
+    layout = "pictures named like 0002_c1s1_000451_03.jpg, in the folder itself or in its bounding_box_train/"
     timed = True
 
     def __init__(self, root: Path):
-        """Lists `root/bounding_box_train`, or `root` itself where there is no such folder."""
+        """Lists the first of `TRAIN_FOLDERS` in `root`, or `root` itself where there is none."""
         super().__init__(root)
-        folder = root / TRAIN_FOLDER if (root / TRAIN_FOLDER).is_dir() else root
+        folder = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), root)
         self._videos: dict[str, list[_Crop]] = {}
-        for path in listing(folder):
-            self._add(path)
+        listing(folder)  # raises where it is no folder
+        for path in sorted(walk(folder, depth=2), key=lambda path: path.name):
+            if not path.is_dir():
+                self._add(path)
         if not self._videos:
+            first = f"; the first: {self.rejected[0].detail}" if self.rejected else ""
             raise SourceError(
-                f"no crop named like 0002_c1s1_000451_03.jpg in {folder} ({len(self.rejected)} files with "
-                f"other names); expected a folder of such crops or one that holds {TRAIN_FOLDER}/"
+                f"no crop with a benchmark's name in {folder} ({len(self.rejected)} files with other names{first}); "
+                f"expected names like {crop_names.EXAMPLES}, in one folder, a folder per person, or below "
+                f"{TRAIN_FOLDERS[0]}/"
             )
 
     def _add(self, path: Path) -> None:
         if not is_picture(path):
             self.rejected.append(Reject("file out of place", str(path), f"got {path.name!r}, expected pictures only"))
             return
-        match = _NAME.fullmatch(path.name.split(".")[0])  # Market has a few .jpg.jpg
-        if not match:
-            detail = f"got {path.name!r}, expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX like 0002_c1s1_000451_03.jpg"
+        name = crop_names.parse(path.name)
+        if name is None:
+            detail = f"got {path.name!r}, expected PERSON_cCAMERAsSEQUENCE_FRAME_BOX or as {crop_names.EXAMPLES}"
             self.rejected.append(Reject("malformed name", str(path), detail))
             return
-        crop = _Crop(int(match["person"]), int(match["frame"]), int(match["box"]), path)
-        self._videos.setdefault(match["video"], []).append(crop)
+        self.timed = self.timed and name.timed
+        crop = _Crop(name.person, name.tracklet, name.frame, name.box, name.known, path)
+        self._videos.setdefault(name.video, []).append(crop)
 
     def videos(self) -> list[str]:
         """Sorted keys like "c1s1"."""
@@ -66,15 +77,22 @@ class Market1501(Pictures):
         tracklet, last = "", None
         for crop in sorted(self._videos[video]):
             if last is None or not _continues(last, crop):
-                tracklet = f"{crop.frame:06d}_{crop.box:02d}_{crop.person}"
+                tracklet = _tracklet(crop)
             images.append(self._image(video, tracklet, crop))
             last = crop
         return sorted(images, key=lambda image: (image.tracklet, image.frame, image.key)), []
 
     def _image(self, video: str, tracklet: str, crop: _Crop) -> Image:
         key, path = f"{video}/{tracklet}/{crop.path.name}", str(crop.path.relative_to(self.root))
-        return Image(key, video, tracklet, crop.frame, path, truth=crop.person if crop.person > 0 else -1)
+        return Image(key, video, tracklet, crop.frame, path, truth=crop.person if crop.known else -1)
 
 
 def _continues(last: _Crop, crop: _Crop) -> bool:
-    return crop.person == last.person > 0 and crop.frame - last.frame <= MAX_GAP
+    same = crop.known and (crop.person, crop.tracklet) == (last.person, last.tracklet)
+    return same and (crop.tracklet >= 0 or crop.frame - last.frame <= MAX_GAP)
+
+
+def _tracklet(first: _Crop) -> str:
+    if not first.known and first.frame < 0:
+        return first.path.stem
+    return f"{first.frame:06d}_{first.box:02d}_{first.person}" + (f"_T{first.tracklet}" if first.tracklet >= 0 else "")

@@ -1,71 +1,124 @@
-"""Sequences in MOTChallenge's layout: pictures or a video, and a text that says where tracked people are."""
+"""Sequences: pictures or a video, and a text of tracks that says where people are; MOTChallenge's layout and others."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.sources import mottext
-from data_prep.sources.frames import cut, from_pictures, from_video, is_video, numbered
-from data_prep.sources.pictures import drop_duplicates, folders, listing
-from data_prep.types import Image, Reject, SourceError
+from data_prep.config import MotConfig
+from data_prep.sources import REGISTRY, _findings, _reading, _sequences, mottext
+from data_prep.sources._opened import Opened
+from data_prep.sources._reading import Located, Others, Reading
+from data_prep.sources._rows import Table
+from data_prep.sources._sequences import PICTURES, TRACKS, Clip
+from data_prep.sources.frames import cut, from_pictures, from_video, is_video
+from data_prep.sources.pictures import drop_duplicates
+from data_prep.types import Finding, Image, Reject, SourceError
 
-PICTURES = "img1"
-TRACKS = ("tracks.txt", "gt/gt.txt", "gt.txt")
 TRUTH = "truth.txt"
+_ASKED = 64  # sequences whose texts are read to find out what they say together
 
 
+@REGISTRY.add("mot")
 class Mot:
-    """One folder per sequence; a crop is cut for every box.
+    """A crop is cut for every box of a track of every sequence (`_sequences` says where they are looked for).
 
-    A sequence has `img1/` or, without it, one video file, and a track text: `tracks`, or the first of
-    `TRACKS`. The root may itself be a sequence. `truth` is known only where `truth.txt` lies in the
-    sequence's folder: the same lines with the person in place of the track, negative for a box on nobody. It
-    is matched by frame and box, which must be equal as numbers; track ids say nothing beyond their own video
-    and are never taken for truth.
+    What a text means (where its frames start, sizes or corners, classes) is found by evidence (`_reading`); what the
+    evidence leaves open is refused with a SourceError, never guessed. `Image.frame` is the number of the picture, or of
+    the frame of a video from 1, whatever the text counts from. `truth` is known only where `truth.txt` lies in the
+    sequence's folder: the same lines with the person in place of the track, negative for a box on nobody. It is matched
+    by frame and box, which must be equal as numbers; track ids say nothing beyond their own video and are never taken
+    for truth.
     """
 
+    layout = (
+        "<sequence>/img1/<frame>.jpg or <sequence>/<one video file>, and in the sequence tracks.txt or gt/gt.txt with "
+        "lines frame,id,left,top,width,height,..."
+    )
     identified, timed = False, True
 
-    def __init__(self, root: Path, tracks: str | None = None):
-        """Lists the sequences; `tracks` is the path of the track text within each of them."""
-        self.root = root
-        self.rejected: list[Reject] = []
+    def __init__(self, root: Path, tracks: str | None = None, settings: MotConfig | None = None):
+        """Lists the sequences; `tracks` is where the track texts are, `settings` how they are read."""
+        self.root, self.settings = root, settings or MotConfig()
         self._texts = (tracks,) if tracks else TRACKS
-        inside = [] if self._is_sequence(root) else folders(root)
-        found = [f for f in inside if self._is_sequence(f)] if inside else [root] * self._is_sequence(root)
-        self.rejected += [self._no_sequence(folder) for folder in inside if folder not in found]
-        self._folders = {root.resolve().name if folder == root else folder.name: folder for folder in found}
-        if not found:
+        clips, self.rejected = _sequences.find(root, tracks)
+        self.clips = {clip.name: clip for clip in clips}
+        if not clips:
             raise SourceError(
-                f"no sequence in {root}; expected folders with {PICTURES}/ or a video file and a track text "
-                f"({', '.join(self._texts)})"
+                f"no sequence in {root}; expected folders with {PICTURES[0]}/ or a video file and a track text "
+                f"({', '.join(self._texts)}, or one named as the video)"
             )
 
     def videos(self) -> list[str]:
-        """Sorted names of the sequence folders."""
-        return sorted(self._folders)
+        """Sorted names of the sequences."""
+        return sorted(self.clips)
+
+    @cached_property
+    def others(self) -> Others:
+        """What the texts of up to 64 sequences, evenly chosen, say together beyond doubt."""
+        usable = [clip for name, clip in sorted(self.clips.items()) if clip.text is not None and clip.problem is None]
+        chosen = [usable[i] for i in sorted(set(np.linspace(0, len(usable) - 1, _ASKED).astype(int)))] if usable else []
+        evidence = []
+        for clip in chosen:
+            try:
+                opened = Opened(clip)
+            except SourceError:
+                continue
+            if opened.table.first_frame is None and opened.table.box is None:
+                evidence.append(opened.evidence)
+        return _reading.agree(evidence)
 
     def read(self, video: str) -> tuple[list[Image], list[Reject]]:
-        """One image per box of a track; boxes without a track (negative id) become Rejects."""
-        folder = self._folders[video]
-        text, pixels = self._text(folder), _pixels(folder)
-        if isinstance(pixels, Reject):
-            return [], [pixels]
-        if text is None:
-            detail = f"got none of {', '.join(self._texts)}; expected one of them in {folder}"
-            return [], [Reject("no track text", video, detail)]
-        boxes, rejects = mottext.read(text)
-        truth, malformed = _truth(folder / TRUTH)
-        tracked = [box for box in boxes if box.track >= 0]
-        rejects += [_detection(text, box, bool(tracked)) for box in boxes if box.track < 0]
-        located = [(box, path) for box in tracked if (path := pixels(box.frame))]
-        rejects += [_no_picture(folder, box) for box in tracked if not pixels(box.frame)]
-        images, duplicates = drop_duplicates(self._image(video, box, path, truth) for box, path in located)
+        """One image per box of a track; boxes without a track (negative id) become Rejects.
+
+        Raises:
+          SourceError: it cannot be decided how the text is to be read; both readings are named.
+        """
+        clip = self.clips[video]
+        if clip.problem is not None:
+            return [], [clip.problem]
+        if clip.text is None:
+            return [], [self._no_text(clip)]
+        try:
+            opened = Opened(clip)
+        except SourceError as error:
+            return [], [Reject("unreadable track text", str(clip.text), str(error))]
+        reading = opened.decide(self.settings, self.others)
+        if reading.problems:
+            raise SourceError("; ".join(f"{clip.text}: {problem}" for problem in reading.problems))
+        return self._images(opened, reading)
+
+    def _images(self, opened: Opened, reading: Reading) -> tuple[list[Image], list[Reject]]:
+        clip, table = opened.clip, opened.table
+        located, aside = _reading.locate(table, opened.frames, reading)
+        rejects = [*table.rejects, *aside]
+        truth, malformed = self._truth(opened, reading)
+        tracked = [each for each in located if each.row.track >= 0]
+        rejects += [_detection(table, each, bool(tracked)) for each in located if each.row.track < 0]
+        rejects += [_no_picture(clip, each) for each in tracked if opened.path(each.picture) is None]
+        kept = (each for each in tracked if opened.path(each.picture) is not None)
+        images, duplicates = drop_duplicates(self._image(opened, each, truth) for each in kept)
         return sorted(images, key=lambda image: (image.tracklet, image.frame)), rejects + malformed + duplicates
+
+    def examine(self, video: str) -> Finding:
+        """What the text and the pictures say of each other, and how they will be read."""
+        clip = self.clips[video]
+        if clip.problem is not None or clip.text is None:
+            reject = clip.problem or self._no_text(clip)
+            return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",))
+        try:
+            opened = Opened(clip)
+        except SourceError as error:
+            return Finding(video, {}, problems=(str(error),))
+        return _findings.of(opened, opened.decide(self.settings, self.others), self.settings)
+
+    def fingerprints(self) -> dict[str, str]:
+        """A digest of each sequence that copies of one video share."""
+        return {name: _findings.fingerprint(clip) for name, clip in self.clips.items()}
 
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:
         """Crops of one video's images, by ascending frame; every frame is decoded once."""
@@ -81,51 +134,36 @@ class Mot:
     def jpeg(self, image: Image) -> None:
         """None: a crop is never a whole file."""
 
-    def _is_sequence(self, folder: Path) -> bool:
-        if (folder / PICTURES).is_dir():
-            return True
-        return self._text(folder) is not None or any(is_video(path) for path in listing(folder))
+    def _image(self, opened: Opened, each: Located, truth: dict) -> Image:
+        path, video, track = opened.path(each.picture), opened.clip.name, str(each.row.track)
+        key = f"{video}/{track}/{each.picture:06d}"
+        relative = str(path.relative_to(self.root)) if path else ""
+        return Image(key, video, track, each.picture, relative, each.box, truth.get((each.picture, each.box)))
 
-    def _no_sequence(self, folder: Path) -> Reject:
-        detail = f"expected {PICTURES}/ or a video file, and a track text ({', '.join(self._texts)})"
-        return Reject("no sequence", str(folder), detail)
+    def _truth(self, opened: Opened, reading: Reading) -> tuple[dict, list[Reject]]:
+        """(picture, box) -> person, -1 for nobody; empty where there is no such text."""
+        path = opened.clip.folder / TRUTH
+        if not path.is_file():
+            return {}, []
+        located, rejects = _reading.locate(table := mottext.table(path), opened.frames, reading)
+        people = {(each.picture, each.box): max(each.row.track, -1) for each in located}
+        return people, table.rejects + rejects
 
-    def _text(self, folder: Path) -> Path | None:
-        return next((folder / name for name in self._texts if (folder / name).is_file()), None)
-
-    def _image(self, video: str, box: mottext.Box, path: Path, truth: dict) -> Image:
-        relative = str(path.relative_to(self.root))
-        key = f"{video}/{box.track}/{box.frame:06d}"
-        return Image(key, video, str(box.track), box.frame, relative, box.box, truth.get((box.frame, box.box)))
-
-
-def _pixels(folder: Path) -> Callable[[int], Path | None] | Reject:
-    """Frame number -> the file that holds it: its picture, or the one video file of the sequence."""
-    if (folder / PICTURES).is_dir():
-        return numbered(folder / PICTURES).get
-    files = [path for path in listing(folder) if is_video(path)]
-    if len(files) == 1:
-        return lambda frame: files[0]
-    names = ", ".join(path.name for path in files) or "none"
-    return Reject("no video", str(folder), f"got {names}; expected {PICTURES}/ or exactly one video file")
+    def _no_text(self, clip: Clip) -> Reject:
+        detail = f"got none of {', '.join(self._texts)}, {clip.name}.txt; expected one of them in {clip.folder}"
+        return Reject("no track text", clip.name, detail)
 
 
-def _truth(path: Path) -> tuple[dict[tuple[int, mottext.Rectangle], int], list[Reject]]:
-    """(frame, box) -> person, -1 for nobody; empty where there is no such text."""
-    if not path.is_file():
-        return {}, []
-    boxes, rejects = mottext.read(path)
-    return {(box.frame, box.box): max(box.track, -1) for box in boxes}, rejects
-
-
-def _detection(text: Path, box: mottext.Box, others: bool) -> Reject:
+def _detection(table: Table, each: Located, others: bool) -> Reject:
     what = "the others have one" if others else "these are detections, run a tracker first"
-    return Reject("box without a track", str(text), f"frame {box.frame}, box {box.box}: a negative id; {what}")
+    detail = f"frame {each.row.frame}, box {each.box}: a negative id; {what}"
+    return Reject("box without a track", table.where(each.row), detail)
 
 
-def _no_picture(folder: Path, box: mottext.Box) -> Reject:
-    detail = f"no picture of frame {box.frame} for the box of track {box.track}; expected it in {PICTURES}/"
-    return Reject("missing frame", str(folder), detail)
+def _no_picture(clip: Clip, each: Located) -> Reject:
+    place = clip.video or clip.pictures
+    detail = f"no picture of frame {each.row.frame} for the box of track {each.row.track}; expected it in {place}"
+    return Reject("missing frame", str(clip.folder), detail)
 
 
 def _crop(frame: np.ndarray | Reject, image: Image) -> np.ndarray | Reject:

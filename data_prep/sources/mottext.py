@@ -1,46 +1,117 @@
-"""MOTChallenge text: one box per line, `frame,id,left,top,width,height`, then confidence and more.
+"""MOTChallenge text and what trackers write in its place: one box per line, `frame,id,left,top,width,height`, ...
 
-Layouts: https://motchallenge.net/instructions. Frames count from 1. Ground truth (a file named gt.txt) flags
-lines to be ignored with confidence 0; with nine columns (MOT16 and later) the eighth is the class, 1 =
-pedestrian. Everywhere else the columns after the box are a tracker's own business.
+Layouts: https://motchallenge.net/instructions. Fields may be separated by commas, semicolons, bars, tabs or spaces; a
+header may name the columns in any order; what stands behind the box is kept as text. Ground truth (a file named gt.txt)
+flags lines to be ignored with confidence 0; with eight or nine columns (MOT16 and later) the eighth is the class, 1 =
+pedestrian.
 """
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.types import Reject
+from data_prep.sources import _rows
+from data_prep.sources._rows import Rectangle, Row, Table
+from data_prep.types import Reject, SourceError
 
 GROUND_TRUTH = "gt.txt"
-PEDESTRIAN = 1
-Rectangle = tuple[float, float, float, float]  # left, top, width, height in pixels
+PEDESTRIAN = "1"
+GROUND_TRUTH_TAIL = (2, 3)  # columns behind the box where the second of them is a class
+_COMMENTS, _MARKS = ("#", "//", "%"), "#/% "
+_CLEAN = str.maketrans("", "", "\"'[](){}\0")
+_BOX = 4  # numbers of a box, in front of them frame and id
+
+# Names of columns, in lower case without anything but letters and digits.
+_NAMES = {
+    "frame": "frame frameid frameno frameno framenumber frameindex frameidx framenum fn imageid",
+    "track": "id trackid track tracker trackerid objectid objid targetid target identity personid pid tid uid uniqueid",
+    "left": "left bbleft xmin xtl bboxleft boxleft x1 bbx1 bboxx1 xlefttop",
+    "top": "top bbtop ymin ytl bboxtop boxtop y1 bby1 bboxy1 ylefttop",
+    "right": "right bbright xmax xbr bboxright x2 bbx2 bboxx2",
+    "bottom": "bottom bbbottom ymax ybr bboxbottom y2 bby2 bboxy2",
+    "width": "width bbwidth w bboxwidth bboxw bbw boxwidth",
+    "height": "height bbheight h bboxheight bboxh bbh boxheight",
+    "cx": "cx xc xcenter xcentre centerx bboxcx bbcx",
+    "cy": "cy yc ycenter ycentre centery bboxcy bbcy",
+    "x": "x bboxx bbx boxx",
+    "y": "y bboxy bby boxy",
+    "label": "class cls category label classid classname categoryid categoryname objectclass type clsid objecttype",
+}
+_COLUMN = {name: column for column, names in _NAMES.items() for name in names.split()}
+_BOXES = (
+    (("left", "top", "right", "bottom"), "xyxy"),
+    (("left", "top", "width", "height"), "xywh"),
+    (("cx", "cy", "width", "height"), "cxcywh"),
+    (("x", "y", "right", "bottom"), "xyxy"),
+    (("x", "y", "width", "height"), None),  # corner or center: the evidence decides
+)
 
 
 class Box(NamedTuple):
-    """One line: frame from 1, track or person id (negative: none), box."""
+    """One line: frame, track or person id (negative: none), box."""
 
     frame: int
     track: int
     box: Rectangle
 
 
+class _Columns(NamedTuple):
+    """Where the numbers of a row stand, and what a header says about them."""
+
+    frame: int = 0
+    track: int = 1
+    box: tuple[int, ...] = (2, 3, 4, 5)
+    label: int | None = None
+    form: str | None = None
+
+    @property
+    def least(self) -> int:
+        return 1 + max(self.frame, self.track, *self.box)
+
+
+def table(path: Path) -> Table:
+    """All rows of a text as they are written.
+
+    Raises:
+      SourceError: the file cannot be read, or its header names columns that are not understood.
+    """
+    rows, rejects, columns = [], [], _Columns()
+    started = False
+    for number, line in enumerate(_rows.text_of(path).splitlines(), 1):
+        fields = [] if line.lstrip().startswith(_COMMENTS) and not _is_header(line) else split(line)
+        if not any(fields):
+            continue
+        if not started and _is_header(line):
+            columns = _header(split(line.lstrip(_MARKS)), f"{path}:{number}")
+            started = True
+            continue
+        started = True
+        row = _row(fields, columns, str(number))
+        if isinstance(row, str):
+            rejects.append(Reject("malformed line", f"{path}:{number}", f"got {line[:80]!r}, {row}"))
+        else:
+            rows.append(row)
+    return Table(path, "MOT text", rows, rejects, box=columns.form, flagged=is_ground_truth(path))
+
+
 def read(path: Path) -> tuple[list[Box], list[Reject]]:
-    """All usable boxes of a text, in its order.
+    """All usable boxes of a text in MOTChallenge's own meaning (sizes, classes, flags), in its order.
 
     All others become Rejects with file and line number, those too that ground truth itself marks as to be ignored.
     """
-    boxes, rejects = [], []
-    for i, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        result = _line(line, f"{path}:{i}", path.name == GROUND_TRUTH)
-        if isinstance(result, Reject):
-            rejects.append(result)
+    found = table(path)
+    boxes, rejects = [], list(found.rejects)
+    for row in found.rows:
+        where = f"{path}:{row.line}"
+        reject = _ignored(row, path) or without_size(row.box, where)
+        if reject is None:
+            boxes.append(Box(row.frame, row.track, row.box))
         else:
-            boxes.append(result)
-    return boxes, rejects
+            rejects.append(reject)
+    return boxes, sorted(rejects, key=lambda reject: int(reject.where.rpartition(":")[2]))
 
 
 def write(path: Path, boxes: list[Box]) -> None:
@@ -49,23 +120,97 @@ def write(path: Path, boxes: list[Box]) -> None:
     path.write_text("".join(lines), "utf-8")
 
 
-def _line(line: str, where: str, ground_truth: bool) -> Box | Reject:
+def is_ground_truth(path: Path) -> bool:
+    """Whether a text's name says that its seventh column is a flag."""
+    return path.name == GROUND_TRUTH
+
+
+def without_size(box: Rectangle, where: str) -> Reject | None:
+    """A Reject for a box (left, top, width, height) of no size."""
+    if box[2] > 0 and box[3] > 0:
+        return None
+    detail = f"got width {box[2]:g}, height {box[3]:g}, expected both above 0"
+    return Reject("box of zero size", where, detail)
+
+
+def as_class(token: str) -> str:
+    """A class as people give it: "1.0" and "1" are one."""
+    number = _number(token)
+    return str(int(number)) if number is not None and number.is_integer() else token.strip().lower()
+
+
+def split(line: str) -> list[str]:
+    """Fields of a line, separated by semicolons, bars, commas, tabs or spaces."""
+    line = line.translate(_CLEAN).strip()
+    for separator in ";|":
+        if separator in line:
+            return [field.strip().replace(",", ".") for field in line.split(separator)]
+    if "," in line:
+        fields = [field.strip() for field in line.split(",")]
+        if not re.search(r"\s", fields[0]):
+            return fields
+        line = line.replace(",", ".")  # of decimals, between spaces or tabs
+    return line.split("\t") if "\t\t" in line else line.split()
+
+
+def flagged(row: Row, where: str) -> Reject | None:
+    """A Reject for a row of ground truth that says of itself that it does not count."""
+    if not row.tail or _number(row.tail[0]) != 0:
+        return None
+    detail = f"frame {row.frame}, id {row.track}: its seventh column is 0, which says that it does not count"
+    return Reject("ignored by the ground truth", where, detail)
+
+
+def _ignored(row: Row, path: Path) -> Reject | None:
+    where = f"{path}:{row.line}"
+    if not is_ground_truth(path):
+        return None
+    if len(row.tail) in GROUND_TRUTH_TAIL and as_class(row.tail[1]) != PEDESTRIAN:
+        return Reject("ignored by the ground truth", where, f"its class is {row.tail[1]}, no pedestrian")
+    return flagged(row, where)
+
+
+def _row(fields: Sequence[str], columns: _Columns, line: str) -> Row | str:
+    """A row, or what is wrong with it."""
+    expected = "expected frame,id,left,top,width,height,... in numbers, separated by commas, tabs or spaces"
+    if len(fields) < columns.least:
+        return f"{expected}: {len(fields)} columns"
     try:
-        numbers = [float(field) for field in line.split(",")]
+        frame, track = _rows.frame_number(fields[columns.frame]), _rows.track_id(fields[columns.track])
+        box = _rows.rectangle([fields[i] for i in columns.box])
+    except ValueError as error:
+        return f"{expected}: {error}"
+    if columns.label is not None:
+        label = fields[columns.label] if columns.label < len(fields) else ""
+        return Row(frame, track, box, (), label, line)
+    return Row(frame, track, box, tuple(fields[columns.least :]), "", line)
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line names columns: words among which two at least are known."""
+    return sum(_plain(field) in _COLUMN for field in split(line.lstrip(_MARKS))) >= 2
+
+
+def _header(fields: Sequence[str], where: str) -> _Columns:
+    at: dict[str, int] = {}
+    for i, name in enumerate(fields):
+        at.setdefault(_COLUMN.get(_plain(name), ""), i)
+    found = next(((names, form) for names, form in _BOXES if at.keys() >= set(names)), None)
+    if found is None or not at.keys() >= {"frame", "track"}:
+        raise SourceError(
+            f"{where}: got a header {', '.join(fields)[:120]}, expected names like frame, id, left, top, width, height "
+            "(or x1, y1, x2, y2); rename its columns, or remove it where the columns come in this order"
+        )
+    names, form = found
+    return _Columns(at["frame"], at["track"], tuple(at[name] for name in names), at.get("label"), form)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _number(token: str) -> float | None:
+    try:
+        return float(token)
     except ValueError:
-        numbers = []
-    if len(numbers) < 6 or not all(map(math.isfinite, numbers)) or any(n % 1 for n in numbers[:2]) or numbers[0] < 1:
-        detail = f"got {line[:80]!r}, expected frame,id,left,top,width,height,... in numbers, frames from 1"
-        return Reject("malformed line", where, detail)
-    if ground_truth and _ignored(numbers):
-        return Reject("ignored by the ground truth", where, f"got {line[:80]!r}, which says that it does not count")
-    left, top, width, height = numbers[2:6]
-    if width <= 0 or height <= 0:
-        detail = f"got width {width:g}, height {height:g}, expected both above 0"
-        return Reject("box of zero size", where, detail)
-    return Box(int(numbers[0]), int(numbers[1]), (left, top, width, height))
-
-
-def _ignored(numbers: list[float]) -> bool:
-    flagged = len(numbers) > 6 and numbers[6] == 0
-    return flagged or (len(numbers) == 9 and numbers[7] != PEDESTRIAN)
+        return None

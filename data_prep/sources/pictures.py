@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax.common import images
-from data_prep.types import Image, Reject, SourceError
+from cion_jax.common.files import read_regular
+from data_prep.types import Finding, Image, Reject, SourceError
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -23,6 +24,18 @@ class Pictures:
         self.root = root
         self.rejected: list[Reject] = []
 
+    def read(self, video: str) -> tuple[list[Image], list[Reject]]:
+        """All images of one video; see `data_prep.types.Source`."""
+        raise NotImplementedError
+
+    def examine(self, video: str) -> Finding:
+        """Counts images, tracklets and what is set aside; see `data_prep.types.Source`."""
+        images, rejects = self.read(video)
+        tracklets = len({image.tracklet for image in images})
+        cells = {"images": f"{len(images):,}", "tracklets": f"{tracklets:,}", "set aside": f"{len(rejects):,}"}
+        notes = [] if images else [f"no image in {video!r}"]
+        return Finding(video, cells, ("whole pictures are taken as crops",), tuple(notes))
+
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:
         """Decoded pictures in the order given; see `data_prep.types.Source`."""
         for image in images:
@@ -30,14 +43,14 @@ class Pictures:
 
     def jpeg(self, image: Image) -> bytes | None:
         """The file's bytes where it is a JPEG, else None."""
-        data = (self.root / image.path).read_bytes()
+        data = read_regular(self.root / image.path)
         return data if images.is_jpeg(data) else None
 
 
 def load(path: Path, where: str) -> np.ndarray | Reject:
     """Reads and decodes one picture file; a Reject for `where` if it cannot be."""
     try:
-        return images.decode(path.read_bytes())
+        return images.decode(read_regular(path))
     except (OSError, images.PictureError) as error:
         return Reject("unreadable image", where, f"{path}: {error}")
 

@@ -17,23 +17,24 @@ settings give the same text and the same frames, however many processes work on 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import multiprocessing
 import os
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from absl import flags
 
-from cion_jax.common import images
+from cion_jax.common import cli, images
+from cion_jax.common.paths import local_path
+from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from data_prep.sources import mottext
 from data_prep.sources.frames import cut
@@ -106,7 +107,6 @@ def generate(
     output: Path,
     config: StreetConfig,
     processes: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Writes a street; see the module's docstring for the files.
 
@@ -114,7 +114,6 @@ def generate(
       output: a folder that is empty or not there yet.
       config: settings.
       processes: that work on it, one per CPU where None; has no influence on what is written.
-      progress: called with the videos done and their total number.
 
     Raises:
       ConfigError: impossible settings, or an output folder that is not empty.
@@ -127,9 +126,8 @@ def generate(
     jobs: list[tuple] = [(write_video, output, config, v) for v in range(config.videos)]
     if config.benchmark_people:
         jobs += [(write_benchmark, output, config, c) for c in range(config.cameras)]
-    progress(0, len(jobs))
-    for done, _ in enumerate(_run(jobs, processes or os.cpu_count() or 1), 1):
-        progress(done, len(jobs))
+    for _ in progress(_run(jobs, processes or os.cpu_count() or 1), "videos", len(jobs)):
+        pass
 
 
 def write_video(output: Path, config: StreetConfig, index: int) -> None:
@@ -249,28 +247,30 @@ def _run(jobs: list[tuple], processes: int) -> Iterator[None]:
             yield future.result()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.synthetic.street", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--processes", type=int, help="default: one per CPU")
-    for field in dataclasses.fields(StreetConfig):
-        kind = type(field.default)
-        parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=f"default: {field.default}")
-    given = vars(parser.parse_args(arguments))
-    output, processes = given.pop("output"), given.pop("processes")
-    columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns) as bar:
-            task = bar.add_task("")
-            generate(output, StreetConfig(**given), processes, lambda n, of: bar.update(task, completed=n, total=of))
-    except (ConfigError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"wrote {output}/videos" + (f" and {output}/benchmark" if given["benchmark_people"] else ""))
-    return 0
+def define_flags() -> None:
+    """Defines a flag for every setting of a street, and where it is written."""
+    flags.DEFINE_string("output", None, "Folder to write.", required=True)
+    flags.DEFINE_integer("processes", None, "That work on it; one per CPU unless given.", lower_bound=1)
+    for name, value in dataclasses.asdict(StreetConfig()).items():
+        define: Callable = flags.DEFINE_integer if isinstance(value, int) else flags.DEFINE_float
+        define(name, value, "A setting of the street; StreetConfig says what it is.")
+
+
+def main(_: Sequence[str]) -> None:
+    """Writes the street that the flags ask for."""
+    given = flags.FLAGS
+    settings: dict[str, Any] = {field.name: given[field.name].value for field in dataclasses.fields(StreetConfig)}
+    config = StreetConfig(**settings)
+    output = local_path(given.output, "--output")
+    generate(output, config, given.processes)
+    print(f"wrote {output}/videos" + (f" and {output}/benchmark" if config.benchmark_people else ""))
+
+
+def run_main() -> None:
+    """The command `data_prep.synthetic.street`; never returns."""
+    define_flags()
+    cli.run(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main()

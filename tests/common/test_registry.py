@@ -33,6 +33,15 @@ def test_modules_and_entry_points_are_found(registry):
     assert (registry["square"], registry["triangle"]) == (4, 3)
 
 
+def test_a_place_is_imported_when_it_is_asked_for(registry):
+    registry.register_lazily("pentagon", "polygons:FIVE")
+    assert "pentagon" in registry
+    with pytest.raises(ModuleNotFoundError, match="polygons"):
+        registry["pentagon"]
+    registry.register_lazily("three", "other:SIDES")
+    assert registry["three"] == 3
+
+
 def test_an_unknown_name_is_answered_with_the_nearest(registry):
     with pytest.raises(ConfigError, match=r"there is no shape 'squard'; did you mean 'square'\? Known: square, tri"):
         registry["squard"]

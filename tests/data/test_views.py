@@ -10,7 +10,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cion_jax.data.views import MEAN, STD, ViewParams, ViewsConfig, ViewSpec, draw, make_views, render
+from cion_jax.common.preprocessing import IMAGENET_MEAN as MEAN
+from cion_jax.common.preprocessing import IMAGENET_STD as STD
+from cion_jax.data.views import ViewParams, ViewsConfig, ViewSpec, draw, make_views, render
 
 DRAWS = 20_000
 SIGMAS = 5  # of the sampling error
@@ -218,14 +220,14 @@ def test_rendered_views_equal_the_reference(fixtures, number):
     with np.load(fixtures / "aug.npz") as arrays:
         image = arrays[f"image/{case['image']}"]
         reference = arrays[f"{case['tag']}/{case['stages'][-2]}"].astype(float)
-        normalized = arrays[f"{case['tag']}/normalized"] if case["normalized_stored"] else None
+        normalized = arrays[f"{case['tag']}/normalised"] if case["normalised_stored"] else None
     canvas = np.zeros((1, 320, 160, 3), np.uint8)
     canvas[0, : image.shape[0], : image.shape[1]] = image
     ours = np.asarray(jit_render(canvas, _params(case), specs=(spec,)))[0, 0]
     difference = abs((ours * STD + MEAN) * 255 - reference)
     assert difference.mean() <= 1.5
     assert (difference > 6.001).mean() <= 0.01
-    assert abs(ours.mean((0, 1)) - case["normalized_channel_mean"]).max() < 1.5 / 255 / min(STD)
+    assert abs(ours.mean((0, 1)) - case["normalised_channel_mean"]).max() < 1.5 / 255 / min(STD)
     if normalized is not None:
         exact = (reference / 255 - MEAN) / STD
         assert abs(exact - np.moveaxis(normalized, 0, -1)).max() < 1e-5

@@ -121,4 +121,4 @@ def videos(draw, least=1):
     return features.astype(np.float32), tracklet
 
 
-limits = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0])
+thresholds = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0])

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 from cion_jax.common import images
-from data_prep.config import Limits
 from data_prep.denoise import calibrate
-from data_prep.denoise.calibrate import Samples, Settled
-from data_prep.denoise.shared_neighbors import Outcome
+from data_prep.denoise.calibrate import Calibration, Samples
+from data_prep.denoise.method import Clustering
+from data_prep.denoise.settings import Thresholds
 from data_prep.output.provenance import LEVELS, PROVENANCE, RunResult
 
 # key, tracklet, truth, round of level 1, action of level 2, tracklet and identity after level 2, identity in the end
@@ -59,8 +59,9 @@ def run(**changes) -> RunResult:
     fields = dict(
         images=table(),
         levels=levels,
-        settled=Settled(Limits(0.45, 0.2, 1000), SAMPLES, calibrate.MET, True),
-        clustering=Outcome(np.zeros(0, np.int64), 0.375, np.linspace(0, 1, 50), np.zeros(50)),
+        method="shared_neighbors",
+        calibration=Calibration(Thresholds(0.45, 0.2, 1000), SAMPLES, calibrate.COOCCURRING, True),
+        clustering=Clustering(np.zeros(0, np.int64), 0.375, np.linspace(0, 1, 50), np.zeros(50)),
         selection={"images": 7, "identities": 2, "not_selected": {"no identity": 1, "identity full": 1}},
         rejected={"unreadable image": 4, "malformed line": 1},
         embedder="color",

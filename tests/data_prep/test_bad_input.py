@@ -1,5 +1,8 @@
-"""What comes in wrong is set aside by reason and listed; the rest is not disturbed. `test_pipeline` has features
-that are no numbers, zero, or of another width; `test_killed` full disks and what a crash leaves behind."""
+"""What comes in wrong is set aside by reason and listed; the rest is not disturbed.
+
+`test_pipeline` has features that are no numbers, zero, or of another width; `test_names` names that are no text;
+`test_killed` full disks and what a crash leaves behind.
+"""
 
 import json
 import tracemalloc
@@ -7,18 +10,17 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_prep import embedders
-from data_prep.config import Limits
+from data_prep.config import Config
+from data_prep.denoise.settings import Thresholds
 from data_prep.output.report import page
 from data_prep.pipeline import beam, per_video, run
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, MeanColor, by_key, job, paint
+from tests.data_prep.test_pipeline import BLUE, GREEN, RED, by_key, job, paint
 
 
 @pytest.fixture(autouse=True)
 def mean_color(monkeypatch):
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     monkeypatch.setattr(page, "write", lambda folder, run: None)
 
 
@@ -76,20 +78,6 @@ def test_one_video_a_thousand_times_longer_than_the_others(tmp_path):
     assert metrics["levels"][3]["identities"] == 1
 
 
-def test_names_that_are_no_text_are_set_aside(tmp_path):
-    root = paint(tmp_path / "in", {"v": {"t0": [RED] * 3}, "w": {"t0": [BLUE] * 2}})
-    try:
-        (root / "v" / "t0" / "001.jpg").rename(str(root / "v" / "t0" / "001") + "\udcff.jpg")
-    except OSError:
-        pytest.skip("this file system takes nothing but text for names")
-    (root / "w").rename(str(root / "w") + "\udcfe")
-    metrics = run.run(job(root, tmp_path / "out"))
-    assert metrics["rejected"] == {"name is no text": 2}
-    names = {"v/t0/001\udcff.jpg", "w\udcfe"}  # an image, a whole video
-    assert {where for _, where in listed(tmp_path / "out")} == names
-    assert len(by_key(tmp_path / "out")) == 2
-
-
 def synthetic(work, videos, images, width=64):
     rng = np.random.default_rng(0)
     for video in videos:
@@ -100,7 +88,8 @@ def synthetic(work, videos, images, width=64):
 
 
 def peak(work, videos):
-    prepare = lambda: lambda video: per_video.denoise(work, video, Limits(0.2, 0.1, 0), False, False)  # noqa: E731
+    settings, thresholds = Config(preset="paper").denoising, Thresholds(0.2, 0.1, 0)
+    prepare = lambda: lambda video: per_video.denoise(work, video, settings, thresholds, False)  # noqa: E731
     tracemalloc.start()
     beam.each_video("levels", work, videos, "levels", prepare)
     found = tracemalloc.get_traced_memory()[1]

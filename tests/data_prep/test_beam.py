@@ -11,12 +11,30 @@ from tests.data_prep.test_pipeline import content, paint
 OURS = {"source", "input", "output", "config"}
 
 
-def test_flags_are_parted():
+def test_flags_of_beam_come_after_the_dashes():
     ours = ["--source=mot", "--input", "dir", "--config.seed=1", "--outptu=o", "x"]
     beams = ["--runner=FlinkRunner", "--flink_master=h:8081", "--worker_machine_type=n2", "--save_main_session"]
-    mixed = [ours[0], beams[0], *ours[1:4], *beams[1:], *ours[4:]]
-    assert beam.split_flags(mixed, OURS) == (ours, beams)  # what nobody knows stays, to be complained about
+    assert beam.split_flags([*ours, "--", *beams], OURS) == (ours, beams)
+    assert beam.split_flags(ours, OURS) == (ours, [])  # what nobody knows stays, to be complained about
     assert beam.split_flags(["--runner=x"], {"runner"}) == (["--runner=x"], [])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--runner=FlinkRunner", "--source=mot", "--", "--parallelism=2"],
+            r"--runner=FlinkRunner is a flag of Apache Beam; .* \.\.\. -- --runner=FlinkRunner --parallelism=2$",
+        ),
+        (["--source=mot", "--", "--input=x"], "--input=x is a flag of data_prep; these come before --"),
+        (["--", "--config.seed=1"], r"--config\.seed=1 is a flag of data_prep"),
+        (["--", "--runer=x"], "Apache Beam has no flag '--runer=x'"),
+        (["--", "--direct_num_workers", "2"], "Apache Beam has no flag '2'; after -- .* spelled --name=value"),
+    ],
+)
+def test_a_flag_on_the_wrong_side_is_refused_with_the_right_one(flags, message):
+    with pytest.raises(beam.RunError, match=message):
+        beam.split_flags(flags, OURS)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +51,7 @@ def test_several_workers_are_processes_unless_asked_otherwise(flags, workers, mo
 
 
 def test_a_wrong_value_is_said_in_one_line():
-    ours, beams = beam.split_flags(["--direct_num_workers=two"], OURS)
+    ours, beams = beam.split_flags(["--", "--direct_num_workers=two"], OURS)
     assert (ours, beams) == ([], ["--direct_num_workers=two"])
     with pytest.raises(beam.RunError, match=r"^Apache Beam: .*direct_num_workers: invalid int value: 'two'$"):
         beam.options(beams)
@@ -62,7 +80,7 @@ def test_every_flag_reaches_the_runner(tmp_path, monkeypatch, flags):
     monkeypatch.setattr(beam.beam, "Pipeline", pipeline_of)
     work = Work(tmp_path)
     work.folder.mkdir()
-    assert beam.split_flags(flags, OURS) == ([], list(flags))
+    assert beam.split_flags(["--", *flags], OURS) == ([], list(flags))
     with pytest.raises(beam.RunError, match="what is done is kept"):
         beam.each_video("x", work, ["v"], "arrow", lambda: lambda video: None, flags)
     for flag in flags:

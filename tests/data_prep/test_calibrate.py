@@ -1,4 +1,4 @@
-"""Limits from made-up distributions, and the distances they are read off."""
+"""Thresholds from made-up distributions, and the distances they are read off."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,9 @@ import pytest
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.denoise import calibrate
 from data_prep.denoise.calibrate import Samples
+from data_prep.denoise.settings import CalibrationSettings
+
+DEFAULT = CalibrationSettings()
 
 
 def made_up(count=1001):
@@ -13,15 +16,15 @@ def made_up(count=1001):
     return Samples(*(np.linspace(a, b, count) for a, b in ((0, 0.4), (0.2, 0.6), (0, 0.4), (0.1, 1.1))))
 
 
-def test_limits_of_made_up_distributions():
-    sigma_cst, sigma_drm = calibrate.limits(made_up())
+def test_thresholds_of_made_up_distributions():
+    sigma_cst, sigma_drm = calibrate.thresholds(made_up(), DEFAULT)
     assert sigma_cst == pytest.approx(0.3, abs=1e-3)  # a quarter of either kind is on the wrong side
     assert sigma_drm == pytest.approx(0.101, abs=1e-9)  # one in a thousand of 0.1 .. 1.1
 
 
-def test_too_few_distances_give_no_limits():
-    assert calibrate.limits(made_up(calibrate.FEWEST)) is not None
-    assert calibrate.limits(made_up(calibrate.FEWEST - 1)) is None
+def test_too_few_distances_give_no_thresholds():
+    assert calibrate.thresholds(made_up(30), DEFAULT) is not None
+    assert calibrate.thresholds(made_up(29), DEFAULT) is None
 
 
 def test_crossing_by_hand():

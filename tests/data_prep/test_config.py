@@ -2,44 +2,59 @@ import pytest
 
 from cion_jax.common.typed_config import ConfigError, freeze
 from configs.data_prep import get_config
-from data_prep.config import Config, Limits, Method
+from data_prep.config import Config
+from data_prep.denoise.settings import Denoising, Thresholds
 
 
-def test_the_default_needs_no_limit():
+def test_the_default_needs_no_threshold():
     config = freeze(Config, get_config())
-    assert config.method == Method("overlap", calibrate=True, cannot_link=True, normalize=True, r_s=0)
-    assert config.limits((0.3, 0.1)) == Limits(0.3, 0.1, 0)
+    assert config.denoising == Denoising("shared_neighbors", calibrate=True, cannot_link=True, normalize=True, r_s=0)
+    assert config.thresholds((0.3, 0.1)) == Thresholds(0.3, 0.1, 0)
 
 
 def test_the_paper_preset_is_the_published_method():
     config = Config(preset="paper")
-    assert config.method == Method("chains", calibrate=False, cannot_link=False, normalize=False, r_s=1000)
-    assert config.limits() == Limits(sigma_cst=0.2, sigma_drm=0.18, r_s=1000)
+    assert config.denoising == Denoising("published", calibrate=False, cannot_link=False, normalize=False, r_s=1000)
+    assert config.thresholds() == Thresholds(sigma_cst=0.2, sigma_drm=0.18, r_s=1000)
 
 
 def test_a_setting_overrules_its_preset_alone():
-    assert Config(preset="paper", sigma_drm=0.0).limits() == Limits(0.2, 0.0, 1000)
-    assert Config(preset="paper", r_s=5).limits() == Limits(0.2, 0.18, 5)
-    assert Config(sigma_cst=0.5).limits((0.3, 0.1)) == Limits(0.5, 0.1, 0)
-    assert Config(preset="paper", cannot_link=True).method == Method("chains", False, True, False, 1000)
-    assert Config(preset="paper", linkage="overlap").method == Method("overlap", False, False, False, 0)
-    assert Config(linkage="chains").method == Method("chains", True, True, False, 0)
+    assert Config(preset="paper", sigma_drm=0.0).thresholds() == Thresholds(0.2, 0.0, 1000)
+    assert Config(preset="paper", r_s=5).thresholds() == Thresholds(0.2, 0.18, 5)
+    assert Config(sigma_cst=0.5).thresholds((0.3, 0.1)) == Thresholds(0.5, 0.1, 0)
+    assert Config(preset="paper", cannot_link=True).denoising == Denoising("published", False, True, False, 1000)
+    assert Config(preset="paper", linkage="shared_neighbors").denoising == Denoising(
+        "shared_neighbors", False, False, False, 0
+    )
+    assert Config(linkage="published").denoising == Denoising("published", True, True, False, 0)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"preset": "papers"}, "did you mean 'paper'"),
-        ({"linkage": "chain"}, "did you mean 'chains'"),
+        ({"linkage": "publishes"}, "did you mean 'published'"),
+        ({"linkage": "chains"}, "config.linkage='chains' is called 'published' now"),
+        ({"linkage": "overlap"}, "config.linkage='overlap' is called 'shared_neighbors' now"),
         ({"sigma_cst": -0.1}, r"config.sigma_cst is a cosine distance in 0 .. 2, got -0.1"),
         ({"sigma_drm": 2.5}, r"config.sigma_drm is a cosine distance"),
         ({"preset": "paper", "r_s": -1}, "config.r_s must be at least 0"),
-        ({"r_s": 1000}, "config.linkage=overlap has no range, got config.r_s=1000"),
-        ({"preset": "paper", "normalize": True}, "config.normalize=true goes with config.linkage=overlap only"),
+        ({"r_s": 1000}, "config.linkage=shared_neighbors has no r_s, got config.r_s=1000; .* config.linkage=published"),
+        (
+            {"preset": "paper", "normalize": True},
+            "config.linkage=published has no normalize, .* or take config.linkage=shared_neighbors",
+        ),
         ({"max_tracklet_images": 0}, "config.max_tracklet_images must be at least 1"),
         ({"min_identity_images": 0}, "config.min_identity_images must be at least 1"),
         ({"max_identity_images": 1}, "is below config.min_identity_images=2"),
         ({"seed": -1}, "config.seed must be at least 0"),
+        ({"shared_neighbors": {"k1": 0}}, "config.shared_neighbors.k1 must be at least 1, got 0"),
+        ({"shared_neighbors": {"agreement": 1.5}}, r"config.shared_neighbors.agreement is a share in 0 .. 1, got 1.5"),
+        ({"shared_neighbors": {"shrinkage": 0.0}}, "config.shared_neighbors.shrinkage must be above 0"),
+        ({"shared_neighbors": {"k3": 1}}, "there is no config.shared_neighbors.k3; did you mean 'k2'"),
+        ({"cooccurrence": {"min_frames": 0}}, "config.cooccurrence.min_frames must be at least 1"),
+        ({"calibration": {"max_distances": 10}}, "config.calibration.max_distances must be at least 30"),
+        ({"search": {"exact_rows": 10}}, "config.search.exact_rows must be at least 4096, got 10"),
         ({"sigma_cts": 0.2}, "did you mean 'sigma_cst'"),
     ],
 )

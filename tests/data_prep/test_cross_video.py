@@ -5,11 +5,12 @@ from hypothesis import strategies as st
 
 from cion_jax.neighbors import search
 from data_prep.denoise.cross_video import link
+from data_prep.denoise.settings import SearchSettings
 from tests.data_prep import naive
 
 
 @settings(deadline=None)
-@given(naive.videos(), naive.limits, st.integers(0, 12))
+@given(naive.videos(), naive.thresholds, st.integers(0, 12))
 def test_equals_the_definition(video, sigma, r_s):
     means = video[0].astype(np.float64)
     expected = naive.connected(len(means), naive.linked(means, sigma, r_s or len(means)))
@@ -18,14 +19,14 @@ def test_equals_the_definition(video, sigma, r_s):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.integers(0, 60), st.sampled_from([0.0, 0.1, 0.3, 0.8]))
-def test_tiles_of_any_size_give_the_same(seed, half_width, limit):
+def test_tiles_of_any_size_give_the_same(seed, half_width, threshold):
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((50, 3))[rng.integers(0, 50, 50)]
-    expected = set(naive.linked(rows, limit, half_width))
+    expected = set(naive.linked(rows, threshold, half_width))
     before, search._BLOCK = search._BLOCK, int(rng.integers(1, 20))
     try:
-        found = [p for i, j in search.links(rows, limit, half_width) for p in zip(i, j, strict=True)]
-        labels = search.components(50, search.links(rows, limit, half_width))
+        found = [p for i, j in search.links(rows, threshold, half_width) for p in zip(i, j, strict=True)]
+        labels = search.components(50, search.links(rows, threshold, half_width))
     finally:
         search._BLOCK = before
     assert len(found) == len(set(found))
@@ -34,7 +35,7 @@ def test_tiles_of_any_size_give_the_same(seed, half_width, limit):
 
 
 def test_the_band_product_decides_as_float64_does():
-    # Rows 1e-8 to either side of the limit: float32 alone (5e-7 here) could not tell.
+    # Rows 1e-8 to either side of the threshold: float32 alone (5e-7 here) could not tell.
     rng = np.random.default_rng(0)
     a = rng.standard_normal(64)
     a /= np.linalg.norm(a)
@@ -66,16 +67,16 @@ def test_everything_linked_in_bounded_pieces():
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.3]))
-def test_links_of_some_rows_and_of_the_nearest_are_those_of_the_definition(seed, limit):
+def test_links_of_some_rows_and_of_the_nearest_are_those_of_the_definition(seed, threshold):
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((70, 3))[rng.integers(0, 70, 70)]
-    expected = set(naive.linked(rows, limit, 70))
+    expected = set(naive.linked(rows, threshold, 70))
     some = rng.choice(70, 9, replace=False)
-    found = [pair for i, j in search.around(rows, some, limit) for pair in zip(i, j, strict=True)]
+    found = [pair for i, j in search.around(rows, some, threshold) for pair in zip(i, j, strict=True)]
     assert len(found) == len(set(found))
     assert set(found) == {p for i, j in expected for p in ((i, j), (j, i)) if p[0] in some}
     # Everybody is among the 64 nearest of 70 rows where at most 64 are that near.
-    assert {p for i, j in search.near_links(rows, limit) for p in zip(i, j, strict=True)} == expected
+    assert {p for i, j in search.near_links(rows, threshold) for p in zip(i, j, strict=True)} == expected
 
 
 @pytest.mark.slow
@@ -84,12 +85,8 @@ def test_scann_finds_the_links_of_many_rows():
     person = rng.integers(0, 800, 4000)
     rows = rng.standard_normal((800, 64))[person] + 0.3 * rng.standard_normal((4000, 64))
     exact = {p for i, j in search.links(rows, 0.2, 4000) for p in zip(i, j, strict=True)}
-    before, search.EXACT = search.EXACT, 1000
-    try:
-        found = {p for i, j in search.near_links(rows, 0.2) for p in zip(i, j, strict=True)}
-        labels = link(rows, 0.2, 0)
-    finally:
-        search.EXACT = before
+    found = {p for i, j in search.near_links(rows, 0.2, 1000) for p in zip(i, j, strict=True)}
+    labels = link(rows, 0.2, 0, settings=SearchSettings(exact_rows=1000))
     assert found <= exact
     assert len(found) >= 0.99 * len(exact) > 5000
     people = len(np.unique(person))

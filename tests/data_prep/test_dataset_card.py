@@ -23,7 +23,7 @@ def test_card_names_what_was_used_and_left():
         "Selected: 3 to 4 images per identity, 3.5 on average. Images not selected: 1 no identity, 1 identity full.",
         "| sigma_cst | 0.45 |",
         "| r_s | 1000 |",
-        "| overlap | 0.375 |",
+        "| shared_neighbors | 0.375 |",
         "| seed | 3 |",
         "| `tracklet` | text |",
     ):
@@ -35,7 +35,7 @@ def test_card_of_known_identities_promises_no_denoising():
     text = dataset_card.text(run)
     assert "as the source knows them" in text
     assert "Chains" not in text
-    assert "Chains" in dataset_card.text(small_run.run(clustering=None))
+    assert "Chains" in dataset_card.text(small_run.run(method="published", clustering=None))
     assert "| extractor | none |" in text
     assert "| input | 9 | 4 |" in text
 

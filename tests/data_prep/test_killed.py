@@ -56,7 +56,7 @@ def run_limited(root, output, limit):
 
 
 def job(root, output):
-    return run.Job("tracklets", str(root), "color", output, Config(linkage="chains", sigma_cst=0.5, sigma_drm=0.1))
+    return run.Job("tracklets", str(root), "color", output, Config(linkage="published", sigma_cst=0.5, sigma_drm=0.1))
 
 
 def done(output):

@@ -28,16 +28,18 @@ def call(*flags, cwd):
 
 def test_from_tracklets_to_shards_without_jax(tmp_path):
     paint(tmp_path / "in")
-    flags = ("--source=tracklets", "--input=in", "--embedder=color", "--output=out", "--config.sigma_cst=0.3")
-    done = call(*flags, cwd=tmp_path)
+    flags = ("--source=tracklets", "--input=~/in", "--embedder=color", "--output=out", "--config.sigma_cst=0.3")
+    (tmp_path / "in" / "notes.txt").touch()
+    done = call(*flags, "--", "--direct_num_workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "jax imported: False" in done.stdout
     assert "cross_video" in done.stdout
+    assert "1 file out of place, first " in done.stdout
     for name in ("report.html", "README.md", "metrics.json", "provenance.parquet"):
         assert f"out/{name}" in done.stdout
         assert (tmp_path / "out" / name).is_file()
     assert "reading and embedding: 2/2" in done.stderr
-    assert "the published limits are taken" in done.stderr  # five tracklets are too few to calibrate with
+    assert "the published thresholds are taken" in done.stderr  # five tracklets are too few to calibrate with
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
     thresholds = metrics["thresholds"]
@@ -50,6 +52,11 @@ def test_from_tracklets_to_shards_without_jax(tmp_path):
         (["--source=tracklts", "--input=in"], "did you mean 'tracklets'"),
         (["--source=tracklets", "--input=in", "--config.sigma_cts=1"], "did you mean 'sigma_cst'"),
         (["--source=tracklets", "--input=in", "--output=in"], "in is not empty"),
+        (["--source=tracklets", "--input=in", "--runner=X"], "flag of Apache Beam; these come after --, behind all"),
+        (
+            ["--source=tracklets", "--input=in", "--output=gs://b/out"],
+            "--output=gs://b/out is a URL, expected a path",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_status_2(tmp_path, flags, message):

@@ -1,5 +1,6 @@
 """The whole run on flat pictures whose features are their colors, so that every number is known by hand."""
 
+import collections
 import hashlib
 import json
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from cion_jax.data import records, shards
 from data_prep import embedders
 from data_prep.config import Config
+from data_prep.denoise.settings import SharedNeighborSettings
 from data_prep.output.report import page
 from data_prep.pipeline import run
 from data_prep.pipeline.beam import RunError
-from data_prep.pipeline.workdir import OutputError
+from data_prep.pipeline.workdir import OutputError, Work
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 A, B = "hof 1", "straße"
@@ -33,34 +35,41 @@ def paint(root: Path, street=STREET, suffix=".jpg") -> Path:
             (root / video / tracklet).mkdir(parents=True)
             for i, color in enumerate(colors):
                 picture = np.full((16, 8, 3), color[::-1], np.uint8)
-                _, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
+                quality = [cv2.IMWRITE_JPEG_QUALITY, 100] if suffix == ".jpg" else []
+                _, data = cv2.imencode(suffix, picture, quality)
                 (root / video / tracklet / f"{i:03d}{suffix}").write_bytes(data)
     return root
 
 
+def _as_they_are(call, features):
+    return features
+
+
+@embedders.REGISTRY.add("mean")
 class MeanColor:
-    """Embedder whose feature is the mean color; spoil(video call number, features) may break it."""
+    """Embedder whose feature is the mean color; `spoil(video call number, features)` may break it."""
 
-    name, digest, calls = "mean", "0" * 64, 0
+    name = usage = "mean"
+    digest, calls, spoil = "0" * 64, 0, staticmethod(_as_they_are)
 
-    def __init__(self, spoil=lambda call, features: features):
-        self.spoil = spoil
+    def __init__(self, _=""):
+        pass
 
     def __call__(self, crops):
         call, MeanColor.calls = MeanColor.calls, MeanColor.calls + 1
         features = np.array([crop.mean((0, 1)) for crop in crops], np.float32).reshape(-1, 3)
         length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
-        return self.spoil(call, features / length)
+        return MeanColor.spoil(call, features / length)
 
 
 @pytest.fixture
 def mean_color(monkeypatch):
-    """Installs the embedder; returns a function that installs a spoilt one. Leaves out the report, for speed."""
+    """A function that spoils the embedder from now on. Leaves out the report, for speed."""
     monkeypatch.setattr(page, "write", lambda folder, run: None)
+    monkeypatch.setattr(MeanColor, "spoil", MeanColor.spoil)
 
-    def install(spoil=lambda call, features: features):
-        MeanColor.calls = 0
-        monkeypatch.setattr(embedders, "open", lambda spec: MeanColor(spoil))
+    def install(spoil=_as_they_are):
+        MeanColor.calls, MeanColor.spoil = 0, staticmethod(spoil)
 
     install()
     return install
@@ -213,7 +222,10 @@ def test_unreadable_images_and_empty_videos_are_counted(tmp_path, mean_color):
 
 def test_nothing_usable_is_an_error(tmp_path, mean_color):
     mean_color(lambda call, features: features * np.nan)
-    with pytest.raises(RunError, match=r"no usable image.*'features not finite': 13"):
+    with pytest.raises(
+        RunError,
+        match=rf"no usable image.*<tracklet>/<image>; set aside:\n  13 features not finite, first {A}/t0/000\.jpg: ",
+    ):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out"))
 
 
@@ -231,7 +243,7 @@ def test_long_tracklets_are_thinned_evenly(tmp_path, mean_color):
 
 
 def test_an_extractor_is_asked_for(tmp_path):
-    with pytest.raises(RunError, match="--embedder as one of onnx:FILE"):
+    with pytest.raises(RunError, match=r"--embedder as one of .*onnx:FILE"):
         run.run(job(paint(tmp_path / "in"), tmp_path / "out", embedder=None))
 
 
@@ -271,7 +283,7 @@ def test_scores_use_only_images_of_known_truth(tmp_path, mean_color):
 
 def test_the_default_finds_what_the_colors_say(tmp_path, mean_color, caplog):
     metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out", preset="cion_jax"))
-    assert "the published limits are taken" in caplog.text
+    assert "the published thresholds are taken" in caplog.text
     assert metrics["calibration"] == {"calibrated": False, "different people": "too few tracklets"}
     rows = by_key(tmp_path / "out")
     moved = rows[f"{A}/t0/002.jpg"]
@@ -281,7 +293,7 @@ def test_the_default_finds_what_the_colors_say(tmp_path, mean_color, caplog):
 
 
 def crowd(root: Path, seconds=range(1, 4)) -> Path:
-    """Two people of the same looks, seen together in one camera and linked by a third tracklet in another."""
+    """Two people of the same looks, who co-occur in one camera and linked by a third tracklet in another."""
     root.mkdir()
     for name in [f"{person:04d}_c1s1_{t:06d}_0{person}" for person in (1, 2) for t in seconds] + [
         f"0003_c2s1_{t:06d}_01" for t in seconds
@@ -290,18 +302,40 @@ def crowd(root: Path, seconds=range(1, 4)) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("linkage", "expected"), [("chains", 2), ("overlap", 1)])
+@pytest.mark.parametrize(("linkage", "expected"), [("published", 2), ("shared_neighbors", 1)])
 def test_cannot_link_holds_through_another_video(tmp_path, mean_color, linkage, expected):
     root = crowd(tmp_path / "in")
     free = run.run(job(root, tmp_path / "free", "market1501", linkage=linkage))
     assert free["levels"][3]["identities"] == 1
     apart = run.run(job(root, tmp_path / "apart", "market1501", linkage=linkage, cannot_link=True))
-    # By overlap they count as one person found twice: there are no boxes, and they look the same.
+    # By shared neighbors they count as one person found twice: there are no boxes, and they look the same.
     assert apart["levels"][3]["identities"] == expected
 
 
 def test_positions_are_no_times(tmp_path, mean_color):
-    # Tracklets of folders have frame numbers that may be mere positions: nobody was seen together.
+    # Tracklets of folders have frame numbers that may be mere positions: nobody co-occurs.
     root = paint(tmp_path / "in", {A: {"t0": [RED, RED], "t1": [RED, RED]}})
     metrics = run.run(job(root, tmp_path / "out", cannot_link=True))
     assert [level["identities"] for level in metrics["levels"]] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("preset", ["paper", "cion_jax"])
+@pytest.mark.parametrize("cannot_link", [False, True])
+def test_features_are_read_five_times(tmp_path, mean_color, monkeypatch, preset, cannot_link):
+    # Once to sample distances, once by the method in every video, once by it and the noise within videos, and twice at
+    # level 3 (centroids, then the distances to them).
+    read, features = collections.Counter(), Work.features
+    monkeypatch.setattr(Work, "features", lambda work, video: read.update([video]) or features(work, video))
+    run.run(job(paint(tmp_path / "in"), tmp_path / "out", preset=preset, cannot_link=cannot_link))
+    assert read == {A: 5, B: 5}
+
+
+def test_the_record_of_a_run_has_what_its_result_depends_on(tmp_path, mean_color):
+    config = {"shared_neighbors": SharedNeighborSettings(k1=7), "preset": "cion_jax"}
+    metrics = run.run(job(paint(tmp_path / "in"), tmp_path / "out", **config))
+    assert metrics["method"] == "shared_neighbors"
+    assert metrics["settings"]["shared_neighbors.k1"] == 7
+    assert metrics["settings"]["cooccurrence.max_iou"] == 0.5
+    assert "shared_neighbors.tracklet_prior" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(OutputError, match=r"config.shared_neighbors.k1: 7 there, 20 now"):
+        run.run(job(paint(tmp_path / "again"), tmp_path / "out", preset="cion_jax"))

@@ -109,11 +109,36 @@ def test_report_is_one_file_with_the_right_numbers(tmp_path):
     assert "σ_cst = 0.45" in words
     assert "below it 74.0% and 26.0%" in words  # of 50 points of 0 .. 0.6 and of 0.3 .. 0.9 are below 0.45
     assert "overlap = 0.375; below it 38.0% and 100.0%" in words
-    assert "different people: tracklets that were seen together" in words
+    assert "different people: co-occurring tracklets" in words
     assert "σ_drm = 0.2" in words
     assert "unreadable image 4 0.jpg: empty; 1.jpg: empty; 2.jpg: empty malformed line 1 gt.txt:7" in words
     assert "/data/<people> | more" in words  # escaped
     assert "no picture" in words
+
+
+def test_names_are_text_and_never_markup(tmp_path):
+    """Wherever a name of somebody else's comes from: input, key, video, reason, setting."""
+    evil = "<script>alert('x')</script>\"><img src=http://x/y.png>"
+    images = small_run.table()
+    for name in ("key", "video", "tracklet"):
+        column = pa.chunked_array([[f"{evil}{value}" for value in images[name].to_pylist()]])
+        at = images.schema.get_field_index(name)
+        images = images.set_column(at, PROVENANCE.field(name), column.cast(PROVENANCE.field(name).type))
+    (tmp_path / "rejected.jsonl").write_text(json.dumps({"reason": evil, "where": evil, "detail": evil}) + "\n")
+    named = {"input": evil, "embedder": evil, "source": evil, "embedder_digest": evil, "rejected": {evil: 1}}
+    page = _page(tmp_path, images=images, **named, settings={"seed": 0, "blur_faces": False, "tracks": evil})
+    html = (tmp_path / "report.html").read_text()
+    assert "<script" not in html
+    assert "<img src=http" not in html
+    assert all(source.startswith(("data:image/jpeg;base64,", "#")) for source in page.sources)
+    assert " ".join(page.words).count("<script>alert") >= 15
+
+
+def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
+    reject = {"reason": "name is no text", "where": "v/stra\udcffe.jpg", "detail": "rename it"}
+    (tmp_path / "rejected.jsonl").write_text(json.dumps(reject) + "\n")
+    page = _page(tmp_path, rejected={"name is no text": 1}, input="in\udcfe")
+    assert r"v/stra\udcffe.jpg: rename it" in " ".join(page.words)
 
 
 def test_a_wrong_truth_stands_out(tmp_path):
@@ -140,7 +165,7 @@ def test_a_source_with_known_identities(tmp_path):
         table = table.set_column(at, PROVENANCE.field(name), pa.nulls(len(table), PROVENANCE.field(name).type))
     levels = [{"name": "input", "images": 9, "identities": 4}]
     page = _page(
-        tmp_path, images=table, levels=levels, settled=as_set(Config()), clustering=None, rejected={}, embedder=""
+        tmp_path, images=table, levels=levels, calibration=as_set(Config()), clustering=None, rejected={}, embedder=""
     )
     headings = re.findall("<h2>(.*?) <small>", (tmp_path / "report.html").read_text())
     assert headings == ["Level by level", "Joined by level 3", "Identities as written"]
@@ -165,7 +190,7 @@ def test_a_million_images_make_a_small_report_in_bounded_time(tmp_path):
         own = pa.array(np.repeat(np.arange(copies) * 3, 9), mask=number.is_null().to_numpy(zero_copy_only=False))
         table = table.set_column(table.schema.get_field_index(name), PROVENANCE.field(name), pc.add(number, own))
     long = np.random.default_rng(0).random(500_000)  # distances of the clustering, one for every node
-    clustering = small_run.Outcome(np.zeros(0, np.int64), 0.375, long, long)
+    clustering = small_run.Clustering(np.zeros(0, np.int64), 0.375, long, long)
     rejects = [json.dumps({"reason": f"{i % 7}", "where": f"{i}.jpg", "detail": "x" * 50}) for i in range(100_000)]
     (tmp_path / "rejected.jsonl").write_text("\n".join(rejects))
     rejected = {f"{i}": 100_000 // 7 for i in range(7)}

@@ -1,14 +1,19 @@
-"""Identities by company: made-up cameras and people, and what happened to one video by hand."""
+"""Identities by shared neighbors: made-up cameras and people, and what happened to one video by hand."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cion_jax.neighbors.linkage import NO_PAIRS
+from data_prep.config import Config
 from data_prep.denoise import normalize as normalizing
 from data_prep.denoise import score, shared_neighbors
 from data_prep.denoise.normalize import normalize
 
-LIMIT = shared_neighbors.LIMIT
+DEFAULT = Config().denoising
+PLAIN = replace(DEFAULT, calibrate=False)
+SHRINKAGE = DEFAULT.shared_neighbors.shrinkage
 
 
 def unit(x):
@@ -35,37 +40,35 @@ def test_people_are_found_across_cameras_and_strays_come_home():
     tracklet[0] = tracklet[4]  # an image of the first person among those of the second
     order = np.argsort(tracklet, kind="stable")
     rows, video, tracklet, truth = rows[order], video[order], tracklet[order], truth[order]
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(), NO_PAIRS, NO_PAIRS, True)
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
-    plain = shared_neighbors.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, True)
+    plain = shared_neighbors.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, DEFAULT)
     assert score.score(plain.identity, truth)["pairwise_f1"] < 0.9  # cameras differ more than people
 
 
-def test_whoever_met_stays_apart_through_everybody_else():
+def test_whoever_co_occurs_stays_apart_through_everybody_else():
     rows, video, tracklet, truth = world(people=6)
     twin = truth == 1
     rows[twin] = unit(rows[truth == 0] + 1e-3 * rows[twin])  # two who look the same
-    met = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
-    free = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(), NO_PAIRS, met, False)
-    assert free.identity[met[0]] == free.identity[met[1]]
-    apart = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(), met, met, False)
-    assert apart.identity[met[0]] != apart.identity[met[1]]
+    both = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
+    free = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, both, PLAIN)
+    assert free.identity[both[0]] == free.identity[both[1]]
+    apart = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), both, both, PLAIN)
+    assert apart.identity[both[0]] != apart.identity[both[1]]
     # Without boxes two crops that look the same count as one person who was found twice.
-    double = shared_neighbors.cluster(nodes(rows, video, tracklet, boxed=False).normalized(), met, met, False)
+    double = shared_neighbors.cluster(
+        nodes(rows, video, tracklet, boxed=False).normalized(SHRINKAGE), both, both, PLAIN
+    )
     assert double.identity.tolist() == free.identity.tolist()
 
 
-def test_the_limit_lies_half_way():
-    assert shared_neighbors.halfway(np.array([0.7, 0.8, 0.9]), np.array([0.0, 0.0, 0.2])) == pytest.approx(0.4)
-    assert shared_neighbors.halfway(np.zeros(0), np.zeros(0)) == 0.5
-    assert (
-        shared_neighbors.halfway(np.zeros(5), np.zeros(5)) == shared_neighbors.LIMIT / 2
-    )  # never so low that anything joins
+def test_the_threshold_lies_half_way():
+    assert shared_neighbors.halfway(np.array([0.7, 0.8, 0.9]), np.array([0.0, 0.0, 0.2]), 0.21) == pytest.approx(0.4)
+    assert shared_neighbors.halfway(np.zeros(0), np.zeros(0), 0.21) == 0.5
+    assert shared_neighbors.halfway(np.zeros(5), np.zeros(5), 0.21) == 0.21  # never so low that anything joins
     rows, video, tracklet, _ = world()
-    assert (
-        shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(), NO_PAIRS, NO_PAIRS, False).limit
-        == shared_neighbors.LIMIT
-    )
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, PLAIN)
+    assert found.threshold == PLAIN.shared_neighbors.threshold == 0.42
 
 
 def test_what_happened_to_a_video_by_hand():
@@ -96,7 +99,7 @@ def test_tracklets_of_one_identity_join_within_the_video():
 
 def test_normalized_features_forget_the_video():
     rows, video, tracklet, truth = world(noise=0.05)
-    found = normalize(rows, video, tracklet)
+    found = normalize(rows, video, tracklet, SHRINKAGE)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     same = found[(truth == 3) & (video == 0)] @ found[(truth == 3) & (video == 1)].T
     other = found[(truth == 3) & (video == 0)] @ found[(truth == 4) & (video == 0)].T
@@ -106,16 +109,16 @@ def test_normalized_features_forget_the_video():
 def test_an_odd_image_without_a_better_home_stays():
     rows, video, tracklet, _ = world()
     rows[5] = unit(np.random.default_rng(1).standard_normal(32))
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(), NO_PAIRS, NO_PAIRS, True)
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
     assert found.identity[5] == found.identity[4]
     strangers = nodes(np.eye(2, dtype=np.float32), np.zeros(2, int), np.zeros(2, int))
-    assert shared_neighbors.cluster(strangers, NO_PAIRS, NO_PAIRS, True).identity.tolist() == [0, 0]
+    assert shared_neighbors.cluster(strangers, NO_PAIRS, NO_PAIRS, DEFAULT).identity.tolist() == [0, 0]
 
 
 def test_what_varies_within_tracklets_counts_less():
     # Two tracklets, two images each; they differ along the first axis, images of each along the second.
     rows = unit(np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32))
-    found = normalize(rows, np.zeros(4, int), np.array([0, 0, 1, 1]))
+    found = normalize(rows, np.zeros(4, int), np.array([0, 0, 1, 1]), 3)
     # Spread within: 0 and all of it, 0 and 2 times the average; so axes are divided by sqrt(0 + 3) and sqrt(2 + 3).
     ratio = np.sqrt((2 + 3) / (0 + 3))
     np.testing.assert_allclose(np.abs(found[:, 0] / found[:, 1]), ratio, atol=1e-5)
@@ -123,13 +126,13 @@ def test_what_varies_within_tracklets_counts_less():
 
 def test_normalizing_in_blocks_is_the_same(monkeypatch):
     rows, video, tracklet, _ = world()
-    whole = normalize(rows, video, tracklet)
+    whole = normalize(rows, video, tracklet, SHRINKAGE)
     monkeypatch.setattr(normalizing, "_BLOCK", 7)
-    np.testing.assert_allclose(normalize(rows, video, tracklet), whole, atol=1e-5)
+    np.testing.assert_allclose(normalize(rows, video, tracklet, SHRINKAGE), whole, atol=1e-5)
 
 
 def test_normalizing_by_hand():
     # Video mean (1, 0): left are (0, 1) and (0, -1); two tracklets of one image vary in nothing.
     rows = np.array([[0.6, 0.8], [0.6, -0.8]], np.float32)
-    np.testing.assert_allclose(normalize(rows, np.zeros(2, int), np.arange(2)), [[0, 1], [0, -1]], atol=1e-6)
-    assert not normalize(rows[:1], np.zeros(1, int), np.zeros(1, int)).any()  # it is its video's mean
+    np.testing.assert_allclose(normalize(rows, np.zeros(2, int), np.arange(2), 3), [[0, 1], [0, -1]], atol=1e-6)
+    assert not normalize(rows[:1], np.zeros(1, int), np.zeros(1, int), 3).any()  # it is its video's mean

@@ -6,7 +6,7 @@ from tests.data_prep import naive
 
 
 @settings(deadline=None)
-@given(naive.videos(), naive.limits)
+@given(naive.videos(), naive.thresholds)
 def test_equals_the_definition(video, sigma):
     features, _ = video
     rounds, left = naive.level1(features, sigma)
@@ -37,7 +37,7 @@ def test_of_two_that_disagree_the_later_leaves():
 
 
 def test_the_limit_itself_excludes():
-    # cos = 0.8 exactly in the limit of float64: distance 0.2.
+    # cos = 0.8 exactly in the threshold of float64: distance 0.2.
     x = np.array([[1, 0], [0.8, 0.6]], np.float64)
     assert clean(x, 0.2).round.tolist() == [0, 1]
     assert clean(x, 0.2 + 1e-8).round.tolist() == [0, 0]

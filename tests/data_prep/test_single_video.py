@@ -11,7 +11,7 @@ def level1(features, tracklet, sigma):
 
 
 @settings(deadline=None)
-@given(naive.videos(), naive.limits, naive.limits)
+@given(naive.videos(), naive.thresholds, naive.thresholds)
 def test_equals_the_definition(video, sigma_cst, sigma_drm):
     features, tracklet = video
     keep = level1(features, tracklet, sigma_cst)
@@ -46,7 +46,7 @@ def test_an_empty_video():
     assert len(merge(*nothing, 0.18)) == 0
 
 
-def test_chains_merge_and_the_limit_itself_links():
+def test_chains_merge_and_the_threshold_itself_links():
     angle = np.arccos(0.82) * np.arange(3)  # neighbors at distance 0.18, the ends far apart
     x = np.stack([np.cos(angle), np.sin(angle)], 1)
     assert merge(x, np.array([0, 1, 2]), 0.18).tolist() == [0, 0, 0]

@@ -42,30 +42,27 @@ def test_ground_truth_lines_that_do_not_count_are_set_aside(tmp_path):
     text = "1,1,0,0,9,9,1,1,1\n1,2,0,0,9,9,0,1,1\n1,3,0,0,9,9,1,7,1\n2,1,0,0,9,9,1,1,0.5\n"
     sequence(tmp_path / "a", text)
     sequence(tmp_path / "b", "1,1,0,0,9,9,1,7.5,-2,0\n1,2,0,0,9,9,0,7.5,-2,0\n1,3,0,0,9,9\n")
-    sequence(tmp_path / "c", text, tracks="tracks.txt")
     source = sources.open("mot", tmp_path)
-    assert source.videos() == ["a", "b", "c"]
+    assert source.videos() == ["a", "b"]
     read = {v: source.read(v) for v in source.videos()}
     assert [i.key for i in read["a"][0]] == ["a/1/000001", "a/1/000002"]
     assert [i.tracklet for i in read["b"][0]] == ["1", "3"]
-    assert [i.tracklet for i in read["c"][0]] == ["1", "1", "2", "3"]
     ignored = "ignored by the ground truth"
     assert reasons(read["a"][1]) == [(ignored, f"gt.txt:{n}") for n in (2, 3)]
     assert reasons(read["b"][1]) == [(ignored, "gt.txt:2")]
-    assert read["c"][1] == []
     assert all(i.truth is None for images, _ in read.values() for i in images)
 
 
 def test_bad_lines_are_rejected_with_file_and_line(tmp_path):
-    lines = ["\ufeff1,1,0,0,9,9", "", "1,2,0,0,9", "x,2,0,0,9,9", "1,2,0,0,nan,9", "0,2,0,0,9,9", "1,2.5,0,0,9,9"]
-    lines += ["1,2,0,0,0,9", "1,2,0,0,9,-3", "1,-1,0,0,9,9", "1,1,3,3,9,9", "9,4,0,0,9,9", "2,1.0,0,0,9,9\r"]
+    lines = ["\ufeff1,1,0,0,9,9", "", "1,2,0,0,9", "x,2,0,0,9,9", "1,2,0,0,nan,9", "-1,2,0,0,9,9", "1,2.5,0,0,9,9"]
+    lines += ["1,2,0,0,0,9", "1,2,0,0,9,-3", "1,-1,0,0,9,9", "1,1,9,3,8,9", "9,4,0,0,9,9", "2,1.0,0,0,9,9\r"]
     sequence(tmp_path / "a", "\n".join(lines))
     images, rejects = sources.open("mot", tmp_path).read("a")
     assert [(i.frame, i.tracklet) for i in images] == [(1, "1"), (2, "1")]
     assert reasons(rejects) == [
         *[("malformed line", f"gt.txt:{n}") for n in range(3, 8)],
         ("box of zero size", "gt.txt:8"), ("box of zero size", "gt.txt:9"),
-        ("box without a track", "gt.txt"), ("missing frame", "a"), ("duplicate key", "000001"),
+        ("box without a track", "gt.txt:10"), ("missing frame", "a"), ("duplicate key", "000001"),
     ]  # fmt: skip
     assert "got '1,2,0,0,9', expected frame,id,left,top,width,height" in rejects[0].detail
 
@@ -140,6 +137,7 @@ def test_a_sequence_that_lacks_something_says_so(tmp_path):
     assert "got none; expected img1/ or exactly one video" in source.read("no_video")[1][0].detail
     assert "got one.avi, two.mp4" in source.read("no_text")[1][0].detail
     (tmp_path / "no_text" / "one.avi").unlink()
+    source = sources.open("mot", tmp_path)
     assert source.read("no_text")[1][0].reason == "no track text"
 
 

@@ -13,7 +13,7 @@ from cion_jax.weights import torch_names
 from tests import recipe, toy
 from tests.miniatures import MINIATURES
 
-WITH_NORMS = ("fastvit", "ghostnet", "repvit", "resnet", "vit", "volo")
+WITH_NORMS = ("fastvit", "ghostnet", "osnet", "repvit", "resnet", "vit", "volo")
 
 
 def _random(build):
@@ -62,7 +62,7 @@ def test_a_fused_family_computes_the_same(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in toy.ZOO if name.startswith(WITH_NORMS)])
+@pytest.mark.parametrize("name", [name for name in toy.PAPERS if name.startswith(WITH_NORMS)])
 def test_a_fused_backbone_computes_the_same(name, fixtures):
     with jax.enable_x64():
         _compare(_reference(name, fixtures))

@@ -17,7 +17,6 @@ from cion_jax.models.layers import (
     drop_path,
     drop_path_rates,
     gelu,
-    max_pool,
     resize_positions,
 )
 
@@ -103,11 +102,6 @@ def test_a_convolution_over_patches_is_a_product(height, patches):
     expected = [[(x[b, 4 * i : 4 * i + 4, :, :, None] * kernel).sum((0, 1, 2)) for i in range(2)] for b in range(2)]
     np.testing.assert_allclose(conv(x)[:, :, 0], expected, atol=1e-5)
     assert conv(x).shape == (2, patches, 1, 5)
-
-
-def test_max_pool_pads_with_minus_infinity():
-    x = -jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(max_pool(x, 3, 2, 1)[0, ..., 0], [[-1, -2], [-5, -6]])
 
 
 def test_drop_path_drops_whole_images_and_keeps_the_mean():

@@ -12,6 +12,8 @@ from cion_jax.models import ops
 CASES = {
     "three by three": (ops.convolution, (1, 1), (2, 9, 6, 3), (3, 3, 3, 5)),
     "every other pixel, odd size": (ops.convolution, (2, 1), (3, 9, 7, 4), (3, 3, 4, 2)),
+    "narrow stem of an odd size": (ops.convolution, (2, 3), (2, 13, 10, 3), (7, 7, 3, 4)),
+    "wide stem": (ops.convolution, (2, 3), (2, 12, 10, 3), (7, 7, 3, 33)),
     "stem": (ops.convolution, (2, 3), (2, 12, 10, 3), (7, 7, 3, 4)),
     "without padding": (ops.convolution, (1, 0), (2, 9, 8, 3), (3, 3, 3, 4)),
     "patches that leave a row": (ops.convolution, (4, 0), (2, 9, 8, 3), (4, 4, 3, 4)),

@@ -1,4 +1,4 @@
-"""Every backbone of the registry against the numbers of the authors' code (CION_FIXTURES/README.md, section 1)."""
+"""Every backbone of arXiv 2409.18569 against the numbers of the authors' code (CION_FIXTURES/README.md, section 1)."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parity
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in toy.ZOO],
+    params=[pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in toy.PAPERS],
 )
 def measured(request, fixtures) -> parity.Measured:
     return parity.measure(request.param, fixtures)

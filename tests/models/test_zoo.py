@@ -68,7 +68,7 @@ def normalized(monkeypatch):
 
 
 def test_every_backbone_of_the_paper_is_there():
-    assert set(toy.ZOO) == set(PAPER)
+    assert set(toy.PAPERS) == set(PAPER)
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -8,16 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cion_jax.neighbors import reciprocal, search
+from data_prep.denoise.settings import SharedNeighborSettings
+
+OWN = SharedNeighborSettings()
 
 
 def unit(x):
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
+def overlaps(rows):
+    return reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 50_000)
+
+
 def by_definition(rows):
     """Bhattacharyya coefficients of k-reciprocal distributions, with sets and loops."""
     count = len(rows)
-    k = min(reciprocal.K1, math.ceil(math.sqrt(count)))
+    k = min(OWN.k1, math.ceil(math.sqrt(count)))
     near = [[i, *(j for j in np.argsort(-(rows @ rows[i]), kind="stable") if j != i)] for i in range(count)]
     half = round(k / 2)
     wide = [{j for j in near[i][: k + 1] if i in near[j][: k + 1]} for i in range(count)]
@@ -28,7 +35,7 @@ def by_definition(rows):
         known[i, list(wide[i].union(*agree))] = True
     weights = np.where(known, np.exp(2 * (rows @ rows.T).astype(np.float64) - 2), 0)
     weights /= weights.sum(1, keepdims=True)
-    smooth = np.stack([weights[near[i][: min(reciprocal.K2, k + 1)]].mean(0) for i in range(count)])
+    smooth = np.stack([weights[near[i][: min(OWN.k2, k + 1)]].mean(0) for i in range(count)])
     return np.sqrt(smooth) @ np.sqrt(smooth).T
 
 
@@ -38,22 +45,22 @@ def test_equals_the_definition(seed, count, people):
     rng = np.random.default_rng(seed)
     rows = unit(rng.standard_normal((people, 16))[rng.integers(0, people, count)] + rng.standard_normal((count, 16)))
     expected = by_definition(rows)
-    (i, j), found = reciprocal.overlaps(rows)
+    (i, j), found = overlaps(rows)
     whole = np.zeros((count, count))
     whole[i, j] = found
-    listed = np.triu(expected, 1) >= reciprocal.LEAST + 1e-6
+    listed = np.triu(expected, 1) >= OWN.min_overlap + 1e-6
     np.testing.assert_allclose(whole[listed], np.minimum(expected[listed], 1), atol=1e-6)
-    assert (np.triu(expected, 1)[i, j] >= reciprocal.LEAST - 1e-6).all()
+    assert (np.triu(expected, 1)[i, j] >= OWN.min_overlap - 1e-6).all()
 
 
 def test_two_crowds_share_nothing():
     rng = np.random.default_rng(0)
     rows = unit(np.repeat(np.eye(2), 30, axis=0) + 0.1 * rng.standard_normal((60, 2)))
-    (i, j), found = reciprocal.overlaps(rows)
+    (i, j), found = overlaps(rows)
     assert ((i < 30) == (j < 30)).all()
     assert found.max() <= 1
-    assert len(reciprocal.overlaps(rows[:1])[1]) == len(reciprocal.overlaps(rows[:0])[1]) == 0
-    assert len(reciprocal.overlaps(rows[:2])[1]) == 0
+    assert len(overlaps(rows[:1])[1]) == len(overlaps(rows[:0])[1]) == 0
+    assert len(overlaps(rows[:2])[1]) == 0
 
 
 def test_nearest_are_the_largest_products():
@@ -69,7 +76,7 @@ def test_a_row_is_never_its_own_neighbor():
 
 
 @pytest.mark.slow
-def test_scann_finds_what_comparing_all_finds(monkeypatch):
+def test_scann_finds_what_comparing_all_finds():
     pytest.importorskip("scann")
     rng = np.random.default_rng(2)
     rows = unit(
@@ -77,9 +84,8 @@ def test_scann_finds_what_comparing_all_finds(monkeypatch):
     )
     exact = search.nearest(rows, 10)
     linked = search.identities(rows, 0.1, len(rows))
-    monkeypatch.setattr(search, "EXACT", 1000)
-    found = search.nearest(rows, 10)
+    found = search.nearest(rows, 10, exact=1000)
     near = np.einsum("nd,nkd->nk", rows, rows[exact]) > 0.7  # the others are ten of many strangers
     hits = (exact[:, :, None] == found[:, None, :]).any(axis=2)
     assert hits[near].mean() > 0.99
-    assert (search.identities(rows, 0.1, len(rows)) == linked).mean() > 0.99
+    assert (search.identities(rows, 0.1, len(rows), exact=1000) == linked).mean() > 0.99

@@ -8,13 +8,15 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from cion_jax import embed, models
+from cion_jax import models
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import sharding
+from cion_jax.tasks.distill.task import Distill
 from cion_jax.train import train
-from cion_jax.training import checkpoint, optimizer
-from cion_jax.training import state as states
+from cion_jax.training import checkpoint
+from cion_jax.training.step import make_trainer
 from cion_jax.weights import load, torch_names
+from cion_jax.weights.start import from_weights
 from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer, toy
 from tests.test_train import final_state, rows
@@ -23,7 +25,7 @@ from tests.test_train import final_state, rows
 def random_network(seed, **changes):
     """(backbone, head) of the toy network under PyTorch's names, of any numbers."""
     config = dataclasses.replace(toy.config("shards", **changes), seed=seed)
-    _, params, stats = models.split(states.make_network(config))
+    _, params, stats = models.split(Distill(config).network())
     rng = np.random.default_rng(seed)
     stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), stats)
     return torch_names.to_torch(params["backbone"], stats["backbone"]), torch_names.to_torch(params["head"], {})
@@ -162,12 +164,9 @@ def test_files_that_do_not_say_which_backbone_they_are_of(tmp_path, released):
 
 def start(config):
     """The state before the first step of a run with `init_from`."""
-    tx = optimizer.build()
-    shardings = sharding.state_shardings(
-        jax.eval_shape(lambda: states.init(config, tx)), sharding.make_mesh(config.mesh)
-    )
-    state = jax.jit(lambda: states.init(config, tx), out_shardings=shardings)()
-    return load.start(state, config.init_from, config.init_ignore, shardings), shardings
+    task = Distill(config)
+    trainer = make_trainer(task, sharding.make_mesh(config.mesh), (10,) * config.train.epochs)
+    return from_weights(task, trainer.init(), trainer.shardings), trainer.shardings
 
 
 def named_of(network):
@@ -179,7 +178,7 @@ def named_of(network):
 
 def test_student_and_teacher_start_from_the_teacher_of_the_file(released, capsys):
     state, shardings = start(toy.config("shards", init_from=str(released[0])))
-    for network in (state.student, state.teacher):
+    for network in (state.trained, state.kept["teacher"]):
         for found, expected in zip(named_of(network), released[1], strict=True):
             assert_same(found, expected)
     assert "the backbone and the head" in capsys.readouterr().err
@@ -187,7 +186,7 @@ def test_student_and_teacher_start_from_the_teacher_of_the_file(released, capsys
     assert all(jax.tree.leaves(equal))
     places = [
         {leaf.addressable_shards[0].data.unsafe_buffer_pointer() for leaf in jax.tree.leaves(network)}
-        for network in (state.student, state.teacher)
+        for network in (state.trained, state.kept["teacher"])
     ]
     assert not places[0] & places[1]  # the step donates both
 
@@ -195,9 +194,9 @@ def test_student_and_teacher_start_from_the_teacher_of_the_file(released, capsys
 def test_a_head_of_another_shape_stays_random(released, capsys):
     config = toy.config("shards", init_from=str(released[0]), model__prototypes=64)
     state, _ = start(config)
-    backbone, head = named_of(state.student)
+    backbone, head = named_of(state.trained)
     assert_same(backbone, released[1][0])
-    assert_same(head, torch_names.to_torch(models.split(states.make_network(config))[1]["head"], {}))
+    assert_same(head, torch_names.to_torch(models.split(Distill(config).network())[1]["head"], {}))
     said = capsys.readouterr().err
     assert "without its head, which is another (wrong shape: last_layer.weight_" in said
 
@@ -209,7 +208,7 @@ def test_a_backbone_that_does_not_fit_stops(tmp_path):
     with pytest.raises(WeightsError, match=r"missing: conv3\.bias"):
         start(toy.config("shards", init_from=str(tmp_path / "weights.pth")))
     state, _ = start(toy.config("shards", init_from=str(tmp_path / "weights.pth"), init_ignore=(r"conv3\.bias",)))
-    np.testing.assert_array_equal(state.teacher["params"]["backbone"]["conv2"]["bias"], backbone["conv2.bias"])
+    np.testing.assert_array_equal(state.kept["teacher"]["params"]["backbone"]["conv2"]["bias"], backbone["conv2.bias"])
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +240,8 @@ def test_a_run_starts_from_a_run(run, shards, tmp_path):
     train(toy.config(shards, train__steps=1, init_from=str(workdir)), tmp_path)
     last = final_state(config, workdir)
     state, _ = start(toy.config(shards, init_from=str(workdir)))
-    for network in (state.student, state.teacher):
-        for found, expected in zip(named_of(network), named_of(last.teacher), strict=True):
+    for network in (state.trained, state.kept["teacher"]):
+        for found, expected in zip(named_of(network), named_of(last.kept["teacher"]), strict=True):
             assert_same(found, expected)
     assert len(rows(tmp_path)) == 1
 
@@ -250,9 +249,9 @@ def test_a_run_starts_from_a_run(run, shards, tmp_path):
 def test_teacher_and_student_of_a_run(run):
     config, workdir = run
     last = final_state(config, workdir)
-    for network in ("teacher", "student"):
+    for network, of_the_run in (("teacher", last.kept["teacher"]), ("student", last.trained)):
         found = load.load(str(workdir), network)
-        assert_same(torch_names.to_torch(found.params, found.stats), named_of(getattr(last, network))[0])
+        assert_same(torch_names.to_torch(found.params, found.stats), named_of(of_the_run)[0])
         assert (found.name, found.size, found.run.step) == ("toy", (32, 16), 2)
 
 
@@ -277,7 +276,7 @@ def test_a_checkpoint_from_before_a_setting_existed_is_resumed(run):
 
 def test_features_of_a_released_checkpoint(released):
     image = np.random.default_rng(0).integers(0, 256, (32, 16, 3)).astype(np.uint8)
-    backbone = embed.load_backbone(f"file:toy@32x16={released[0]}")
+    backbone = load.load(f"file:toy@32x16={released[0]}")
     module = models.create("toy", rngs=nnx.Rngs(0))
     graphdef, *trees = models.split(module)
     expected = models.merge(graphdef, *torch_names.from_torch(released[1][0], *trees))

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-SINKHORN_ROUNDS = 3
+from cion_jax.common.bounds import SHARE, above, at_least, between
+from cion_jax.common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,19 @@ class LossConfig:
         2304.07193): for runs too short or batches too small for the average to tell people apart.
       student_temperature, teacher_temperature: softmax temperatures, > 0.
       center_momentum: EMA momentum of the center, 0 .. 1; `sinkhorn` has no use for it.
+      sinkhorn_rounds: how often `sinkhorn` balances prototypes and views in turn.
       chunk: prototypes of one device whose logits exist at the same time, > 0.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"centring": "centering", "centre_momentum": "center_momentum"}
+
     weighting: Literal["paper", "released"] = "paper"
     centering: Literal["mean", "sinkhorn"] = "mean"
-    student_temperature: float = 0.1
-    teacher_temperature: float = 0.04
-    center_momentum: float = 0.9
-    chunk: int = 8192
-
-    def __post_init__(self):
-        """Raises ValueError where a setting is out of its range."""
-        if self.chunk < 1:
-            raise ValueError(f"chunk is a number of prototypes, at least 1, got {self.chunk}")
+    student_temperature: Annotated[float, above(0)] = 0.1
+    teacher_temperature: Annotated[float, above(0)] = 0.04
+    center_momentum: Annotated[float, SHARE] = 0.9
+    sinkhorn_rounds: Annotated[int, between(1, 100)] = 3
+    chunk: Annotated[int, at_least(1)] = 8192
 
 
 class Axes(NamedTuple):
@@ -75,10 +75,27 @@ class Logits(NamedTuple):
     @classmethod
     def against(cls, x_BVF: jax.Array, kernel_FP: jax.Array, product: Callable, chunk: int) -> Logits:
         """Logits `product(x_BVF, kernel)` of embeddings, in the fewest equal parts of at most `chunk` prototypes."""
-        P = kernel_FP.shape[1]
-        n = next(n for n in range(-(-P // chunk), P + 1) if P % n == 0)
-        parts_NFC = jnp.moveaxis(kernel_FP.reshape(len(kernel_FP), n, P // n), 1, 0)
+        F, P = kernel_FP.shape
+        n = chunks(P, chunk)
+        parts_NFC = jnp.moveaxis(kernel_FP.reshape(F, n, P // n), 1, 0)
         return cls(lambda kernel_FC: product(x_BVF, kernel_FC), parts_NFC)
+
+
+def chunks(prototypes: int, chunk: int) -> int:
+    """The fewest equal chunks of at most `chunk` prototypes.
+
+    Raises:
+      UserError: a number of prototypes without divisors near there, such as a prime, would mean a round a prototype.
+    """
+    least = -(-prototypes // chunk)
+    found = next((n for n in range(least, 4 * least + 1) if prototypes % n == 0), None)
+    if found is None:
+        raise UserError(
+            f"{prototypes} prototypes of a device cannot be cut into {least} to {4 * least} equal chunks of at most "
+            f"{chunk}; choose a config.model.prototypes near it that has more divisors, e.g. "
+            f"{-(-prototypes // (64 * least)) * 64 * least} a device, or a larger config.loss.chunk"
+        )
+    return found
 
 
 class Targets(NamedTuple):
@@ -123,7 +140,7 @@ def make_targets(teacher: Logits, center_P: jax.Array, config: LossConfig, axes:
 
     norm_BU = jnp.float32(0)[None, None]
     # Sinkhorn and Knopp: every prototype gets the same share of the batch, then every view is a distribution again.
-    for _ in range(1 if config.centering == "mean" else SINKHORN_ROUNDS):
+    for _ in range(1 if config.centering == "mean" else config.sinkhorn_rounds):
         shift_P, norm_BU, mean_P = balance(norm_BU)
     mean_P = lax.pmean(mean_P, axes.images)
     after_P = config.center_momentum * center_P + (1 - config.center_momentum) * mean_P

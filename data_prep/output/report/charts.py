@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 BLUE, AMBER, GREEN, RED = "#3b7dd8", "#e8a33d", "#2f9e75", "#d9534f"
@@ -33,7 +34,7 @@ _STYLE: Any = {
 }
 
 
-def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:
     """Noise per level, stacked by kind, and beside it the scores against the truth where there are any."""
     scored = "pairwise_f1" in rows[0]
     with mpl.rc_context(_STYLE):
@@ -47,16 +48,16 @@ def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of histograms: its title, the name and the value of the limit, and what is measured."""
+    """One pair of histograms: its title, the name and the value of the threshold, and what is measured."""
 
     title: str
     symbol: str
-    limit: float
+    threshold: float
     unit: str = "cosine distance"
 
 
-def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> str:
-    """Histograms of what one person's images and different people's are like, with the limit between them."""
+def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> Markup:
+    """Histograms of what one person's images and different people's are like, with the threshold between them."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 2.7), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -87,15 +88,15 @@ def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> No
 
 
 def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None:
-    end = max(panel.limit * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
+    end = max(panel.threshold * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
     kinds = {"same person": (same, BLUE), "different people": (other, AMBER)}
     for label, (values, color) in kinds.items():
         weights = np.full(len(values), 1 / max(len(values), 1))  # so that both kinds are seen, however many they are
         axes.hist(values, np.linspace(0, end, 41), weights=weights, color=color, alpha=0.7, label=label)
-    axes.axvline(panel.limit, color=RED, linewidth=1.5)
-    shares = [f"{np.mean(values < panel.limit):.1%}" if len(values) else "none" for values, _ in kinds.values()]
+    axes.axvline(panel.threshold, color=RED, linewidth=1.5)
+    shares = [f"{np.mean(values < panel.threshold):.1%}" if len(values) else "none" for values, _ in kinds.values()]
     axes.set_title(
-        f"{panel.title}\n{panel.symbol} = {panel.limit:.3g}; below it {shares[0]} and {shares[1]}", weight="normal"
+        f"{panel.title}\n{panel.symbol} = {panel.threshold:.3g}; below it {shares[0]} and {shares[1]}", weight="normal"
     )
     axes.set_xlabel(panel.unit)
     axes.set_yticks([])
@@ -103,8 +104,8 @@ def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None
     axes.legend()
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure) -> Markup:
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    return Markup(svg[svg.index("<svg") :].replace(_INK, "currentColor"))  # Matplotlib escapes its texts

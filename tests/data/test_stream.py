@@ -4,20 +4,18 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from cion_jax.data.groups import EpochPlan, PlanError, Timeline, Units
-from cion_jax.data.pipeline import batches
+from cion_jax.data.groups import EpochPlan, PlanError, Units
 from cion_jax.data.shards import ShardError, ShardReader, Unreadable
+from cion_jax.data.stream import IdentityStream
 from tests.data.conftest import picture, write
 
 CURRICULUM = ((0, 1), (2, 2), (3, 4))
 
 
 def _run(folder, start=0, rows=None, kind="identity", curriculum=CURRICULUM, share=0.0, threads=2):
-    reader = ShardReader(folder)
-    units = Units.of(reader.index, kind)
-    timeline = Timeline(units, 5, 8, curriculum)
-    options = {"canvas": (48, 24), "threads": threads, "unreadable": Unreadable(share), "rows": rows}
-    return timeline, batches(reader, units, timeline, seed=3, start_step=start, **options)
+    options = {"curriculum": curriculum, "canvas": (48, 24), "threads": threads}
+    stream = IdentityStream.open(folder, kind=kind, epochs=5, batch_size=8, seed=3, **options)
+    return stream.timeline, stream.batches(start, rows, Unreadable(share))
 
 
 def _same(a, b):

@@ -1,0 +1,47 @@
+"""The configs that come with the project: in `configs/` of a checkout, installed as `cion_jax/configs`."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from cion_jax.common.typed_config import ConfigError, unknown
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def folder() -> Path:
+    """Where they lie."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def names() -> list[str]:
+    """Their names, sorted."""
+    return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def find(given: str) -> str:
+    """What `--config=given` means: `vit_b` and `vit_b:argument` name a packaged config where there is no such file.
+
+    Args:
+      given: FILE, FILE:ARGUMENT, NAME or NAME:ARGUMENT.
+
+    Returns:
+      FILE or FILE:ARGUMENT.
+
+    Raises:
+      ConfigError: neither a file nor the name of a packaged config; the nearest one is named.
+    """
+    name, colon, argument = given.partition(":")
+    if Path(name).exists() or name.endswith(".py") or "/" in name:
+        return given
+    if name not in names():
+        raise ConfigError(unknown(f"file and no packaged config {name!r}", name, names()))
+    return f"{folder() / name}.py{colon}{argument}"
+
+
+def load(name: str, *arguments: str) -> Any:
+    """The settings of a packaged config, to be changed: what its `get_config(*arguments)` returns."""
+    return runpy.run_path(find(name))["get_config"](*arguments)

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: BNNeck with a triplet loss (TransReID) and MGN."""

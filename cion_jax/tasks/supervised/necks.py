@@ -1,0 +1,261 @@
+"""What stands behind a backbone that is fine-tuned, and MGN, which takes the backbone apart.
+
+A network maps images to `Output`. What it trains on and what it serves differ: see `serve`. Attributes bear the
+names of the PyTorch state dicts (`cion_jax/models/weights.py`).
+
+Shapes: B images, D features, C classes, P parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.nn import initializers
+
+from cion_jax.models import registry
+from cion_jax.models.head import l2_normalise
+from cion_jax.models.layers import BatchNorm, Conv, Layers, Linear, run, wide
+from cion_jax.models.pooling import max_pool
+from cion_jax.models.resnet import ResNet
+from cion_jax.typed import ConfigError
+
+Served = Literal["before", "after"]
+
+BRANCHES = (1, 2, 3)
+HEADS = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
+WIDTH = 256  # of a head's feature
+GEM_FLOOR = 1e-6  # below which a value counts as this in generalised-mean pooling
+_CLASSIFIER = initializers.normal(0.001)
+_UNIFORM = initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's own: Kaiming with a = sqrt 5
+
+
+class Output(NamedTuple):
+    """What the losses of BNNeck take.
+
+    Attributes:
+      features: [B, D] before the neck: of the triplet loss.
+      logits: [B, C]: of the identity loss.
+    """
+
+    features: Array
+    logits: Array
+
+
+class Parts(NamedTuple):
+    """What the losses of MGN take.
+
+    Attributes:
+      features: [B, P, 256] after the neck, in the order of `HEADS`: of the triplet losses.
+      cosines: [B, P, C] of features and class weights: of the identity losses.
+    """
+
+    features: Array
+    cosines: Array
+
+
+class NeckNorm(BatchNorm):
+    """BatchNorm whose bias stays as it is.
+
+    The bias is kept among the running statistics, not among the parameters: it has no gradient, no decay, no moments.
+    """
+
+    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+        super().__init__(features, dtype=dtype, rngs=rngs)
+        self.bias = nnx.BatchStat(jnp.zeros(features, jnp.float32))  # type: ignore[assignment]
+
+
+class BNNeck(nnx.Module):
+    """BatchNorm and a linear classifier: triplet loss before, identity loss after the norm (arXiv 1903.07071).
+
+    Args:
+      features: D.
+      classes: C.
+    """
+
+    def __init__(self, features: int, classes: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
+        self.bottleneck = NeckNorm(features, **kw)
+        self.classifier = Linear(features, classes, False, init=_CLASSIFIER, **kw)
+
+    def logits(self, x_BD: Array, *, train: bool) -> Array:
+        """[B, D] -> [B, C]."""
+        return self.classifier(self.bottleneck(x_BD, train=train))
+
+
+class BNNeckNetwork(BNNeck):
+    """Backbone and BNNeck.
+
+    Args:
+      name: a backbone of `cion_jax.models`.
+      classes: C.
+      drop_path, remat: of the backbone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: int,
+        *,
+        dtype=jnp.float32,
+        drop_path: float | None = None,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        backbone: Any = registry.create(name, dtype=dtype, drop_path=drop_path, remat=remat, rngs=rngs)
+        super().__init__(backbone.features, classes, dtype=dtype, rngs=rngs)
+        self.backbone, self.features = backbone, backbone.features
+
+    def __call__(self, x_BHWC: Array, *, train: bool = False, key: Array | None = None) -> Output:
+        """[B, H, W, 3] normalised images; `key` feeds stochastic depth."""
+        features = wide(self.backbone(x_BHWC, train=train, key=key))
+        return Output(features, self.logits(features, train=train))
+
+    def serve(self, x_BHWC: Array, feature: Served = "before") -> Array:
+        """[B, H, W, 3] -> [B, D] that stands for images at test time, not normalised: before or after the neck."""
+        features = wide(self.backbone(x_BHWC))
+        return features if feature == "before" else self.bottleneck(features, train=False)
+
+
+class GeneralizedMean(nnx.Module):
+    """Pooling by the p-norm of values (arXiv 1711.02512); p starts at 3 and trains."""
+
+    def __init__(self):
+        self.p = nnx.Param(jnp.full(1, 3.0, jnp.float32))
+
+    def __call__(self, x_BHWC: Array) -> Array:
+        """[B, H, W, D] -> [B, D], float32 or wider. Values below 1e-6 count as that, without gradient."""
+        x, p = wide(x_BHWC), self.p[...]
+        return (jnp.where(x >= GEM_FLOOR, x, GEM_FLOOR) ** p).mean((1, 2)) ** (1 / p)
+
+
+class PartHead(nnx.Module):
+    """Pooling, reduction to `width` features, neck, and a classifier by cosines."""
+
+    def __init__(self, inputs: int, classes: int, width: int = WIDTH, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
+        self.pool_layer = GeneralizedMean()
+        self.bottleneck = Layers([Conv(inputs, width, 1, bias=False, **kw), NeckNorm(width, **kw)])
+        self.bottleneck[1].scale.set_value(1 + 0.02 * jax.random.normal(rngs.params(), (width,), jnp.float32))
+        self.classifier = Linear(width, classes, False, init=_UNIFORM, **kw)
+
+    def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
+        """[B, H, W, D] -> [B, width] features after the neck."""
+        reduction, norm = self.bottleneck
+        return norm(reduction(self.pool_layer(x_BHWC)[:, None, None]), train=train)[:, 0, 0]
+
+    def cosines(self, feature_BD: Array) -> Array:
+        """[B, width] features -> [B, C] cosines of the angles to the class weights."""
+        kernel_DC = l2_normalise(self.classifier.kernel[...].T).T
+        return jnp.matmul(l2_normalise(feature_BD), kernel_DC, precision=jax.lax.Precision.HIGHEST)
+
+
+class MGN(nnx.Module):
+    """Multiple granularity network (arXiv 1804.01438) as FastReID builds it, on a ResNet of last stride 1.
+
+    Stem, two stages and the first block of the third are shared. Three branches, equal at the start, have the rest
+    and a BatchNorm each. Eight heads look at the three maps, at the halves of the second and the thirds of the third.
+
+    Args:
+      name: a ResNet of `cion_jax.models`.
+      classes: C.
+      remat: recompute blocks in the backward pass.
+    """
+
+    def __init__(self, name: str, classes: int, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+        resnet = _resnet(name, dtype=dtype, remat=remat, rngs=rngs)
+        first, *rest = resnet.layer3
+        shared = {0: resnet.conv1, 1: resnet.bn1, 4: resnet.layer1, 5: resnet.layer2, 6: first}
+        self.backbone, self.remat = Layers(shared), remat
+        branch = Layers([Layers(rest), resnet.layer4])
+        for number in BRANCHES:
+            setattr(self, f"b{number}", branch if number == 1 else copy(branch))
+            setattr(self, f"heads_extra_bn_b{number}", BatchNorm(resnet.features, dtype=dtype, rngs=rngs))
+        for head in HEADS:
+            setattr(self, f"{head}_head", PartHead(resnet.features, classes, dtype=dtype, rngs=rngs))
+        self.features = len(HEADS) * WIDTH
+
+    def __call__(self, x_BHWC: Array, *, train: bool = False, frozen: bool = False, key: Array | None = None) -> Parts:
+        """[B, H, W, 3] normalised images, H and W multiples of 16.
+
+        Args:
+          train: batch statistics.
+          frozen: those of backbone and branches stay as they are all the same, and nothing of them has a gradient.
+          key: unused, there is no randomness.
+        """
+        del key
+        maps = self._maps(x_BHWC, train=train, frozen=frozen)
+        heads = [getattr(self, f"{name}_head") for name in HEADS]
+        features = [head(x, train=train) for head, x in zip(heads, maps, strict=True)]
+        cosines = [head.cosines(feature) for head, feature in zip(heads, features, strict=True)]
+        return Parts(jnp.stack(features, 1), jnp.stack(cosines, 1))
+
+    def serve(self, x_BHWC: Array) -> Array:
+        """[B, H, W, 3] -> [B, 8 * 256] that stands for images at test time: parts after the neck, not normalised."""
+        features_BPD = self(x_BHWC).features
+        return features_BPD.reshape(len(features_BPD), -1)
+
+    def _maps(self, x_BHWC: Array, *, train: bool, frozen: bool) -> list[Array]:
+        """What every head looks at, in the order of HEADS."""
+        x = self._shared(x_BHWC, train=train and not frozen)
+        whole, parts = [], []
+        for number in BRANCHES:
+            y = x
+            for stage in getattr(self, f"b{number}"):
+                y = run(stage, y, train=train and not frozen, key=None, remat=self.remat)
+            y = jax.lax.stop_gradient(y) if frozen else y
+            y = getattr(self, f"heads_extra_bn_b{number}")(y, train=train)
+            whole.append(y)
+            parts += stripes(y, number) if number > 1 else []
+        return whole + parts
+
+    def _shared(self, x_BHWC: Array, *, train: bool) -> Array:
+        conv, norm, layer1, layer2, first = self.backbone
+        x = max_pool(jax.nn.relu(norm(conv(x_BHWC), train=train)), 3, 2, 1)
+        for blocks in (layer1, layer2, [first]):
+            x = run(blocks, x, train=train, key=None, remat=self.remat)
+        return x
+
+
+def copy(module: nnx.Module) -> Any:
+    """A module equal to another, with arrays of its own: shared ones could not be donated to a training step."""
+    copied = nnx.clone(module)
+    nnx.update(copied, jax.tree.map(jnp.copy, nnx.state(copied)))
+    return copied
+
+
+def stripes(x_BHWC: Array, count: int) -> list[Array]:
+    """Horizontal parts of maps, of equal height or, where that does not divide, the last one lower (torch.chunk).
+
+    Raises:
+      ValueError: not enough rows.
+    """
+    rows = x_BHWC.shape[1]
+    height = -(-rows // count)
+    if height * (count - 1) >= rows:
+        raise ValueError(f"{rows} rows of a map do not give {count} parts of {height}; make the images higher")
+    return [x_BHWC[:, at : at + height] for at in range(0, rows, height)]
+
+
+def spread(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A ResNet's parameters or running statistics -> those of an MGN's backbone and branches: b1, b2 and b3 are equal.
+
+    Args:
+      tree: nested by attribute names, as `models.split` gives it.
+    """
+    first, rest = tree["layer3"]["0"], {str(int(n) - 1): v for n, v in tree["layer3"].items() if n != "0"}
+    named = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2"}
+    shared = {number: tree[name] for number, name in named.items() if name in tree}
+    branch = {"0": rest, "1": tree["layer4"]}
+    return {"backbone": {**shared, "6": first}, **{f"b{number}": branch for number in BRANCHES}}
+
+
+def _resnet(name: str, **kw) -> Any:
+    backbone = registry.create(name, **kw)
+    if not isinstance(backbone, ResNet):
+        raise ConfigError(f"MGN takes a ResNet apart, got the backbone {name}; choose resnet50_ibn or its like")
+    return backbone

@@ -1,0 +1,131 @@
+"""The loop of every training run: wait for data, dispatch the step, look at the step before, save."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cion_jax.common import lock
+from cion_jax.common.files import finished
+from cion_jax.data.shards import Unreadable
+from cion_jax.distributed import multihost, sharding
+from cion_jax.training.checkpoint import Checkpointer, check_resumable
+from cion_jax.training.metrics import Metrics, Trace
+from cion_jax.training.state import TrainState
+from cion_jax.training.step import Trainer, make_trainer
+from cion_jax.training.task import Task
+
+Start = Callable[[TrainState, TrainState], TrainState]
+
+
+def as_it_is(state: TrainState, shardings: TrainState) -> TrainState:
+    """A fresh run starts from random weights."""
+    del shardings
+    return state
+
+
+def train(
+    task: Task,
+    workdir: Path,
+    start_from: Start = as_it_is,
+    asked_to_leave: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Runs or resumes a training run.
+
+    Args:
+      task: what is learned, with the run's config.
+      workdir: where it is written to.
+      start_from: f(state before the first step, its shardings) -> the state that a fresh run starts from.
+      asked_to_leave: whether the run is to end after the step at hand; one process's wish is enough.
+
+    Returns:
+      Whether it is done; False where it was asked to leave, and its last finished step is saved.
+
+    Raises:
+      TrainingStopped: the loss is not finite.
+      SaveError: a checkpoint could not be written.
+      UnreadableError: too many images cannot be decoded.
+      UserError: config, data, weights and workdir do not fit together.
+    """
+    config = task.config
+    stream = task.stream()
+    multihost.agree(config=json.dumps(dataclasses.asdict(config)), data=stream.digest)
+    end = min(config.train.steps or stream.total_steps, stream.total_steps)
+    mesh = sharding.make_mesh(config.mesh)
+    trainer = make_trainer(task, mesh, stream.steps_per_epoch)
+
+    multihost.share_folder(workdir)
+    with (
+        lock.held(workdir, "a training run") if jax.process_index() == 0 else contextlib.nullcontext(),
+        Checkpointer(workdir, config.train.keep) as checkpointer,
+        Trace(workdir / "profile", config.profile.steps) as trace,
+    ):
+        start, state = _begin(task, checkpointer, trainer, stream.digest, start_from)
+        if jax.process_index() == 0:
+            with finished(workdir / "config.json") as path:
+                path.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        multihost.say(
+            f"{stream.describe()}, steps {start:,} to {end:,} of {stream.total_steps:,} on {dict(mesh.shape)}"
+        )
+        unreadable = Unreadable(config.data.max_skipped)
+        rows = multihost.rows(sharding.BATCH, mesh, config.data.batch_size)
+        metrics, totals, data, reached = Metrics(workdir, task, start, end), multihost.Totals(mesh), None, start
+        with jax.transfer_guard("disallow"):
+            for step in range(start, end):
+                position = stream.at(step)
+                if data is None or position.step_in_epoch == 0:
+                    before, stream = stream, task.begin_epoch(position.epoch, state, stream)
+                    data = data if data and stream is before else stream.batches(step, rows, unreadable)
+                # Only a checkpoint waits for its own step, so that nothing is saved whose loss is not finite.
+                trace.reach(step + 1, metrics.flush)
+                with metrics.waiting():
+                    batch = next(data)
+                with jax.transfer_guard("allow"):  # all that a step needs of the host
+                    on_devices = sharding.put_batch(batch, mesh, task.fields)
+                    said = totals.add({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()})
+                with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                    state, measured = trainer.step(state, on_devices, task.static(stream, step))
+                reached = step + 1
+                metrics.add(reached, measured | {"skipped": said["skipped"]})
+                leaving = totals.seen.get("asked_to_leave", 0) > 0
+                checkpointer.check()
+                if reached % config.train.checkpoint_every == 0 or reached == end or leaving:
+                    metrics.flush()
+                    checkpointer.save(reached, state, task.served, record(task, reached, stream.digest))
+                if leaving:
+                    break
+        metrics.close()
+        totals.read()
+    skipped = f"{totals.seen.get('skipped', 0):,} images skipped"
+    if reached < end:
+        multihost.say(f"left: step {reached:,} of {end:,} is saved, the same command goes on; {skipped}")
+    else:
+        multihost.say(f"done: {end:,} steps; {skipped}")
+    return reached >= end
+
+
+def _begin(
+    task: Task, checkpointer: Checkpointer, trainer: Trainer, digest: str, start_from: Start
+) -> tuple[int, TrainState]:
+    """(steps done, state after them): of the newest checkpoint, or fresh."""
+    start = multihost.of_first(checkpointer.latest() or 0)
+    if start:
+        check_resumable(task.config, checkpointer.run(start), digest)
+        return start, checkpointer.restore(start, trainer.like, task.served)
+    return 0, start_from(trainer.init(), trainer.shardings)
+
+
+def record(task: Task, step: int, digest: str) -> dict[str, Any]:
+    """The `run` item of a checkpoint."""
+    return {
+        "task": task.config.task,
+        "config": dataclasses.asdict(task.config),
+        "position": {"step": step, "index": digest},
+        "preprocessing": dataclasses.asdict(task.preprocessing),
+    }

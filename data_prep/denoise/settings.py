@@ -1,0 +1,118 @@
+"""What a denoising run depends on, beside its input: thresholds, and the numbers that methods and measures use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What decides at the three levels of the published method, and what the noise is measured against.
+
+    Attributes:
+      sigma_cst: consistency threshold, a cosine distance in 0 .. 2.
+      sigma_drm: discrimination threshold, a cosine distance in 0 .. 2.
+      r_s: half width of the sliding range of level 3, in tracklets; 0: no range.
+    """
+
+    sigma_cst: float
+    sigma_drm: float
+    r_s: int
+
+
+@dataclass(frozen=True)
+class SharedNeighborSettings:
+    """Numbers of the method `shared_neighbors`.
+
+    Attributes:
+      k1: neighbors that may be reciprocal; at most the square root of the number of sub-tracklets.
+      k2: neighborhoods that are averaged, the own one included.
+      agreement: share of a neighbor's own half set that must be shared before it is taken in.
+      min_overlap: smaller overlaps of two neighborhoods count as none.
+      threshold: least mean overlap of two groups that merge where nothing is calibrated; a calibrated threshold is at
+        least half of it.
+      tracklet_prior: what a tracker put together starts out with this times the threshold as added overlap.
+      sub_tracklets: a longer tracklet is divided into so many before it is clustered.
+      shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by it.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    agreement: float = 2 / 3
+    min_overlap: float = 0.05
+    threshold: float = 0.42
+    tracklet_prior: float = 1.2
+    sub_tracklets: int = 8
+    shrinkage: float = 3.0
+
+
+@dataclass(frozen=True)
+class CooccurrenceSettings:
+    """When two tracklets count as co-occurring, so that they show two people.
+
+    Attributes:
+      min_frames: frames on which both must be; a single one may be owed to one stray image.
+      max_iou: intersection over union of two boxes above which they are one person detected twice.
+    """
+
+    min_frames: int = 2
+    max_iou: float = 0.5
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How thresholds are estimated.
+
+    Attributes:
+      min_pairs: distances that a distribution must have before a threshold is read off it.
+      false_links: share of the pairs of different people that may be within sigma_drm.
+      max_distances: distances of a kind that are kept.
+    """
+
+    min_pairs: int = 30
+    false_links: float = 1e-3
+    max_distances: int = 20_000
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Up to which size everything is compared with everything, and what is done beyond.
+
+    Attributes:
+      exact_rows: rows up to which nearest neighbors, links without a range and the discrimination noise are exact.
+      neighbors: beyond that, links without a range are looked for among so many nearest.
+      noise_sample: beyond that, identities that are compared with all others for the discrimination noise.
+      group_sample: members of a larger group that one is compared with to say how near its nearest is.
+    """
+
+    exact_rows: int = 50_000
+    neighbors: int = 64
+    noise_sample: int = 4096
+    group_sample: int = 4096
+
+
+DEFAULT_SEARCH = SearchSettings()
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Everything in force that decides over identities, but the thresholds.
+
+    Attributes:
+      method: name of a `method.Method`.
+      calibrate: thresholds that are not set are estimated from the data, without labels.
+      cannot_link: tracklets that co-occur never become one identity, not even through a chain.
+      normalize: features are made comparable across videos (`normalize`).
+      r_s: see `Thresholds`.
+      shared_neighbors, cooccurrence, calibration, search: see there.
+    """
+
+    method: str
+    calibrate: bool
+    cannot_link: bool
+    normalize: bool
+    r_s: int
+    shared_neighbors: SharedNeighborSettings = field(default_factory=SharedNeighborSettings)
+    cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)

@@ -1,0 +1,134 @@
+"""Looks at an input before anything is cropped: what is there, what will be done, what cannot be decided.
+
+    python -m data_prep.doctor --source=S --input=DIR [--config.NAME=VALUE ...]
+
+Exit status 2 where something cannot be decided; every run of data_prep asks the same for a few seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from cion_jax.common import cli
+from data_prep import sources
+from data_prep.types import Finding, Reject, Source, SourceError
+
+SECONDS = 5.0  # that a run spends on looking
+_LISTED = 5  # videos and messages of a sort that are named
+
+
+def check(source: Source, seconds: float = SECONDS) -> None:
+    """Looks at the first videos of a source for some seconds and says on stderr what is out of the ordinary.
+
+    Raises:
+      SourceError: something cannot be decided, or no video has anything to read; the message says what and how to mend.
+    """
+    found = list(_within(source, seconds))
+    for line in [*_notes(found), *_copies(source)]:
+        print(f"input: {line}", file=sys.stderr)
+    _refuse(source, found)
+
+
+def examine(source: Source) -> list[Finding]:
+    """What is to be seen in all videos of a source."""
+    return list(_within(source, float("inf")))
+
+
+def _within(source: Source, seconds: float) -> Iterator[Finding]:
+    start, videos = time.monotonic(), source.videos()
+    for count, video in enumerate(videos):
+        if time.monotonic() - start > seconds:
+            said = f"looked at {count} of {len(videos)} videos; python -m data_prep.doctor looks at all"
+            yield Finding("", {}, notes=(said,))
+            return
+        yield source.examine(video)
+
+
+def _refuse(source: Source, found: Sequence[Finding]) -> None:
+    problems = [f"{each.video}: {problem}" for each in found for problem in each.problems]
+    if problems:
+        more = f"\n(and {len(problems) - _LISTED} more)" if len(problems) > _LISTED else ""
+        raise SourceError("the input cannot be read beyond doubt:\n" + "\n".join(problems[:_LISTED]) + more)
+
+
+def _notes(found: Iterable[Finding]) -> list[str]:
+    """Notes of all videos, those that are told of many in one line."""
+    of: dict[str, list[str]] = defaultdict(list)
+    for each in found:
+        for note in each.notes:
+            of[note].append(each.video)
+    return [f"{_names(videos)}{note}" for note, videos in of.items()]
+
+
+def _names(videos: Sequence[str]) -> str:
+    named = ", ".join(filter(None, videos[:_LISTED])) + (f" and {len(videos) - _LISTED} more" * (len(videos) > _LISTED))
+    return f"{named}: " if named else ""
+
+
+def _copies(source: Source) -> list[str]:
+    """Videos that are one another's copies: the same people would count as different ones."""
+    prints: dict[str, str] = getattr(source, "fingerprints", dict)()
+    same: dict[str, list[str]] = defaultdict(list)
+    for video, digest in prints.items():
+        same[digest].append(video)
+    return [
+        f"{', '.join(videos[:_LISTED])} have identical pictures: copies of a video show the same people under other ids"
+        for digest, videos in same.items()
+        if digest and len(videos) > 1
+    ]
+
+
+def _set_aside(rejects: Sequence[Reject]) -> list[str]:
+    """One line for each reason, with the first that has it."""
+    counts = Counter(reject.reason for reject in rejects)
+    first = {reject.reason: reject for reject in reversed(rejects)}
+    return [
+        f"{count:,} x {reason}, the first: {first[reason].where}: {first[reason].detail}"
+        for reason, count in counts.items()
+    ]
+
+
+def main(_: Sequence[str]) -> None:
+    """Prints what was found; raises SourceError where something cannot be decided."""
+    args, config = flags.FLAGS, _settings()
+    source = sources.open(args.source, args.input, **sources.options(args.source, config))
+    found = examine(source)
+    Console(width=150).print(_table(found))
+    does: dict[str, list[str]] = defaultdict(list)
+    for each in found:
+        for line in each.does:
+            does[line].append(each.video)
+    sections = {
+        "what will be done": [f"{_names(videos)}{line}" for line, videos in does.items()],
+        "out of the ordinary": [*_notes(found), *_copies(source)],
+        "set aside": _set_aside(source.rejected),
+    }
+    for title, lines in sections.items():
+        if lines:
+            print(f"{title}:", *(f"  {line}" for line in lines), sep="\n")
+    _refuse(source, found)
+
+
+def _table(found: Sequence[Finding]) -> Table:
+    columns = list(dict.fromkeys(name for each in found for name in each.cells))
+    table = Table("video", *columns)
+    for each in found:
+        table.add_row(each.video, *(each.cells.get(name, "-") for name in columns))
+    return table
+
+
+if __name__ == "__main__":
+    from data_prep.config import Config
+
+    _settings = cli.define_config(Config, str(Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"))
+    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
+    flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
+    cli.run(main)

@@ -1,0 +1,142 @@
+"""A finished data set: what was measured, where every image comes from, what an identity looks like."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cion_jax.common import contact_sheet
+from cion_jax.common.errors import UserError
+from cion_jax.data import records
+from cion_jax.data.shards import ShardReader
+from data_prep.denoise.method import METHODS
+
+_CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
+
+Decided = Mapping[str, tuple[str, float]]
+Row = Mapping[str, Any]
+"""One row of the provenance; see `output.provenance.PROVENANCE`."""
+
+
+class DatasetError(UserError):
+    """There is no such data set, image or identity."""
+
+
+class Picture(np.ndarray):
+    """[h, w, 3] uint8 RGB that a notebook shows as a picture."""
+
+    def _repr_png_(self) -> bytes:
+        _, data = cv2.imencode(".png", cv2.cvtColor(np.asarray(self), cv2.COLOR_RGB2BGR))
+        return data.tobytes()
+
+
+class Dataset:
+    """A folder that data_prep has finished.
+
+    Attributes:
+      path: the folder.
+      metrics: the content of ``metrics.json``: counts, noise and scores per level, selection, settings.
+      decided: by level ("level1", "level2"), name and value of the threshold that decided there; empty where the
+        folder does not say by which method it was made.
+    """
+
+    def __init__(self, path: str | Path):
+        """Opens the folder; raises DatasetError where it is no finished data set."""
+        self.path = Path(path)
+        missing = [name for name in (records.PROVENANCE_FILE, records.METRICS_FILE) if not (self.path / name).is_file()]
+        if missing:
+            raise DatasetError(f"{path} has no {missing[0]}; expected a folder that data_prep has finished")
+        self._file = self.path / records.PROVENANCE_FILE
+        try:
+            self.metrics: dict[str, Any] = json.loads((self.path / records.METRICS_FILE).read_text("utf-8"))
+            thresholds: Mapping[str, float] = self.metrics["thresholds"]
+            pq.read_schema(self._file)
+        except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise DatasetError(f"{path} is damaged: {error}; write the data set again") from error
+        decides = METHODS[self.metrics["method"]].decides if "method" in self.metrics else {}
+        self.decided = {level: (name, thresholds[name]) for level, name in decides.items() if name in thresholds}
+
+    def __repr__(self) -> str:
+        selection = self.metrics["selection"]
+        return f"<{self.path}: {selection['images']:,} images of {selection['identities']:,} identities>"
+
+    @functools.cached_property
+    def provenance(self) -> pa.Table:
+        """One row per image that was read, of the schema `output.provenance.PROVENANCE`."""
+        return pq.read_table(self._file)
+
+    def show(self, identity: int) -> Picture:
+        """What was written of an identity, its tracklets side by side; a notebook displays it.
+
+        Returns:
+          [h, w, 3] uint8 RGB.
+
+        Raises:
+          DatasetError: there is no such identity, or none of its images were selected.
+        """
+        picture = self.picture(self.identity(identity), None)
+        if picture is None:
+            raise DatasetError(f"none of the images of identity {identity} were selected: there is nothing to show")
+        return picture
+
+    def image(self, key: str) -> Row:
+        """The provenance of one image; raises DatasetError with the nearest keys where there is none."""
+        rows = self._rows("key", key)
+        if not rows:
+            near = _nearest(key, pq.read_table(self._file, columns=["key"])["key"])
+            raise DatasetError(f"no image {key!r} in {self.path}; the nearest keys are {', '.join(map(repr, near))}")
+        return rows[0]
+
+    def identity(self, number: int) -> list[Row]:
+        """The provenance of all images of an identity; raises DatasetError where there is none."""
+        rows = self._rows("identity", number)
+        if not rows:
+            last = pc.max(pq.read_table(self._file, columns=["identity"])["identity"]).as_py()
+            raise DatasetError(f"no identity {number} in {self.path}; expected a number of 0 .. {last}")
+        return rows
+
+    def picture(self, rows: Sequence[Row], marked: int | None) -> Picture | None:
+        """What was written of an identity's rows, as `show` has it; record `marked` framed. None: nothing was."""
+        written = [row for row in rows if row["record"] is not None]
+        if not written:
+            return None
+        reader = ShardReader(self.path)
+        sheet = contact_sheet.sheet(
+            [[(row["record"], row["record"] == marked) for row in some] for _, some in by_tracklet(written)],
+            lambda numbers: [None if r is None else r[records.IMAGE] for r in reader.read(numbers)],
+        )
+        return sheet.view(Picture)
+
+    def _rows(self, column: str, value: str | int) -> list[Row]:
+        return pq.read_table(self._file, filters=[(column, "==", value)]).to_pylist()
+
+
+def by_tracklet(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
+    """Rows by the video and tracklet that they belong to after level 2."""
+
+    def name(row: Row) -> tuple[str, str]:
+        return row["video"], row["level2_tracklet"] or row["tracklet"]
+
+    for tracklet, some in itertools.groupby(sorted(rows, key=lambda row: (name(row), row["frame"])), name):
+        yield tracklet, list(some)
+
+
+def _nearest(key: str, keys: pa.ChunkedArray) -> list[str]:
+    """Up to three keys like this one: of those that begin alike, else of an even sample."""
+    for length in range(len(key), -1, -1):
+        some = keys.filter(pc.starts_with(keys, key[:length])) if length else keys
+        if len(some):
+            break
+    at = np.unique(np.linspace(0, len(some) - 1, _CANDIDATES).astype(int))
+    return difflib.get_close_matches(key, some.take(pa.array(at)).to_pylist(), n=3, cutoff=0.0)

@@ -1,0 +1,163 @@
+"""How one text is read: where its frames start, what its boxes are, which classes are people. Evidence, or refusal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.config import MotConfig
+from data_prep.sources import _classes, _geometry, _numbering, mottext
+from data_prep.sources._classes import Classes
+from data_prep.sources._numbering import Frames, Numbering
+from data_prep.sources._rows import Rectangle, Row, Table
+from data_prep.types import Reject
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one text and its pictures say about themselves.
+
+    Attributes:
+      counts: rows per frame number.
+      form: of the boxes.
+      numbering: of the frames, by the sequence alone.
+    """
+
+    counts: Counter[int]
+    form: _geometry.Form
+    numbering: _numbering.Found
+
+
+class Others(NamedTuple):
+    """What the other sequences of one input say beyond doubt."""
+
+    firsts: frozenset[int] = frozenset()
+    forms: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text is read.
+
+    Attributes:
+      form: of the boxes, one of `_geometry.FORMS`.
+      numbering: of the frames.
+      classes: which rows are people.
+      why: what was decided by which evidence, a line each.
+      problems: what could not be decided, both readings named; a text that has any must not be read.
+    """
+
+    form: str
+    numbering: Numbering
+    classes: Classes
+    why: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+class Located(NamedTuple):
+    """A row whose meaning is known: number of its picture, and left, top, width, height in pixels."""
+
+    row: Row
+    picture: int
+    box: Rectangle
+
+
+def examine(table: Table, frames: Frames) -> Evidence:
+    """What the rows of people that may count say; rows of no track count too."""
+    counts = _numbering.count([row.frame for row in table.rows])
+    boxes = np.array([row.box for row in table.rows], np.float64).reshape(-1, 4)
+    ids = {track: i for i, track in enumerate({row.track for row in table.rows})}
+    tracks = np.array([ids[row.track] for row in table.rows], np.int64)
+    return Evidence(counts, _geometry.find(boxes, tracks, frames.size), _numbering.find(counts, frames))
+
+
+def agree(evidence: Iterable[Evidence]) -> Others:
+    """What sequences that were read alike say together."""
+    some = list(evidence)
+    firsts = _numbering.votes_of([each.numbering for each in some])
+    return Others(firsts, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
+
+
+def decide(
+    table: Table, frames: Frames, evidence: Evidence, settings: MotConfig, others: Others, names: Sequence[str]
+) -> Reading:
+    """Decides how a text is read.
+
+    Args:
+      table, frames, evidence: of the sequence.
+      settings: what the user says goes before all evidence.
+      others: what other texts of the same kind say; it decides where the sequence itself allows two readings.
+      names: of classes, from a list beside the text.
+    """
+    classes = _classes.find(table, settings, names)
+    form, form_why, form_problem = _form(table, evidence.form, settings, others)
+    numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
+    why = (number_why, form_why, classes.why)
+    problems = (number_problem, form_problem, classes.problem)
+    return Reading(form, numbering, classes, tuple(filter(None, why)), tuple(filter(None, problems)))
+
+
+def _form(table: Table, found: _geometry.Form, settings: MotConfig, others: Others) -> tuple[str, str, str]:
+    """Form of the boxes, why, and what cannot be decided."""
+    if settings.box is not None:
+        return settings.box, f"config.mot.box={settings.box}", ""
+    if table.box is not None:
+        return table.box, f"{table.format}: {_geometry.FORMS[table.box]}", ""
+    said = next(iter(others.forms)) if len(others.forms) == 1 else None
+    if found.name is not None:
+        if not found.sure and said and said != found.name:
+            return said, f"{_geometry.FORMS[said]}, as in the other texts", ""
+        return found.name, f"{_geometry.FORMS[found.name]}: {found.why}", ""
+    if said in found.readings:
+        return str(said), f"{_geometry.FORMS[str(said)]}, as in the other texts ({found.why})", ""
+    if not found.readings:
+        return _geometry.DEFAULT, "", f"{found.why}; --config.mot.box=xywh takes them as they are"
+    either = " or ".join(f"{_geometry.FORMS[each]} (--config.mot.box={each})" for each in found.readings)
+    return _geometry.DEFAULT, "", f"boxes beyond doubt are neither: {either}; {found.why}; say which"
+
+
+def _number(
+    table: Table, frames: Frames, evidence: Evidence, settings: MotConfig, others: Others
+) -> tuple[Numbering, str, str]:
+    """Numbering of the frames, why, and what cannot be decided."""
+    if settings.first_frame is not None:
+        return _numbering.given(settings.first_frame, frames), f"config.mot.first_frame={settings.first_frame}", ""
+    if table.first_frame is not None:
+        numbering = _numbering.given(table.first_frame, frames)
+        return numbering, f"{table.format}: frames from {table.first_frame}", ""
+    found = _numbering.find(evidence.counts, frames, others.firsts)
+    if found.numbering is not None:
+        return found.numbering, f"frames from {found.numbering.first}: {found.why}", ""
+    either = " or ".join(f"from {first} (--config.mot.first_frame={first})" for first in found.readings)
+    problem = f"frames may be counted {either}: {found.why}; say which number the first picture has in the text"
+    return Numbering(1), "", problem
+
+
+def locate(table: Table, frames: Frames, reading: Reading) -> tuple[list[Located], list[Reject]]:
+    """Applies a reading: rows with pictures and pixels; the others as Rejects with file and line."""
+    boxes = np.array([row.box for row in table.rows], np.float64).reshape(-1, 4)
+    sizes = _geometry.to_sizes(boxes, reading.form, frames.size)
+    located, rejects = [], []
+    for row, (left, top, width, height) in zip(table.rows, sizes.tolist(), strict=True):
+        box = (left, top, width, height)
+        reject = _set_aside(table, row, box, reading)
+        if reject is not None:
+            rejects.append(reject)
+        else:
+            located.append(Located(row, reading.numbering.picture(row.frame, frames.numbers), box))
+    return located, rejects
+
+
+def _set_aside(table: Table, row: Row, box: Rectangle, reading: Reading) -> Reject | None:
+    if table.flagged and (reject := mottext.flagged(row, table.where(row))):
+        return reject
+    if not reading.classes.admits(row):
+        people = ", ".join(sorted(reading.classes.people or ()))
+        reason = "ignored by the ground truth" if table.flagged else "not a person"
+        detail = f"frame {row.frame}, id {row.track}: got class {reading.classes.of(row) or 'none'}, expected {people}"
+        return Reject(reason, table.where(row), detail)
+    return mottext.without_size(box, table.where(row))

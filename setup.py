@@ -1,0 +1,8 @@
+"""What pyproject.toml cannot say: configs/, at the top of the checkout, is installed as cion_jax/configs."""
+
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["cion_jax*", "data_prep*"]), "cion_jax.configs"],
+    package_dir={"cion_jax.configs": "configs"},
+)

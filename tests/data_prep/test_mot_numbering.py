@@ -1,0 +1,77 @@
+"""Where a text starts to count its frames: never a crop of the wrong frame."""
+
+import pytest
+
+from data_prep import sources
+from data_prep.config import MotConfig
+from data_prep.types import SourceError
+from tests.data_prep.clips import frames_of, line, pictures, seen, text, video
+
+
+def lines(frames):
+    return [line(number) for number in frames]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "cut_from"),
+    [
+        (range(1, 7), range(1, 7), [1, 2, 3, 4, 5, 6]),
+        (range(1, 7), [2, 4], [2, 4]),  # nobody at either end: the names say which
+        (range(1, 7), range(6), [1, 2, 3, 4, 5, 6]),  # 0 is in the text and not among the pictures
+        (range(6), range(6), [1, 2, 3, 4, 5, 6]),
+        (range(6), range(1, 7), [1, 2, 3, 4, 5, 6]),  # 6 is in the text and not among the pictures
+        (range(50, 56), range(50, 54), [1, 2, 3, 4]),  # the numbers in the names
+        (range(50, 56), range(1, 5), [1, 2, 3, 4]),  # counted
+        (range(50, 56), range(5), [1, 2, 3, 4, 5]),
+        (range(0, 60, 10), range(0, 60, 10), [1, 2, 3, 4, 5, 6]),  # every tenth frame by its name
+        (range(0, 60, 10), range(1, 7), [1, 2, 3, 4, 5, 6]),  # or counted
+        ([1, 2, 4, 5, 6], range(1, 7), [1, 2, 3, 4, 5]),  # a lost picture shifts nothing (3 is the picture of 4)
+    ],
+)
+def test_pictures(tmp_path, numbers, frames, cut_from):
+    pictures(tmp_path / "a" / "img1", numbers)
+    text(tmp_path / "a" / "tracks.txt", lines(frames))
+    assert frames_of(tmp_path) == cut_from
+
+
+@pytest.mark.parametrize(
+    ("frames", "cut_from"), [(range(6), range(1, 7)), (range(1, 7), range(1, 7)), ([2, 4], [2, 4])]
+)
+def test_videos(tmp_path, frames, cut_from):
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", lines(frames))
+    assert frames_of(tmp_path) == list(cut_from)
+
+
+@pytest.mark.parametrize("frames", [range(1, 6), [2, 5]])
+def test_what_fits_both_ways_is_refused_and_said_how_to_choose(tmp_path, frames):
+    pictures(tmp_path / "a" / "img1", range(6))
+    text(tmp_path / "a" / "tracks.txt", lines(frames))
+    message = r"from 0 \(--config.mot.first_frame=0\) or from 1 \(--config.mot.first_frame=1\): the text has frames"
+    with pytest.raises(SourceError, match=message):
+        frames_of(tmp_path)
+    assert frames_of(tmp_path, first_frame=0) == [number + 1 for number in frames]
+    assert frames_of(tmp_path, first_frame=1) == list(frames)
+
+
+def test_a_video_whose_last_frame_alone_has_no_box_is_in_doubt(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", lines(range(1, 6)))
+    with pytest.raises(SourceError, match="the video has 6"):
+        frames_of(tmp_path)
+
+
+def test_texts_of_one_tracker_decide_together(tmp_path):
+    # Of b alone nothing could be said; a has frame 0, so both count from 0.
+    for name, frames in (("a", range(6)), ("b", [2, 4])):
+        video(tmp_path / name / "v.avi")
+        text(tmp_path / name / "tracks.txt", lines(frames))
+    assert seen(tmp_path) == {"a": [("1", n) for n in range(1, 7)], "b": [("1", 3), ("1", 5)]}
+
+
+def test_a_text_of_another_video_is_refused(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", lines(range(1, 13)))
+    finding = sources.open("mot", tmp_path, settings=MotConfig()).examine("a")
+    assert "6 of 12 rows" in finding.problems[0]
+    assert "another frame rate" in finding.problems[0]
