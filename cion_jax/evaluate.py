@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ def main(_: Sequence[str]) -> None:
     if (args.checkpoint is None) == (args.features is None):
         raise ConfigError("give either --checkpoint, for features to be made, or --features=FILE, for those of a file")
     extractor = extractor_of_flags() if args.checkpoint else FeatureFile(Path(args.features))
+    if args.report:
+        _report()  # before the work, not after it
     for output in (args.output, args.report and f"{args.report}/index.html"):
         if output:
             make_room(Path(output))
@@ -65,9 +67,7 @@ def main(_: Sequence[str]) -> None:
         written = results[0] if len(results) == 1 else results
         Path(args.output).write_text(json.dumps(written, indent=1) + "\n")
     if args.report:
-        from cion_jax.reid.report import write  # only now: it takes Matplotlib
-
-        print(f"report: {write(Path(args.report), done)}")
+        print(f"report: {_report()(Path(args.report), done)}")
 
 
 def score(
@@ -173,6 +173,14 @@ def _model(extractor: Extractor | FeatureFile) -> dict[str, Any]:
     return {"model": extractor.name, "step": extractor.step, "input_size": extractor.size}
 
 
+def _report() -> Callable[[Path, Sequence[Scored]], Path]:
+    try:
+        from cion_jax.reid.report import write  # only now: it takes Matplotlib and Jinja
+    except ImportError as error:
+        raise ConfigError(f"--report needs more packages ({error}); pip install 'cion-jax[evaluation]'") from error
+    return write
+
+
 def _distances(query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str, reranked: bool, expansion: int) -> Distances:
     if expansion:
         both = expand(np.concatenate([query_QD, gallery_GD]), expansion)
@@ -202,7 +210,8 @@ def _benchmarks(chosen: Sequence[str], data: str | None, **options: str | None) 
     ]
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_extractor_flags(required=False)
     flags.DEFINE_list("benchmark", ["market1501"], "NAME, in the folder --data; or NAME=DIR,NAME=DIR for several.")
     flags.DEFINE_string("data", None, "Folder of the benchmark.")
@@ -220,7 +229,7 @@ def _define_flags() -> None:
 
 def run_main() -> None:
     """The command `cion-evaluate`."""
-    _define_flags()
+    define_flags()
     cli.run(main)
 
 
