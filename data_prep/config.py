@@ -21,6 +21,7 @@ PRESETS: Mapping[str, Denoising] = {
     "cion_jax": Denoising("shared_neighbors", calibrate=True, cannot_link=True, normalize=True, r_s=0),
     "paper": Denoising("published", calibrate=False, cannot_link=False, normalize=False, r_s=1000),
 }
+COLUMN_ORDERS = ("frame,id", "id,frame")
 BOX_FORMS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
 # The published thresholds belong to the authors' feature extractor.
 PUBLISHED = (0.2, 0.18)
@@ -37,12 +38,14 @@ class MotConfig:
         shares of the frame.
       classes: which classes are people, by number or name, as in "1,2" or "person"; "any": there is no class column.
       class_column: the column of the class, counted from 1; frame and id are the first two.
+      order: of the first two columns, "frame,id" or "id,frame".
     """
 
     first_frame: int | None = None
     box: str | None = None
     classes: str | None = None
     class_column: int | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ class Config:
     def _validate_mot(self) -> None:
         if self.mot.box is not None and self.mot.box not in BOX_FORMS:
             raise ConfigError(unknown(f"config.mot.box={self.mot.box!r}", self.mot.box, BOX_FORMS))
+        if self.mot.order not in (None, *COLUMN_ORDERS):
+            raise ConfigError(unknown(f"config.mot.order={self.mot.order!r}", self.mot.order, COLUMN_ORDERS))
         if self.mot.first_frame is not None and not 0 <= self.mot.first_frame < 2**31:
             raise ConfigError(f"config.mot.first_frame must be a frame number from 0, got {self.mot.first_frame}")
         if self.mot.class_column is not None and self.mot.class_column < 7:

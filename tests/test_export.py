@@ -113,7 +113,7 @@ def test_pytorch_loads_them_strictly(tmp_path, fixtures, name):
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.parametrize("name", toy.PAPERS)
+@pytest.mark.parametrize("name", toy.PUBLISHED)
 def test_every_backbone_in_every_format(tmp_path, fixtures, name):
     """With the weights behind the reference numbers: untrained ones would hide most of a network."""
     spec, entries = state_dict_of_the_original(fixtures, name)

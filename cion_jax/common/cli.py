@@ -68,6 +68,7 @@ def run(
     main: Callable[[Sequence[str]], int | None],
     leave: Callable[[int], NoReturn] = sys.exit,
     ours: Callable[[Sequence[str]], Sequence[str]] = list,
+    names: bool = False,
 ) -> None:
     """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
@@ -78,6 +79,7 @@ def run(
       main: takes what is left of the command line; its result is the exit status (None: 0).
       leave: exits with a status.
       ours: what of the command line is parsed here, program's name included; raises UserError.
+      names: the command takes names of files beside flags.
     """
     logging.set_verbosity(logging.WARNING)
 
@@ -97,7 +99,7 @@ def run(
         leave(0)
     try:
         parse = functools.partial(guarded, lambda argv: _parse(ours(argv)))
-        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=parse)
+        app.run(lambda argv: guarded(main if names else _no_rest(main), argv), flags_parser=parse)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 0)
     except BaseException:

@@ -173,7 +173,7 @@ class OSNet(nnx.Module):
         self.fc = Layers([Linear(channels[-1], FEATURES, init=start, **kw), BatchNorm(FEATURES, **kw)])
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, 3] normalised images, H and W multiples of 16 -> [B, features], none of them negative."""
+        """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features], none of them negative."""
         x = jax.nn.relu(self.conv1(x_BHWC, train=train))
         x = max_pool(x, 3, 2, 1)
         for stage in _STAGES:

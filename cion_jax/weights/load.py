@@ -26,8 +26,9 @@ from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
 from cion_jax.weights import positions, torch_names
-from cion_jax.weights.adapt import POSITIONS, check_weights
+from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_names import WeightsError
 from cion_jax.weights.weights_file import map_names, open_weights
 
@@ -142,7 +143,7 @@ def read(
     if like is None:
         if not {"model", "input_size"} <= opened.metadata.keys():
             raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")
-        like = models.split(models.abstract(opened.metadata["model"]))[1:]
+        like = models.split(models.abstract(printable(opened.metadata["model"])))[1:]
         size = preprocessing(opened.metadata, path).size
     return Named(*opened.network(*like, size, network), opened.metadata)
 

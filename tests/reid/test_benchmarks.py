@@ -32,6 +32,19 @@ def test_junk_leaves_and_distractors_stay(market):
     assert (benchmark.gallery.junk, len(benchmark.query), benchmark.warnings()) == (1, 1, [])
 
 
+@pytest.mark.parametrize("name", ["{:04d}_c{}_f0046985.jpg", "{:04d}_c{}_01.png", "{:04d}_c{:03d}_00016450_0.jpg"])
+def test_names_of_other_benchmarks_and_folders_per_person(tmp_path, name):
+    for part, camera in (("query", 1), ("bounding_box_test", 2)):
+        for person in (1, 2):
+            folder = tmp_path / part / f"{person:04d}" if person == 2 else tmp_path / part
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name.format(person, camera)).touch()
+    benchmark = benchmarks.load("market1501", tmp_path)
+    assert [images.identity.tolist() for images in (benchmark.query, benchmark.gallery)] == [[1, 2], [1, 2]]
+    assert [set(images.camera) for images in (benchmark.query, benchmark.gallery)] == [{1}, {2}]
+    assert not benchmark.warnings()
+
+
 def test_doubled_suffix(market):
     benchmark = benchmarks.load("market1501", market(query=["1488_c1s6_023021_00.jpg.jpg"]))
     assert (benchmark.query.identity.tolist(), benchmark.warnings()) == ([1488], [])

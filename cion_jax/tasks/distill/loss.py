@@ -40,7 +40,7 @@ class LossConfig:
       chunk: prototypes of one device whose logits exist at the same time, > 0.
     """
 
-    RENAMED: ClassVar[dict[str, str]] = {"centring": "centering", "centre_momentum": "center_momentum"}
+    RENAMED: ClassVar[dict[str, str]] = {"centering": "centering", "center_momentum": "center_momentum"}
 
     weighting: Literal["paper", "released"] = "paper"
     centering: Literal["mean", "sinkhorn"] = "mean"
