@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -193,7 +194,7 @@ def _all_pairs(rows: np.ndarray, k: int) -> np.ndarray:
     return best.other
 
 
-def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
+def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
     """Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly."""
     leaves = max(len(rows) // 250, 1)
     searched = max(round(3 * math.sqrt(leaves)), 20)
