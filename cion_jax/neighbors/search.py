@@ -194,13 +194,20 @@ def _all_pairs(rows: np.ndarray, k: int) -> np.ndarray:
     return best.other
 
 
-def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
-    """Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly."""
+def approximate(scann: Any, rows: np.ndarray, k: int) -> Any:
+    """ScaNN's searcher of the k nearest of unit rows [n, d] float32.
+
+    Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly.
+    """
     leaves = max(len(rows) // 250, 1)
     searched = max(round(3 * math.sqrt(leaves)), 20)
     builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
     builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
-    searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
+    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
+
+
+def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
+    searcher = approximate(scann, rows, k)
     starts = progress(range(0, len(rows), _PIECE), "nearest neighbors")
     pieces = (rows[start : start + _PIECE] for start in starts)
     return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
