@@ -135,6 +135,11 @@ def _define_flags() -> None:
     flags.DEFINE_string("images", ".", "Folder that the index's keys are relative to, for the contact sheet.")
 
 
-if __name__ == "__main__":
+def run_main() -> None:
+    """The command `cion-search`."""
     _define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()
