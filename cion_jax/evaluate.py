@@ -177,7 +177,7 @@ def _report() -> Callable[[Path, Sequence[Scored]], Path]:
     try:
         from cion_jax.reid.report import write  # only now: it takes Matplotlib and Jinja
     except ImportError as error:
-        raise ConfigError(f"--report needs more packages ({error}); pip install 'cion-jax[evaluation]'") from error
+        raise ConfigError(f"--report needs more packages ({error}); pip install 'cion-jax'") from error
     return write
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cion_jax.common.typed_config import ConfigError, unknown
 from data_prep.denoise.method import METHODS
@@ -201,5 +202,5 @@ def _at_least(lowest: int, settings: Mapping[str, float]) -> None:
             raise ConfigError(f"config.{name} must be at least {lowest}, got {value}")
 
 
-def _set(value, default):
+def _set(value: Any, default: Any) -> Any:
     return default if value is None else value

@@ -141,5 +141,5 @@ def _arrow(path: Path) -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise FeatureFileError(f"{path} needs pyarrow ({error}); pip install 'cion-jax[evaluation]'") from error
+        raise FeatureFileError(f"{path} needs pyarrow ({error}); pip install 'cion-jax'") from error
     return pyarrow, pyarrow.parquet
