@@ -14,7 +14,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -67,10 +67,10 @@ class Checkpointer:
         handlers = {name: ocp.StandardCheckpointHandler() for name in trees} | {"run": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with self._writing(), contextlib.closing(self._manager):
                 self._manager.wait_until_finished()
