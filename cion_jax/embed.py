@@ -79,7 +79,7 @@ def define_weights_flags() -> None:
         required=True,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
-    flags.DEFINE_multi_string("ignore", [], "Regular expression of names that FILE may lack or have too many.")
+    flags.DEFINE_multi_string("ignore", [], "Regular expression (RE2) of names that FILE may lack or have too many.")
 
 
 def define_backbone_flags() -> None:
