@@ -20,13 +20,14 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
-from cion_jax.common.files import read_regular, walk
+from cion_jax.common.files import finished, read_regular, replaceable, walk
 from cion_jax.common.finite import check_finite
+from cion_jax.common.paths import local_path
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.reid.distances import normalize
 from cion_jax.weights.backbone import Backbone
-from cion_jax.weights.load import load
+from cion_jax.weights.load import load, weights_file
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -53,6 +54,9 @@ def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedde
       backbone: the model.
       paths: N image files.
       what: beginning of the progress line.
+
+    Raises:
+      NotFiniteError: features are NaN or infinite.
     """
     kept, unreadable = np.ones(len(paths), bool), []
 
@@ -66,6 +70,7 @@ def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedde
                 yield image
 
     features = backbone(readable())
+    check_finite(features, [path for path, is_kept in zip(paths, kept, strict=True) if is_kept])
     return Embedded(features, kept, unreadable)
 
 
@@ -94,11 +99,9 @@ def backbone_of_flags() -> Backbone:
     return load(args.checkpoint, args.network, args.ignore, args.batch_size)
 
 
-def make_room(output: Path) -> None:
-    """Makes the folder of a file to be written, so that a wrong path shows before the work and not after it."""
-    if output.is_dir():
-        raise ConfigError(f"--output={output} is a folder; give a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
+def define_overwrite() -> None:
+    """Defines --overwrite, of every command that writes a file."""
+    flags.DEFINE_bool("overwrite", False, "Replaces an output that is there already.")
 
 
 def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
@@ -130,23 +133,22 @@ def _try_to_read(path: Path) -> np.ndarray | str:
 def main(_: Sequence[str]) -> None:
     """Embeds a folder of images."""
     args = flags.FLAGS
-    folder, output = Path(args.input), Path(args.output)
+    folder, output = local_path(args.input, "--input"), local_path(args.output, "--output")
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
     paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
+    replaceable(output, "--output", args.overwrite, [*paths, *weights_file(args.checkpoint)])
     backbone = backbone_of_flags()
-    make_room(output)
 
     embedded = embed_files(backbone, paths, "embedding")
     list_unreadable(embedded.unreadable, len(paths), "input")
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
-    check_finite(embedded.features, keys)
     features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
-    with open(output, "wb") as file:
+    with finished(output) as part, part.open("wb") as file:
         np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
@@ -157,6 +159,7 @@ def define_flags() -> None:
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
+    define_overwrite()
 
 
 def run_main() -> None:

@@ -12,25 +12,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.files import replaceable, write_text
+from cion_jax.common.paths import local_path
 from cion_jax.embed import (
     backbone_of_flags,
     define_backbone_flags,
+    define_overwrite,
     embed_files,
     list_unreadable,
-    make_room,
 )
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.distances import METRICS, Between, Distances, ScoreError
 from cion_jax.reid.nearest import expand
 from cion_jax.reid.rerank import Reranked
 from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.load import weights_file
 
 RANKS = (1, 5, 10)
 
@@ -38,18 +40,20 @@ RANKS = (1, 5, 10)
 def main(_: Sequence[str]) -> None:
     """Embeds queries and gallery, ranks, prints, writes."""
     args = flags.FLAGS
-    benchmark = benchmarks.load(args.benchmark, Path(args.data))
+    benchmark = benchmarks.load(args.benchmark, local_path(args.data, "--data"))
     for warning in benchmark.warnings():
         print(warning, file=sys.stderr)
+    output = args.output and local_path(args.output, "--output")
+    if output:
+        inputs = [*benchmark.query.paths, *benchmark.gallery.paths, *weights_file(args.checkpoint)]
+        replaceable(output, "--output", args.overwrite, inputs)
     backbone = backbone_of_flags()
-    if args.output:
-        make_room(Path(args.output))
 
     result = evaluate(backbone, benchmark, args.metric, reranked=args.rerank, expansion=args.query_expansion)
     result["checkpoint"] = args.checkpoint
     print(table(result))
-    if args.output:
-        Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
+    if output:
+        write_text(output, json.dumps(result, indent=1) + "\n")
 
 
 def evaluate(
@@ -134,6 +138,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("benchmark", "market1501", "Name of the benchmark.")
     flags.DEFINE_string("data", None, "Folder of the benchmark.", required=True)
     flags.DEFINE_string("output", None, "JSON file to write.")
+    define_overwrite()
     flags.DEFINE_enum("metric", "cosine", METRICS, "Distance.")
     flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbors.")
     flags.DEFINE_integer("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", lower_bound=0)
