@@ -90,7 +90,7 @@ def _row(name: str, peak: float) -> tuple:
 
 def _timm_seconds(name: str) -> float | None:
     """Seconds of timm's forward pass on as many images; None where it is not installed or has no such backbone."""
-    if name.endswith("_ibn") or not all(map(importlib.util.find_spec, ("torch", "timm"))):
+    if name.endswith("_ibn") or name.startswith("osnet") or not all(map(importlib.util.find_spec, ("torch", "timm"))):
         return None
     import timm
     import torch

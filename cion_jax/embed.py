@@ -3,31 +3,35 @@
     python -m cion_jax.embed --checkpoint=WORKDIR --input=FOLDER_OF_IMAGES --output=features.npz
 
 writes `keys` (paths relative to the folder), `features` ([N, d] float32, in the order of the keys) and `meta` (JSON
-text: model, step, input size, images that could not be read).
+text: model, step, input size, images that could not be read). `--output=features.parquet` writes columns `key` and
+`feature`. What a killed run had embedded is taken over by the next one with the same flags.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
-from cion_jax.common.files import finished, read_regular, replaceable, walk
+from cion_jax.common.files import read_regular, replaceable, walk
 from cion_jax.common.finite import check_finite
 from cion_jax.common.paths import local_path
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.distances import normalize
-from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.extractor import Extractor, Flipped
 from cion_jax.weights.load import load, weights_file
+from cion_jax.weights.onnx_backbone import OnnxBackbone
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -47,7 +51,23 @@ class Embedded:
     unreadable: list[str]
 
 
-def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:
+def load_extractor(spec: str, batch_size: int = 64, flip: bool = False, **choice: Any) -> Extractor:
+    """Makes a feature extractor from what --checkpoint says: a `Backbone`, or the network of `onnx:FILE`.
+
+    Args:
+      spec: as `weights.load.load` takes it, or `onnx:FILE`.
+      batch_size: images that are computed at a time.
+      flip: average the features of every image and of its mirror image.
+      choice: `network` and `ignore` of `weights.load.load`; raises like it.
+    """
+    if spec.startswith("onnx:"):
+        plain: Extractor = OnnxBackbone(str(local_path(spec.removeprefix("onnx:"), "--checkpoint")), batch_size)
+    else:
+        plain = load(spec, batch_size=batch_size, **choice)
+    return Flipped(plain) if flip else plain
+
+
+def embed_files(backbone: Extractor, paths: Sequence[Path], what: str) -> Embedded:
     """Embeds image files with progress on stderr; what cannot be read is reported, not fatal.
 
     Args:
@@ -74,29 +94,30 @@ def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedde
     return Embedded(features, kept, unreadable)
 
 
-def define_weights_flags() -> None:
-    """Defines what every command with weights takes: --checkpoint, --network and --ignore."""
+def define_weights_flags(required: bool = True) -> None:
+    """Defines what every command with weights takes: --checkpoint, which may be `required`, --network and --ignore."""
     flags.DEFINE_string(
         "checkpoint",
         None,
         "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
-        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH].",
-        required=True,
+        "cion_jax.export, random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
+        required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
     flags.DEFINE_multi_string("ignore", [], "Regular expression (RE2) of names that FILE may lack or have too many.")
 
 
-def define_backbone_flags() -> None:
-    """Defines what every command that runs a backbone takes: the flags of its weights and --batch_size."""
-    define_weights_flags()
+def define_extractor_flags(required: bool = True) -> None:
+    """Defines what every command that makes features takes: the flags of its weights, --batch_size and --flip."""
+    define_weights_flags(required)
     flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+    flags.DEFINE_bool("flip", False, "Average the features of every image and of its mirror image.")
 
 
-def backbone_of_flags() -> Backbone:
-    """The backbone that the flags of `define_backbone_flags` name."""
+def extractor_of_flags() -> Extractor:
+    """The extractor that the flags of `define_extractor_flags` name."""
     args = flags.FLAGS
-    return load(args.checkpoint, args.network, args.ignore, args.batch_size)
+    return load_extractor(args.checkpoint, args.batch_size, args.flip, network=args.network, ignore=args.ignore)
 
 
 def define_overwrite() -> None:
@@ -134,30 +155,37 @@ def main(_: Sequence[str]) -> None:
     """Embeds a folder of images."""
     args = flags.FLAGS
     folder, output = local_path(args.input, "--input"), local_path(args.output, "--output")
+    feature_file.check_name(output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
     paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
     replaceable(output, "--output", args.overwrite, [*paths, *weights_file(args.checkpoint)])
-    backbone = backbone_of_flags()
+    backbone = extractor_of_flags()
 
-    embedded = embed_files(backbone, paths, "embedding")
+    choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
+    embedded = resumable.embed(functools.partial(embed_files, backbone), paths, output, choice)
     list_unreadable(embedded.unreadable, len(paths), "input")
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
     features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
-    meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
-    with finished(output) as part, part.open("wb") as file:
-        np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
+    meta |= {
+        "input_size": backbone.size,
+        "normalized": args.normalize,
+        "flip": args.flip,
+        "unreadable": embedded.unreadable,
+    }
+    feature_file.write(output, keys, features, meta)
+    resumable.forget(output)
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
 
 def define_flags() -> None:
     """Defines what the command takes."""
-    define_backbone_flags()
+    define_extractor_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
-    flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
+    flags.DEFINE_string("output", None, "The .npz or .parquet file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
     define_overwrite()
 

@@ -23,6 +23,7 @@ PRESETS: Mapping[str, Denoising] = {
     "cion_jax": Denoising("shared_neighbors", calibrate=True, cannot_link=True, normalize=True, r_s=0),
     "paper": Denoising("published", calibrate=False, cannot_link=False, normalize=False, r_s=1000),
 }
+COLUMN_ORDERS = ("frame,id", "id,frame")
 BOX_FORMS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
 # The published thresholds belong to the authors' feature extractor.
 PUBLISHED = (0.2, 0.18)
@@ -39,12 +40,14 @@ class MotConfig:
         shares of the frame.
       classes: which classes are people, by number or name, as in "1,2" or "person"; "any": there is no class column.
       class_column: the column of the class, counted from 1; frame and id are the first two.
+      order: of the first two columns, "frame,id" or "id,frame".
     """
 
     first_frame: Annotated[int | None, Bounds(0, 2**31, open_high=True)] = None
     box: str | None = None
     classes: str | None = None
     class_column: Annotated[int | None, between(7, 10_000)] = None  # behind the box
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,12 @@ class Config:
                 f"config.max_identity_images={self.max_identity_images} is below config.min_identity_images="
                 f"{self.min_identity_images}; no identity could be written"
             )
+
+    def _validate_mot(self) -> None:
+        if self.mot.box is not None and self.mot.box not in BOX_FORMS:
+            raise ConfigError(unknown(f"config.mot.box={self.mot.box!r}", self.mot.box, BOX_FORMS))
+        if self.mot.order not in (None, *COLUMN_ORDERS):
+            raise ConfigError(unknown(f"config.mot.order={self.mot.order!r}", self.mot.order, COLUMN_ORDERS))
 
 
 def _at_least(lowest: int, name: str, value: int) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from absl import flags
 from rich.console import Console
@@ -32,9 +31,9 @@ def check(source: Source, seconds: float = SECONDS) -> None:
       SourceError: something cannot be decided, or no video has anything to read; the message says what and how to mend.
     """
     found = list(_within(source, seconds))
+    _refuse(source, found)
     for line in [*_notes(found), *_copies(source)]:
         print(f"input: {line}", file=sys.stderr)
-    _refuse(source, found)
 
 
 def examine(source: Source) -> list[Finding]:
@@ -47,7 +46,7 @@ def _within(source: Source, seconds: float) -> Iterator[Finding]:
     for count, video in enumerate(videos):
         if time.monotonic() - start > seconds:
             said = f"looked at {count} of {len(videos)} videos; python -m data_prep.doctor looks at all"
-            yield Finding("", {}, notes=(said,))
+            yield Finding("", {}, notes=(said,))  # it counts as usable: not all has been seen
             return
         yield source.examine(video)
 
@@ -57,6 +56,9 @@ def _refuse(source: Source, found: Sequence[Finding]) -> None:
     if problems:
         more = f"\n(and {len(problems) - _LISTED} more)" if len(problems) > _LISTED else ""
         raise SourceError("the input cannot be read beyond doubt:\n" + "\n".join(problems[:_LISTED]) + more)
+    if not any(each.usable for each in found):
+        first = [*_notes(found)[:_LISTED], *_set_aside(source.rejected)[:_LISTED]]
+        raise SourceError("nothing in the input can be read:\n" + "\n".join(first))
 
 
 def _notes(found: Iterable[Finding]) -> list[str]:
@@ -86,6 +88,12 @@ def _copies(source: Source) -> list[str]:
     ]
 
 
+def _watched(source: Source) -> list[str]:
+    """What reading every video to its end finds, where a source has videos."""
+    watch: Callable[[str], list[str]] = getattr(source, "watch", lambda video: [])
+    return [line for video in source.videos() for line in watch(video)]
+
+
 def _set_aside(rejects: Sequence[Reject]) -> list[str]:
     """One line for each reason, with the first that has it."""
     counts = Counter(reject.reason for reject in rejects)
@@ -108,7 +116,7 @@ def main(_: Sequence[str]) -> None:
             does[line].append(each.video)
     sections = {
         "what will be done": [f"{_names(videos)}{line}" for line, videos in does.items()],
-        "out of the ordinary": [*_notes(found), *_copies(source)],
+        "out of the ordinary": [*_notes(found), *_copies(source), *_watched(source)],
         "set aside": _set_aside(source.rejected),
     }
     for title, lines in sections.items():
@@ -128,7 +136,7 @@ def _table(found: Sequence[Finding]) -> Table:
 if __name__ == "__main__":
     from data_prep.config import Config
 
-    _settings = cli.define_config(Config, str(Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"))
+    _settings = cli.define_config(Config, "data_prep")
     flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
     flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
     cli.run(main)

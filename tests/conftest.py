@@ -33,6 +33,16 @@ def data() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="module")
+def compiled_quickly():
+    """For tests that compile for longer than they run: what is equal is equal without XLA's optimizations, too."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone in it."""

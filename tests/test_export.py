@@ -16,6 +16,7 @@ import safetensors
 from jax import export as jax_export
 
 from cion_jax import export, models
+from cion_jax.common.errors import UserError
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
@@ -113,7 +114,7 @@ def test_pytorch_loads_them_strictly(tmp_path, fixtures, name):
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.parametrize("name", toy.PAPERS)
+@pytest.mark.parametrize("name", toy.PUBLISHED)
 def test_every_backbone_in_every_format(tmp_path, fixtures, name):
     """With the weights behind the reference numbers: untrained ones would hide most of a network."""
     spec, entries = state_dict_of_the_original(fixtures, name)

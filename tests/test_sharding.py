@@ -91,13 +91,15 @@ def test_a_small_array_that_does_not_divide_is_replicated():
 
 @pytest.mark.parametrize("name", toy.ZOO)
 def test_every_backbone_is_split_over_two_four_and_eight_devices(name):
-    """What lies whole on all devices is 2% or less, but for the smallest EdgeNeXt (23% of 2 million) and GhostNets."""
+    """What lies whole on all devices is 2% or less, but for the smallest EdgeNeXt (23% of 2 million) and GhostNets,
+    and 4% in the smaller OSNets, of less than a million."""
     params = models.split(models.abstract(name))[1]
     for size in (2, 4, 8):
         shardings = sharding.state_shardings(params, sharding.make_mesh(MeshConfig(-1, size, 1)))
         leaves = list(zip(jax.tree.leaves(params), jax.tree.leaves(shardings), strict=True))
         whole = sum(leaf.size for leaf, where in leaves if "fsdp" not in where.spec)
         share = 0.25 if size == 8 and name.startswith(("edgenext_x", "ghostnet")) else 0.02
+        share = 0.04 if name in ("osnet_x0_25", "osnet_x0_5") else share
         assert whole < share * sum(leaf.size for leaf, _ in leaves), size
 
 

@@ -46,7 +46,7 @@ def define_config(
     _schemas["config"] = [schema] if isinstance(schema, type) else list(schema.values())
     _defaults["config"] = default
 
-    def settings():
+    def settings() -> Any:
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
         try:
@@ -76,6 +76,7 @@ def run(
     main: Callable[[Sequence[str]], int | None],
     leave: Callable[[int], NoReturn] = sys.exit,
     ours: Callable[[Sequence[str]], Sequence[str]] = list,
+    names: bool = False,
 ) -> None:
     """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
@@ -86,10 +87,11 @@ def run(
       main: takes what is left of the command line; its result is the exit status (None: 0).
       leave: exits with a status.
       ours: what of the command line is parsed here, program's name included; raises UserError.
+      names: the command takes names of files beside flags.
     """
     logging.set_verbosity(logging.WARNING)
 
-    def guarded(call, argv):
+    def guarded(call: Callable, argv: Sequence[str]) -> Any:
         try:
             return call(argv)
         except (UserError, flags.Error) as error:
@@ -109,7 +111,7 @@ def run(
         leave(0)
     try:
         parse = functools.partial(guarded, lambda argv: _parse(ours(argv)))
-        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=parse)
+        app.run(lambda argv: guarded(main if names else _no_rest(main), argv), flags_parser=parse)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 0)
     except BaseException:
@@ -176,7 +178,7 @@ def _check_name(schemas: Sequence[type], path: str) -> None:
 
 
 def _no_rest(main: Callable) -> Callable:
-    def checked(argv: Sequence[str]):
+    def checked(argv: Sequence[str]) -> Any:
         if len(argv) > 1:
             raise typed_config.ConfigError(f"this command takes only --flags, got {argv[1]!r}; see --help")
         return main(argv)

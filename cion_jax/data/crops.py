@@ -32,7 +32,7 @@ class EraseSpec:
       ratio: least and greatest height / width.
       even: what is uniform between these, the ratio itself or its logarithm (`log`).
       tries: how often to draw until a rectangle is smaller than the image in both directions; then nothing is erased.
-      fill: `noise`, a standard normal number for every normalised value, or `black`, level 0 before normalisation.
+      fill: `noise`, a standard normal number for every normalized value, or `black`, level 0 before normalization.
     """
 
     probability: Annotated[float, SHARE] = 0.5
@@ -59,7 +59,7 @@ class CropSpec:
       flip: probability of mirroring.
       pad: black pixels around the resized image, out of which height x width pixels are cropped.
       erase: random erasing.
-      mean, std: by which values in 0 .. 1 are normalised, per channel.
+      mean, std: by which values in 0 .. 1 are normalized, per channel.
     """
 
     height: Annotated[int, between(1, 4096)] = 256
@@ -99,7 +99,7 @@ def make_crops(key: Array, image_BHWC: Array, size_B2: Array, spec: CropSpec) ->
       spec: static.
 
     Returns:
-      [B, h, w, 3] float32, normalised.
+      [B, h, w, 3] float32, normalized.
     """
     drawn, noise = jax.random.split(key)
     return render(image_BHWC, size_B2, draw(drawn, len(image_BHWC), spec), noise, spec)
@@ -126,7 +126,7 @@ def render(image_BHWC: Array, size_B2: Array, params: CropParams, key: Array, sp
       spec: static.
 
     Returns:
-      [B, h, w, 3] float32, normalised.
+      [B, h, w, 3] float32, normalized.
     """
     levels = crop(resize(image_BHWC, size_B2, params.flip, spec), params.corner, spec.pad)
     erased = _inside(params.erase, spec.height, spec.width)
@@ -150,7 +150,7 @@ def crop(x_BHWC: Array, corner_B2: Array, pad: int) -> Array:
 
 
 def normalize(levels: Array, spec: CropSpec) -> Array:
-    """Levels 0 .. 255, channels last -> normalised values."""
+    """Levels 0 .. 255, channels last -> normalized values."""
     return (levels / 255.0 - jnp.array(spec.mean)) / jnp.array(spec.std)
 
 

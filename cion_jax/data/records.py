@@ -41,7 +41,16 @@ REPORT_FILE = "report.html"
 CARD_FILE = "README.md"
 
 # What readers raise on bytes that are not what was written.
-_DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RecursionError, RuntimeError)
+_DAMAGED: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+)
 _DAMAGED += (SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
@@ -61,7 +70,7 @@ class Index:
     identity: np.ndarray
     tracklet: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where the arrays cannot be an index."""
         if self.identity.shape != self.tracklet.shape or self.identity.ndim != 1 or not len(self.identity):
             raise ValueError(

@@ -91,7 +91,7 @@ class ViewsConfig:
     local: ViewSpec = ViewSpec(height=128, width=64, scale=(0.05, 0.8), blur=0.5)
     local_views: Annotated[int, between(0, 1000)] = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where the views cannot be one batch."""
         first, second = self.globals
         if (first.height, first.width) != (second.height, second.width):

@@ -37,7 +37,7 @@ class MeshConfig:
     fsdp: Devices = 1
     model: Devices = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where an axis has no device, or more than one axis takes what is left."""
         sizes = (self.data, self.fsdp, self.model)
         if 0 in sizes or sizes.count(-1) > 1:
@@ -76,7 +76,7 @@ RULES = (
 SMALL = 2**18
 
 
-def make_mesh(config: MeshConfig, devices=None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Mesh with axes data, fsdp, model over all devices; slices of a pod are put along data, or else along fsdp.
 
     Raises:
@@ -155,7 +155,7 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule] = 
 def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     """NamedSharding for every array of a (possibly abstract) training state."""
 
-    def one(path, leaf):
+    def one(path: tuple, leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, spec(path_name(path), leaf.shape, mesh, rules))
 
     return jax.tree_util.tree_map_with_path(one, state)
@@ -177,7 +177,7 @@ def gather(params: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     """Parameters as a forward pass needs them: whole on every device, but for what `model` splits. Said explicitly, or
     the compiler might as well move the images."""
 
-    def whole(path, leaf):
+    def whole(path: tuple, leaf: jax.Array) -> jax.Array:
         axes = spec(path_name(path), leaf.shape, mesh, rules)
         kept = P(*(axis if axis == "model" else None for axis in axes))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
@@ -191,7 +191,7 @@ def split_batch(batch: Any, count: int, mesh: Mesh) -> Any:
         return jax.tree.map(lambda x: x[None], batch)
     devices = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def split(x):
+    def split(x: jax.Array) -> jax.Array:
         parts = jnp.moveaxis(x.reshape(devices, count, -1, *x.shape[1:]), 1, 0)
         where = NamedSharding(mesh, P(None, *BATCH))
         return jax.lax.with_sharding_constraint(parts.reshape(count, -1, *x.shape[1:]), where)

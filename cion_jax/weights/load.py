@@ -27,8 +27,9 @@ from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
 from cion_jax.weights import positions, torch_names
-from cion_jax.weights.adapt import POSITIONS, check_weights
+from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_names import WeightsError
 from cion_jax.weights.weights_file import map_names, open_weights
 
@@ -93,7 +94,8 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
 def weights_file(spec: str) -> list[Path]:
     """The file that --checkpoint names, if it names one."""
     match = _FILE.fullmatch(spec)
-    return [] if spec.startswith("random:") else [local_path(match["path"] if match else spec, "--checkpoint")]
+    path = match["path"] if match else spec.removeprefix("onnx:")
+    return [] if spec.startswith("random:") else [local_path(path, "--checkpoint")]
 
 
 def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
@@ -151,7 +153,7 @@ def read(
     if like is None:
         if not {"model", "input_size"} <= opened.metadata.keys():
             raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")
-        like = models.split(models.abstract(opened.metadata["model"]))[1:]
+        like = models.split(models.abstract(printable(opened.metadata["model"])))[1:]
         size = preprocessing(opened.metadata, path).size
     return Named(*opened.network(*like, size, network), opened.metadata)
 

@@ -238,7 +238,8 @@ def _write(
     job: Job, digest: str, calibration: Calibration, found: Aggregated, rejected: dict[str, int], crops: Crops
 ) -> dict[str, Any]:
     """Shards, report, card and, last of all, metrics: where they are, the run has finished."""
-    selected = np.flatnonzero(found.provenance["selected"].to_numpy())
+    record = found.provenance["record"].fill_null(-1).to_numpy()
+    selected = np.argsort(record)[np.count_nonzero(record < 0) :]  # in the order of the records, so not sorted again
     images = images_at(found.provenance, selected)
     if not images:
         raise beam.RunError(

@@ -23,6 +23,7 @@ from data_prep.output.dataset import read_metrics
 from data_prep.types import is_text
 
 _ARROW_END = b"ARROW1"
+_RECORD = ".json"  # of the run itself; no file of a video is called so
 _LONGEST = 150  # characters of a file name before it is cut; file systems allow 255 bytes
 
 
@@ -74,13 +75,16 @@ class Work:
     def forget(self, videos: Iterable[str]) -> None:
         """Removes everything that was made of these videos, and the claim that the data set is finished."""
         (self.output / records.METRICS_FILE).unlink(missing_ok=True)
-        for video in videos:
-            for kind in ("arrow", "input", "npy", "crops", "rejected", "levels", "parts", "failed"):
-                self.file(video, kind).unlink(missing_ok=True)
+        gone = {self.file(video, "arrow").stem for video in videos}
+        for name in gone:  # first what says that the others are complete
+            (self.folder / f"{name}.arrow").unlink(missing_ok=True)
+        for path in self.folder.iterdir() if gone else ():
+            if path.stem in gone and path.suffix != _RECORD:
+                path.unlink()
 
     def made_with(self, kind: str, settings: Mapping[str, Any]) -> bool:
         """Whether the `kind` files were made with these settings (JSON types); from now on they are said to be."""
-        record, text = self.folder / f"{kind}.json", json.dumps(settings, indent=1, sort_keys=True) + "\n"
+        record, text = self.folder / f"{kind}{_RECORD}", json.dumps(settings, indent=1, sort_keys=True) + "\n"
         if record.is_file() and record.read_text() == text:
             return True
         write_text(record, text)

@@ -67,7 +67,7 @@ def test_stages_equal_the_reference(fixtures, name):
     # From images of the final size on: resizing leaves them as they are, so all that follows is exact.
     whole = np.tile([64, 32], (len(cases), 1))
     final = np.asarray(jit_render(theirs, whole, params, jax.random.key(0), small))
-    if name == "mgn":  # whose final values are levels: the model normalises
+    if name == "mgn":  # whose final values are levels: the model normalizes
         final = (final * np.array(small.std) + np.array(small.mean)) * 255
     expected = np.stack([arrays[f"c{i}/final"] for i in range(len(cases))]).transpose(0, 2, 3, 1).astype(np.float32)
     compared = np.ones(final.shape[:3], bool)

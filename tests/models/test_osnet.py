@@ -11,7 +11,8 @@ from onnx import numpy_helper
 
 from cion_jax import models, pretrained
 from cion_jax.exporting.formats import FORMATS
-from cion_jax.models import count, osnet, weights
+from cion_jax.models import flops, osnet
+from cion_jax.weights import torch_names
 
 EPS = 1e-5  # of BatchNorm
 # Trained numbers and multiply-adds (millions) at 256x128: table 1 of arXiv 1905.00953, which gives 2.2, 1.3, 0.6 and
@@ -62,7 +63,7 @@ def test_equals_the_authors_program_with_the_public_weights(data, capsys):
     file, program = (data / "weights" / f"osnet_x0_25_msmt17.{kind}" for kind in ("pth", "onnx"))
     backbone = pretrained.load(f"file:osnet_x0_25={file}")
     assert "left out classifier.bias (1041,), classifier.weight (1041, 512)" in capsys.readouterr().err
-    named = weights.to_torch(backbone.params, backbone.stats)
+    named = torch_names.to_torch(backbone.params, backbone.stats)
     assert (len(named), sum(array.size for array in named.values())) == (565, 208_472)
     images = np.random.default_rng(0).standard_normal((2, 256, 128, 3)).astype(np.float32)
     expected = _program_with(named, program).run(None, {"images": images.transpose(0, 3, 1, 2)})[0]
@@ -76,14 +77,14 @@ MIDDLE = ("osnet_x0_5", "osnet_x0_75", "osnet_ibn_x1_0")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in MIDDLE else n for n in SIZES])
 def test_sizes_are_the_published_ones(name):
     module = models.abstract(name)
-    assert (count.parameters(module), round(count.multiply_adds(module) / 1e6, 1)) == SIZES[name]
+    assert (flops.parameters(module), round(flops.multiply_adds(module) / 1e6, 1)) == SIZES[name]
 
 
 def _entries(name):
     """{PyTorch name: shape} of a backbone."""
     _, params, stats = models.split(models.abstract(name))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (params, stats))
-    return {entry: array.shape for entry, array in weights.to_torch(*zeros).items()}
+    return {entry: array.shape for entry, array in torch_names.to_torch(*zeros).items()}
 
 
 @pytest.mark.parametrize(("name", "entries"), [("osnet_x1_0", 565), ("osnet_ibn_x1_0", 566), ("osnet_ain_x1_0", 550)])
@@ -108,14 +109,14 @@ def test_names_are_those_of_the_public_files(name, entries):
 
 @pytest.mark.parametrize("instance", ["after", "inside"])
 def test_instance_norm_behind_the_sum_or_inside_the_branch(instance):
-    """The branch of a block is silenced: what is left is the normalised shortcut, or the shortcut and a constant."""
+    """The branch of a block is silenced: what is left is the normalized shortcut, or the shortcut and a constant."""
     block = osnet.Block(64, 64, instance, **KW)
     block.conv3.conv.kernel[...] = jnp.zeros((1, 1, 16, 64))
     block.IN.bias[...] = jnp.full(64, 0.5)
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 64))
-    centred = x - x.mean((1, 2), keepdims=True)
-    normalised = centred / jnp.sqrt(jnp.square(centred).mean((1, 2), keepdims=True) + EPS)
-    expected = jax.nn.relu((normalised if instance == "after" else x) + 0.5)
+    centered = x - x.mean((1, 2), keepdims=True)
+    normalized = centered / jnp.sqrt(jnp.square(centered).mean((1, 2), keepdims=True) + EPS)
+    expected = jax.nn.relu((normalized if instance == "after" else x) + 0.5)
     np.testing.assert_allclose(block(x, train=False), expected, atol=1e-5)
 
 

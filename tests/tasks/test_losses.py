@@ -58,7 +58,7 @@ def test_circle_softmax_equals_the_reference(mgn):
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ("name", "margin", "normalized"),
-    [("soft_hard", None, False), ("margin03_hard", 0.3, False), ("soft_hard_normalised", None, True)],
+    [("soft_hard", None, False), ("margin03_hard", 0.3, False), ("soft_hard_normalized", None, True)],
 )
 def test_mgns_triplet_equals_the_reference(mgn, name, margin, normalized):
     spec, arrays, x, _, labels = mgn
@@ -130,3 +130,21 @@ def test_a_sharded_batch_is_the_batch():
     rows = [jax.device_put(v, NamedSharding(mesh, P("data"))) for v in (x, labels)]
     for ours, whole in zip(step(*rows), step(x, labels), strict=True):
         np.testing.assert_allclose(ours, whole, rtol=1e-12, atol=1e-14)
+
+
+def test_distances_at_the_floor_are_constant():
+    x, labels = jnp.array([[0.0], [1e-7], [1.0], [1.0 + 1e-7]]), jnp.array([0, 0, 1, 1])
+    positive, gradient = jax.value_and_grad(lambda x: losses.hardest(x, labels)[0].sum())(x)
+    np.testing.assert_allclose(positive, 4e-6, rtol=1e-12)
+    assert np.array_equal(gradient, np.zeros((4, 1)))
+
+
+def test_rounding_of_equal_features_gives_no_nan():
+    """Squared distances of equal float32 features are rounding noise of either sign."""
+    x = np.tile(np.random.default_rng(0).standard_normal((8, 1024)).astype(np.float32) * 30, (2, 1))
+    labels = jnp.tile(jnp.arange(4).repeat(2), 2)
+    squares = np.square(x).sum(1)
+    assert (squares[:, None] + squares - 2 * x @ x.T).min() < 0
+    value, gradient = jax.value_and_grad(losses.triplet)(jnp.asarray(x), labels)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))

@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cion_jax.typed import ConfigError
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models import registry, weights
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.models import registry
 from cion_jax.models.fuse import fuse
 from cion_jax.models.layers import Conv, Layers, run
 from cion_jax.models.resnet import BasicBlock, ResNet
-from cion_jax.tasks.supervised import losses, necks
+from cion_jax.tasks.supervised import losses, necks, recipes
+from cion_jax.weights import torch_names
 from tests import miniatures
 from tests.tasks import reference
 
@@ -45,7 +46,7 @@ def _abstract(build):
 
 def _loaded(build, named):
     graphdef, params, stats = _abstract(build)
-    return graphdef, *_float64(weights.from_torch(named, params, stats))
+    return graphdef, *_float64(torch_names.from_torch(named, params, stats))
 
 
 def _head_inputs(seed, width, rows=16):
@@ -170,10 +171,10 @@ def test_mgn_trains_as_the_reference(mgn):
     for p, head in enumerate(necks.HEADS):
         assert reference.error(logits[p], arrays[f"train/{head}/logits_f64"]) < EXACT
         assert reference.error(parts.features[:, p], arrays[f"train/{head}/features_f64"]) < EXACT
-    statistics = weights.to_torch({}, after)
+    statistics = torch_names.to_torch({}, after)
     for name, expected in reference.prefixed(arrays, "train/after/").items():
         assert reference.error(statistics[name.removesuffix("_f64")], expected) < EXACT
-    _check_gradients(spec, arrays, weights.to_torch(gradients, {}))
+    _check_gradients(spec, arrays, torch_names.to_torch(gradients, {}))
 
 
 def _check_gradients(spec, arrays, ours):
@@ -333,3 +334,26 @@ def test_bnneck_serves_before_or_after_its_norm():
     np.testing.assert_allclose(out.logits, after @ params["classifier"]["kernel"], rtol=1e-3, atol=1e-5)
     assert "bias" not in params["bottleneck"]
     assert not np.any(stats["bottleneck"]["bias"])
+
+
+def test_classifiers_and_norms_start_as_in_the_release():
+    classifier = necks.BNNeck(64, 500, rngs=nnx.Rngs(0)).classifier.kernel[...]
+    assert np.std(classifier) == pytest.approx(0.001, rel=0.02)
+    head = necks.PartHead(64, 500, rngs=nnx.Rngs(0))
+    assert np.abs(head.classifier.kernel[...]).max() == pytest.approx(1 / 16, rel=1e-3)
+    assert np.std(head.classifier.kernel[...]) == pytest.approx(1 / 16 / np.sqrt(3), rel=0.02)
+    assert np.std(head.bottleneck[0].kernel[...]) == pytest.approx(np.sqrt(2 / 256), rel=0.02)
+    assert np.std(head.bottleneck[1].scale[...]) == pytest.approx(0.02, rel=0.2)
+    assert np.mean(head.bottleneck[1].scale[...]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.MGN_BACKBONES)
+def test_every_resnet_of_the_recipe_spreads(name):
+    _, *trees = _abstract(partial(necks.MGN, name, 5))
+    _, *plain = models.split(models.abstract(name))
+    for tree, resnet in zip(trees, plain, strict=True):
+        ours = necks.spread(resnet)
+        assert jax.tree.map(lambda leaf: leaf.shape, ours) == {
+            part: jax.tree.map(lambda leaf: leaf.shape, tree[part]) for part in ours
+        }

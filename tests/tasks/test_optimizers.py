@@ -1,4 +1,4 @@
-"""Optimiser steps of fine-tuning against the authors' numbers, in float64: two small networks in training."""
+"""Optimizer steps of fine-tuning against the authors' numbers, in float64: two small networks in training."""
 
 from functools import partial
 
@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cion_jax.typed import ConfigError
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.models import layers, registry, weights
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.models import layers, registry
 from cion_jax.tasks.supervised import losses, necks, optimizers, schedules
 from cion_jax.tasks.supervised.optimizers import NEVER, Group, Optimizer
+from cion_jax.weights import torch_names
 from tests.tasks import reference
 
 EXACT = 1e-9  # of gradients
@@ -62,7 +63,7 @@ def _start(build, spec, renamed=lambda name: name):
     named = reference.weights(spec["seed"], spec["entries"])
     reference.check(named, spec["weights_check"])
     graphdef, params, stats = models.split(nnx.eval_shape(lambda: build(dtype=jnp.float64, rngs=registry._OneKey())))
-    trees = weights.from_torch({renamed(n): a for n, a in named.items()}, params, stats)
+    trees = torch_names.from_torch({renamed(n): a for n, a in named.items()}, params, stats)
     return graphdef, *jax.tree.map(lambda leaf: jnp.asarray(leaf, float), trees)
 
 
@@ -113,7 +114,7 @@ def test_transreids_steps_equal_the_reference(fixtures, run):
         np.testing.assert_allclose(value, row["loss_float64"], rtol=AFTER_STEPS)
 
         def named(*trees):
-            return {n.replace("backbone.", "base."): a for n, a in weights.to_torch(*trees).items()}
+            return {n.replace("backbone.", "base."): a for n, a in torch_names.to_torch(*trees).items()}
 
         if run == "default":
             _agree(named(gradients, {}), arrays, f"grad{i}/", AFTER_STEPS if i else EXACT)
@@ -156,8 +157,8 @@ def test_mgns_steps_equal_the_reference(fixtures):
             params, stats, state, _images(spec["seed"], 70 + i), i, row["frozen"]
         )
         np.testing.assert_allclose(value, row["loss_float64"], rtol=AFTER_STEPS)
-        _agree(weights.to_torch(gradients, {}), arrays, f"grad{i}/", AFTER_STEPS if i else EXACT)
-        _agree(weights.to_torch(params, stats), arrays, f"after{i}/", AFTER_STEPS)
+        _agree(torch_names.to_torch(gradients, {}), arrays, f"grad{i}/", AFTER_STEPS if i else EXACT)
+        _agree(torch_names.to_torch(params, stats), arrays, f"after{i}/", AFTER_STEPS)
     counts = {int(leaf) for leaf in jax.tree.leaves(state) if leaf.shape == ()}
     assert counts == set(spec["adam_steps_taken"].values())
 
@@ -193,5 +194,5 @@ def test_frozen_groups_start_at_their_step():
 
 
 def test_a_parameter_in_no_group_raises():
-    with pytest.raises(ConfigError, match=r"b/kernel is in none of the optimiser's groups \['bias'\]"):
+    with pytest.raises(ConfigError, match=r"b/kernel is in none of the optimizer's groups \['bias'\]"):
         _one_step(Optimizer(), [Group("bias")])

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 import pytest
-from cion_jax.typed import ConfigError
 
 from cion_jax import models
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.tasks.supervised import optimizers, recipes
 from tests.tasks import reference
 

@@ -1,4 +1,4 @@
-"""Identity-guided self-distillation (arXiv 2409.18569, equations 8 and 9; released variant: spec section 4).
+"""Identity-guided self-distillation (arXiv 2409.18569, equations 8 and 9), and as the authors' code has it.
 
 Shape suffixes: B images (whole identity groups of K), G = B / K groups, U = 2 teacher views, V student views, P
 prototypes, C prototypes of one part, F features of an embedding.
@@ -40,7 +40,7 @@ class LossConfig:
       chunk: prototypes of one device whose logits exist at the same time, > 0.
     """
 
-    RENAMED: ClassVar[dict[str, str]] = {"centring": "centering", "centre_momentum": "center_momentum"}
+    RENAMED: ClassVar[dict[str, str]] = {"centering": "centering", "center_momentum": "center_momentum"}
 
     weighting: Literal["paper", "released"] = "paper"
     centering: Literal["mean", "sinkhorn"] = "mean"

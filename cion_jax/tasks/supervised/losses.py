@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cion_jax.models.head import l2_normalise
-from cion_jax.models.layers import wide
+from cion_jax.models.layers import l2_normalize, wide
 
 SQUARED_FLOOR = 1e-12  # of a squared distance; below it a distance is constant
 _JOINED = (slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 5), slice(5, 8))  # parts that share a triplet loss of MGN
@@ -23,12 +22,15 @@ Spread = Literal["all", "others"]
 
 
 def bnneck(features_BD: Array, logits_BC: Array, label_B: Array, smoothing: float = 0.0) -> dict[str, Array]:
-    """Terms of TransReID's loss, whose sum is minimised: `identity` and `triplet`."""
+    """Terms of TransReID's loss, whose sum is minimized: `identity` and `triplet`."""
     return {"identity": cross_entropy(logits_BC, label_B, smoothing), "triplet": triplet(features_BD, label_B)}
 
 
 def mgn(features_BPD: Array, cosines_BPC: Array, label_B: Array, smoothing: float = 0.1) -> dict[str, Array]:
-    """Terms of MGN's loss as FastReID weighs them: the sum of these is minimised.
+    """Terms of MGN's loss as FastReID weighs them: the sum of these is minimized.
+
+    FastReID on several processes leaves out the gradient that one process's anchors send to another's images; here all
+    images of the batch get the whole gradient, as on one process.
 
     Args:
       features_BPD: of the heads b1, b2, b3, b21, b22, b31, b32, b33.
@@ -105,7 +107,7 @@ def triplet(x_BD: Array, label_B: Array, margin: float | None = None, normalized
       Scalar, the mean over all anchors. An anchor's identity must not be the only one of the batch: there is no
       negative then and the loss is 0.
     """
-    positive, negative, *_ = hardest(l2_normalise(x_BD) if normalized else x_BD, label_B)
+    positive, negative, *_ = hardest(l2_normalize(x_BD) if normalized else x_BD, label_B)
     difference = positive - negative
     return jnp.mean(jax.nn.softplus(difference) if margin is None else jnp.maximum(difference + margin, 0))
 

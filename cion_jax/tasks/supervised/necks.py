@@ -1,7 +1,7 @@
 """What stands behind a backbone that is fine-tuned, and MGN, which takes the backbone apart.
 
-A network maps images to `Output`. What it trains on and what it serves differ: see `serve`. Attributes bear the
-names of the PyTorch state dicts (`cion_jax/models/weights.py`).
+A network maps images to `Output` or `Parts`. What it trains on and what it serves differ: see `serve`. Attributes bear
+the names of the PyTorch state dicts (`cion_jax/weights/torch_names.py`).
 
 Shapes: B images, D features, C classes, P parts.
 """
@@ -17,19 +17,18 @@ from flax import nnx
 from jax import Array
 from jax.nn import initializers
 
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.models import registry
-from cion_jax.models.head import l2_normalise
-from cion_jax.models.layers import BatchNorm, Conv, Layers, Linear, run, wide
+from cion_jax.models.layers import BatchNorm, Conv, Layers, Linear, l2_normalize, run, wide
 from cion_jax.models.pooling import max_pool
 from cion_jax.models.resnet import ResNet
-from cion_jax.typed import ConfigError
 
 Served = Literal["before", "after"]
 
 BRANCHES = (1, 2, 3)
 HEADS = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
 WIDTH = 256  # of a head's feature
-GEM_FLOOR = 1e-6  # below which a value counts as this in generalised-mean pooling
+GEM_FLOOR = 1e-6  # below which a value counts as this in generalized-mean pooling
 _CLASSIFIER = initializers.normal(0.001)
 _UNIFORM = initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's own: Kaiming with a = sqrt 5
 
@@ -111,12 +110,12 @@ class BNNeckNetwork(BNNeck):
         self.backbone, self.features = backbone, backbone.features
 
     def __call__(self, x_BHWC: Array, *, train: bool = False, key: Array | None = None) -> Output:
-        """[B, H, W, 3] normalised images; `key` feeds stochastic depth."""
+        """[B, H, W, 3] normalized images; `key` feeds stochastic depth."""
         features = wide(self.backbone(x_BHWC, train=train, key=key))
         return Output(features, self.logits(features, train=train))
 
     def serve(self, x_BHWC: Array, feature: Served = "before") -> Array:
-        """[B, H, W, 3] -> [B, D] that stands for images at test time, not normalised: before or after the neck."""
+        """[B, H, W, 3] -> [B, D] that stands for images at test time, not normalized: before or after the neck."""
         features = wide(self.backbone(x_BHWC))
         return features if feature == "before" else self.bottleneck(features, train=False)
 
@@ -150,8 +149,8 @@ class PartHead(nnx.Module):
 
     def cosines(self, feature_BD: Array) -> Array:
         """[B, width] features -> [B, C] cosines of the angles to the class weights."""
-        kernel_DC = l2_normalise(self.classifier.kernel[...].T).T
-        return jnp.matmul(l2_normalise(feature_BD), kernel_DC, precision=jax.lax.Precision.HIGHEST)
+        kernel_DC = l2_normalize(self.classifier.kernel[...].T).T
+        return jnp.matmul(l2_normalize(feature_BD), kernel_DC, precision=jax.lax.Precision.HIGHEST)
 
 
 class MGN(nnx.Module):
@@ -180,7 +179,7 @@ class MGN(nnx.Module):
         self.features = len(HEADS) * WIDTH
 
     def __call__(self, x_BHWC: Array, *, train: bool = False, frozen: bool = False, key: Array | None = None) -> Parts:
-        """[B, H, W, 3] normalised images, H and W multiples of 16.
+        """[B, H, W, 3] normalized images, H and W multiples of 16.
 
         Args:
           train: batch statistics.
@@ -195,7 +194,7 @@ class MGN(nnx.Module):
         return Parts(jnp.stack(features, 1), jnp.stack(cosines, 1))
 
     def serve(self, x_BHWC: Array) -> Array:
-        """[B, H, W, 3] -> [B, 8 * 256] that stands for images at test time: parts after the neck, not normalised."""
+        """[B, H, W, 3] -> [B, 8 * 256] that stands for images at test time: parts after the neck, not normalized."""
         features_BPD = self(x_BHWC).features
         return features_BPD.reshape(len(features_BPD), -1)
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from cion_jax.optimizer import path_name
-from cion_jax.typed import ConfigError
+from cion_jax.common.paths import path_name
+from cion_jax.common.typed_config import ConfigError
 
 Params = Any
 Rate = Callable[[float], ArrayLike]
@@ -68,7 +68,7 @@ def build(settings: Optimizer, groups: Sequence[Group]) -> optax.GradientTransfo
       settings: of all groups.
       groups: the first one whose pattern is found in a parameter's path has it.
 
-    Raises (when initialised):
+    Raises (when initialized):
       ConfigError: a parameter is in no group.
     """
     parts = {str(i): _part(settings, group) for i, group in enumerate(groups)}
@@ -77,7 +77,7 @@ def build(settings: Optimizer, groups: Sequence[Group]) -> optax.GradientTransfo
 
 
 def update(optimizer, gradients: Params, opt_state, params: Params, *, step, rate: Rate, weight_decay: ArrayLike):
-    """One optimiser step.
+    """One optimizer step.
 
     Args:
       optimizer: from `build`.
@@ -108,7 +108,7 @@ def assign(params: Params, groups: Sequence[Group]) -> Params:
         found = next((i for i, pattern in enumerate(patterns) if pattern.search(name)), None)
         if found is None:
             raise ConfigError(
-                f"the parameter {name} is in none of the optimiser's groups {[g.pattern for g in groups]}; "
+                f"the parameter {name} is in none of the optimizer's groups {[g.pattern for g in groups]}; "
                 "end them with one whose pattern is '.*'"
             )
         return str(found)

@@ -9,11 +9,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cion_jax.common.typed_config import ConfigError, unknown
 from cion_jax.data import crops
 from cion_jax.models import registry
 from cion_jax.tasks.supervised.necks import Served
 from cion_jax.tasks.supervised.optimizers import Group, Optimizer
-from cion_jax.typed import ConfigError, unknown
 
 Dataset = Literal["market1501", "msmt17"]
 DATASETS: tuple[Dataset, ...] = ("market1501", "msmt17")
