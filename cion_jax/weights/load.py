@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from cion_jax import models
+from cion_jax.common.paths import local_path
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError, freeze
@@ -79,13 +80,22 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")
         return Backbone(name, *models.split(_untrained(name)), Preprocessing(size), step=0)
     if spec.startswith("file:"):
-        name, size, path = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
+        name, size, given = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
+        path = str(local_path(given, "--checkpoint"))
         like = models.split(models.abstract(name))[1:]
         return _fit(read(path, network, like, size), name, Preprocessing(size), ignore, path)
+    spec = str(local_path(spec, "--checkpoint"))
     if Path(spec).is_dir():
         return load_run(spec, network)
     named = read(spec, network)
     return _fit(named, named.metadata["model"], preprocessing(named.metadata, spec), ignore, spec)
+
+
+def weights_file(spec: str) -> list[Path]:
+    """The file that --checkpoint names, if it names one."""
+    match = _FILE.fullmatch(spec)
+    path = match["path"] if match else spec.removeprefix("onnx:")
+    return [] if spec.startswith("random:") else [local_path(path, "--checkpoint")]
 
 
 def load_run(path: str | Path, network: Network = "teacher") -> Backbone:

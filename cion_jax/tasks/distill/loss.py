@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cion_jax.common.bounds import SHARE, above, at_least, between
+from cion_jax.common.bounds import SHARE, between, positive
 from cion_jax.common.errors import UserError
 
 
@@ -44,11 +44,11 @@ class LossConfig:
 
     weighting: Literal["paper", "released"] = "paper"
     centering: Literal["mean", "sinkhorn"] = "mean"
-    student_temperature: Annotated[float, above(0)] = 0.1
-    teacher_temperature: Annotated[float, above(0)] = 0.04
+    student_temperature: Annotated[float, positive(1000)] = 0.1
+    teacher_temperature: Annotated[float, positive(1000)] = 0.04
     center_momentum: Annotated[float, SHARE] = 0.9
     sinkhorn_rounds: Annotated[int, between(1, 100)] = 3
-    chunk: Annotated[int, at_least(1)] = 8192
+    chunk: Annotated[int, between(1, 2**24)] = 8192
 
 
 class Axes(NamedTuple):
