@@ -56,7 +56,7 @@ def test_color_cancels_the_tint_and_light_of_a_camera():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("color", "did you mean 'color'"),
+        ("colors", "did you mean 'color'"),
         ("color:8", "did you mean 'color'"),
         ("onnx", "did you mean 'onnx:FILE'"),
         ("onnx:/no/such.onnx", "no extractor at /no/such.onnx"),
