@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cion_jax.common import crop_names
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import walk
 from cion_jax.common.images import SUFFIXES
 from cion_jax.common.registry import Registry
 
@@ -139,14 +141,18 @@ def named(folder: Path, pattern: re.Pattern, example: str) -> Images:
     """The images of a folder whose names say identity and camera.
 
     Args:
-      folder: is not searched deeper.
-      pattern: of whole names, with groups `id` and `cam`.
+      folder: of images, or of folders of images, one a person.
+      pattern: of whole names, with groups `id` and `cam`; where it fits none, they are read as `crop_names` lists them.
       example: a name as it should be, for messages.
     """
     files = images_in(folder, example)
     matches = [(path, pattern.fullmatch(path.name)) for path in files]
     found = [(path, int(match["id"]), int(match["cam"])) for path, match in matches if match]
-    unnamed = tuple(path for path, match in matches if not match)
+    if not found:  # another benchmark's names in this one's folders, as many loaders want them
+        parsed = [(path, crop_names.parse(path.name)) for path in files]
+        found = [(path, name.person, name.camera) for path, name in parsed if name]
+    known = {path for path, _, _ in found}
+    unnamed = tuple(path for path in files if path not in known)
     return kept(found, unnamed, f"{folder}, where names are expected like {example}")
 
 
@@ -161,10 +167,13 @@ def kept(found: Sequence[tuple[Path, int, int]], unnamed: Sequence[Path], where:
 
 
 def images_in(folder: Path, expected: str) -> list[Path]:
-    """Sorted image files of a folder; raises BenchmarkError where there are none."""
+    """Sorted image files of a folder, else of the folders in it; raises BenchmarkError where there are none."""
     if not folder.is_dir():
         raise BenchmarkError(f"no folder {folder}; expected one with images like {expected}{_beside(folder)}")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        inside = (path for path in walk(folder, depth=2) if path.suffix.lower() in SUFFIXES and not path.is_dir())
+        files = sorted(inside, key=lambda path: (path.name, path))
     if not files:
         raise BenchmarkError(f"no image in {folder}; expected some like {expected}, in {', '.join(SUFFIXES)}")
     return files
