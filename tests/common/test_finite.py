@@ -38,6 +38,6 @@ def test_embed_writes_no_such_features(tmp_path, monkeypatch):
     args |= {"overwrite": False, "network": "teacher", "ignore": [], "flip": False}
     monkeypatch.setattr(embed.flags, "FLAGS", types.SimpleNamespace(**args))
     monkeypatch.setattr(embed, "extractor_of_flags", Broken)
-    with pytest.raises(NotFiniteError, match=r"1 of 2 images are not finite: light\.png"):
+    with pytest.raises(NotFiniteError, match=r"1 of 2 images are not finite: .*light\.png"):
         embed.main([])
     assert not (tmp_path / "f.npz").exists()
