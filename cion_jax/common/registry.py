@@ -23,7 +23,7 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, what: str, package: str, group: str):
-        """A registry of `what` (for messages): the modules of `package`, or that module, and entry points `cion_jax.{group}`."""
+        """Of `what` (for messages): the modules of `package`, or that module, and entry points `cion_jax.{group}`."""
         self.what, self._package, self._group = what, package, f"cion_jax.{group}"
         self._found: dict[str, T] = {}
         self._places: dict[str, str] = {}
