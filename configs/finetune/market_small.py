@@ -1,5 +1,5 @@
-"""A small backbone fine-tuned on two cores in minutes: ResNet18-IBN at 64x32 pixels, from what `configs/market_small.py`
-makes or from random weights.
+"""A small backbone fine-tuned on two cores in minutes: ResNet18-IBN at 64x32 pixels, from random weights or from what
+`configs/market_small.py` makes.
 
     python -m cion_jax.train --config=configs/finetune/market_small.py --workdir=W \
         --config.data.path=MARKET --config.init_from=RUN

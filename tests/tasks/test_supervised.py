@@ -83,9 +83,16 @@ def whole(shards, tmp_path_factory):
     return config(shards), workdir
 
 
+def _falls(rows):
+    """Whether the loss of the last third is below that of the first by more than it varies."""
+    losses = np.array([row["loss"] for row in rows])
+    first, last = losses[: len(losses) // 3], losses[-(len(losses) // 3) :]
+    return last.mean() < first.mean() - first.std() - last.std()
+
+
 def test_it_learns_from_shards(whole):
     rows = numbers(whole[1])
-    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert _falls(rows)
     assert rows[0]["loss"] == pytest.approx(rows[0]["identity"] + rows[0]["triplet"])
     # Linear warm-up from a hundredth; a bias's rate tends to twice the other's, from the same start.
     assert rows[0]["learning_rate"] == rows[0]["learning_rate_bias"] == pytest.approx(5e-4)
@@ -98,7 +105,7 @@ def test_it_learns_from_a_folder_as_it_was_unpacked(market, tmp_path, capsys):
     assert f"{PEOPLE * IMAGES} images of {PEOPLE} units" in said
     assert "1 images left out, not named like a crop: thumb.jpg" in said
     rows = numbers(tmp_path)
-    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert _falls(rows)
     assert load.load(str(tmp_path)).run.config.model.classes == PEOPLE
 
 
@@ -142,16 +149,8 @@ def test_microbatches_keep_whole_identities(shards):
 
 def test_a_classifier_of_another_width_is_refused(whole, market):
     settings, workdir = whole
-    with pytest.raises(CheckpointError, match=r"data.path|model.classes: 13 -> 6"):
-        train(
-            dataclasses.replace(
-                settings,
-                data=dataclasses.replace(
-                    settings.data, path=str(market), batch_size=16, accept_changed=True, instances=4
-                ),
-            ),
-            workdir,
-        )
+    with pytest.raises(CheckpointError, match=r"model.classes: 13 -> 6"):
+        train(files(market), workdir)
     with pytest.raises(ConfigError, match=r"config.model.classes=7, the data has 13 people"):
         Supervised(config(settings.data.path, model__classes=7)).stream()
 
@@ -231,6 +230,7 @@ def test_it_starts_from_a_pretrained_run(shards, tmp_path, capsys):
     assert_equal(load.load(str(tmp_path / "again")).params, teacher.params, atol=0)
 
 
+@pytest.mark.slow
 def test_mgn_trains_its_heads_first_and_starts_from_a_resnet(market, tmp_path, monkeypatch):
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: devices[:1])
@@ -270,6 +270,30 @@ def test_mgn_trains_its_heads_first_and_starts_from_a_resnet(market, tmp_path, m
         assert (served.name, served.features, served.size) == ("small+mgn", 2048, (96, 32))
         export(served, "onnx", tmp_path / "f.onnx", source="", network="teacher", licence="")
         export(served, "safetensors", tmp_path / "f.safetensors", source="", network="teacher", licence="")
+
+
+def test_mgns_backbone_is_a_resnet_and_its_rates_follow_the_steps(market):
+    with registry.BACKBONES.with_one_more("small", partial(ResNet, BasicBlock, (1, 1, 2, 1))):
+        settings = {"model__name": "small", "model__method": "mgn", "model__served": "after"}
+        task = Supervised(files(market, **settings, optimizer__frozen_epochs=1.0, optimizer__flat_epochs=4.0))
+        network = jax.eval_shape(task.init)[0]
+        plain = models.split(models.abstract("small"))[1:]
+        served = task.serve(network)
+        assert served.name == "small+mgn"
+        assert jax.tree.structure((served.params, served.stats)) == jax.tree.structure(
+            models.split(models.abstract("small+mgn"))[1:]
+        )
+    for tree, kind in zip(plain, ("params", "stats"), strict=True):
+        shapes = jax.tree.map(lambda leaf: leaf.shape, tree)
+        assert jax.tree.map(lambda leaf: leaf.shape, task.backbone(network)[kind]) == shapes
+    rng = np.random.default_rng(0)
+    other = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), {"params": plain[0], "stats": plain[1]})
+    assert_equal(task.backbone(task.with_backbone(network, other)), other, atol=0)
+    stream = task.stream()
+    assert stream.steps_per_epoch == (3,) * 8  # 30 images in batches of 8
+    assert [task.static(stream, step) for step in (0, 3, 4)] == [True, True, False]
+    trains = task.schedules(stream.steps_per_epoch)["backbone_trains"]
+    assert [bool(trains(step)) for step in (0, 3, 4)] == [False, False, True]
 
 
 def test_a_collapse_is_said():

@@ -207,8 +207,7 @@ class Granular(nnx.Module):
         """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, 8 * 256], parts after the neck; `key` is
         unused, there is no randomness."""
         del key
-        features_BPD = jnp.stack(self.parts(x_BHWC, train=train), 1)
-        return features_BPD.reshape(len(features_BPD), -1)
+        return jnp.concatenate(self.parts(x_BHWC, train=train), 1)
 
     def parts(self, x_BHWC: Array, *, train: bool, frozen: bool = False) -> list[Array]:
         """Features [B, 256] of every head; arguments as of `MGN`."""
