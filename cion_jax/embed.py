@@ -3,12 +3,13 @@
     python -m cion_jax.embed --checkpoint=WORKDIR --input=FOLDER_OF_IMAGES --output=features.npz
 
 writes `keys` (paths relative to the folder), `features` ([N, d] float32, in the order of the keys) and `meta` (JSON
-text: model, step, input size, images that could not be read).
+text: model, step, input size, images that could not be read). `--output=features.parquet` writes columns `key` and
+`feature`. What a killed run had embedded is taken over by the next one with the same flags.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,13 +21,16 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
-from cion_jax.common.files import read_regular, walk
+from cion_jax.common.files import read_regular, replaceable, walk
 from cion_jax.common.finite import check_finite
+from cion_jax.common.paths import local_path
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.distances import normalize
-from cion_jax.weights.backbone import Backbone
-from cion_jax.weights.load import load
+from cion_jax.weights.extractor import Extractor, Flipped
+from cion_jax.weights.load import Network, load, weights_file
+from cion_jax.weights.onnx_backbone import OnnxBackbone
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
 
@@ -46,13 +50,35 @@ class Embedded:
     unreadable: list[str]
 
 
-def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedded:
+def load_extractor(
+    spec: str, network: Network = "teacher", ignore: Sequence[str] = (), batch_size: int = 64, flip: bool = False
+) -> Extractor:
+    """Makes a feature extractor from what --checkpoint says: the network of `onnx:FILE`, or what `load` takes.
+
+    Args:
+      spec: `onnx:FILE`, or as `load` takes it; so are the next three.
+      network: which one of a run.
+      ignore: regular expressions of names.
+      batch_size: images that are computed at a time.
+      flip: average the features of every image and of its mirror image.
+    """
+    if spec.startswith("onnx:"):
+        plain: Extractor = OnnxBackbone(str(local_path(spec.removeprefix("onnx:"), "--checkpoint")), batch_size)
+    else:
+        plain = load(spec, network, ignore, batch_size)
+    return Flipped(plain) if flip else plain
+
+
+def embed_files(backbone: Extractor, paths: Sequence[Path], what: str) -> Embedded:
     """Embeds image files with progress on stderr; what cannot be read is reported, not fatal.
 
     Args:
       backbone: the model.
       paths: N image files.
       what: beginning of the progress line.
+
+    Raises:
+      NotFiniteError: features are NaN or infinite.
     """
     kept, unreadable = np.ones(len(paths), bool), []
 
@@ -66,39 +92,39 @@ def embed_files(backbone: Backbone, paths: Sequence[Path], what: str) -> Embedde
                 yield image
 
     features = backbone(readable())
+    check_finite(features, [path for path, is_kept in zip(paths, kept, strict=True) if is_kept])
     return Embedded(features, kept, unreadable)
 
 
-def define_weights_flags() -> None:
-    """Defines what every command with weights takes: --checkpoint, --network and --ignore."""
+def define_weights_flags(required: bool = True) -> None:
+    """Defines what every command with weights takes: --checkpoint, which may be `required`, --network and --ignore."""
     flags.DEFINE_string(
         "checkpoint",
         None,
         "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
-        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH].",
-        required=True,
+        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
+        required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
-    flags.DEFINE_multi_string("ignore", [], "Regular expression of names that FILE may lack or have too many.")
+    flags.DEFINE_multi_string("ignore", [], "Regular expression (RE2) of names that FILE may lack or have too many.")
 
 
-def define_backbone_flags() -> None:
-    """Defines what every command that runs a backbone takes: the flags of its weights and --batch_size."""
-    define_weights_flags()
+def define_extractor_flags(required: bool = True) -> None:
+    """Defines what every command that makes features takes: the flags of its weights, --batch_size and --flip."""
+    define_weights_flags(required)
     flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+    flags.DEFINE_bool("flip", False, "Average the features of every image and of its mirror image.")
 
 
-def backbone_of_flags() -> Backbone:
-    """The backbone that the flags of `define_backbone_flags` name."""
+def extractor_of_flags() -> Extractor:
+    """The extractor that the flags of `define_extractor_flags` name."""
     args = flags.FLAGS
-    return load(args.checkpoint, args.network, args.ignore, args.batch_size)
+    return load_extractor(args.checkpoint, args.network, args.ignore, args.batch_size, args.flip)
 
 
-def make_room(output: Path) -> None:
-    """Makes the folder of a file to be written, so that a wrong path shows before the work and not after it."""
-    if output.is_dir():
-        raise ConfigError(f"--output={output} is a folder; give a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
+def define_overwrite() -> None:
+    """Defines --overwrite, of every command that writes a file."""
+    flags.DEFINE_bool("overwrite", False, "Replaces an output that is there already.")
 
 
 def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
@@ -130,33 +156,40 @@ def _try_to_read(path: Path) -> np.ndarray | str:
 def main(_: Sequence[str]) -> None:
     """Embeds a folder of images."""
     args = flags.FLAGS
-    folder, output = Path(args.input), Path(args.output)
+    folder, output = local_path(args.input, "--input"), local_path(args.output, "--output")
+    feature_file.check_name(output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
     paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
-    backbone = backbone_of_flags()
-    make_room(output)
+    replaceable(output, "--output", args.overwrite, [*paths, *weights_file(args.checkpoint)])
+    backbone = extractor_of_flags()
 
-    embedded = embed_files(backbone, paths, "embedding")
+    choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
+    embedded = resumable.embed(functools.partial(embed_files, backbone), paths, output, choice)
     list_unreadable(embedded.unreadable, len(paths), "input")
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
-    check_finite(embedded.features, keys)
     features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
-    meta |= {"input_size": backbone.size, "normalized": args.normalize, "unreadable": embedded.unreadable}
-    with open(output, "wb") as file:
-        np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(meta))
+    meta |= {
+        "input_size": backbone.size,
+        "normalized": args.normalize,
+        "flip": args.flip,
+        "unreadable": embedded.unreadable,
+    }
+    feature_file.write(output, keys, features, meta)
+    resumable.forget(output)
     print(f"{output}: {len(keys)} images, {backbone.features} features each")
 
 
 def define_flags() -> None:
     """Defines what the command takes."""
-    define_backbone_flags()
+    define_extractor_flags()
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
-    flags.DEFINE_string("output", None, "The .npz file to write.", required=True)
+    flags.DEFINE_string("output", None, "The .npz or .parquet file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
+    define_overwrite()
 
 
 def run_main() -> None:

@@ -7,11 +7,13 @@ to see features improve, too few for the method to show its strength. Dense conv
 depthwise ones on a CPU. On the demo's street: mAP 4.2% untrained, 10.9% after 272 steps.
 """
 
+import ml_collections
+
 from cion_jax.common import typed_config
 from cion_jax.tasks.distill.config import Config
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """The published recipe but for size, centering and strength of the augmentation."""
     config = typed_config.thaw(Config())
     config.model.name = "resnet18_ibn"

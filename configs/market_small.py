@@ -5,10 +5,12 @@
 Frozen-feature mAP on Market-1501's test: 0.71% untrained, 5.60% after 1,470 steps (README has the curve).
 """
 
+import ml_collections
+
 from cion_jax.common import packaged_configs
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """The demo's recipe, for longer, and with colors as they are: the light of six cameras differs less here."""
     config = packaged_configs.load("demo")
     for view in (config.views.global_1, config.views.global_2):

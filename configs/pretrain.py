@@ -8,11 +8,13 @@ local ones of 128x64; 65536 prototypes. 960 images a step as on the authors' eig
 divides, on each of up to 40 hosts. Backbones that do not fit into memory: --config.model.remat=True.
 """
 
+import ml_collections
+
 from cion_jax.common import typed_config
 from cion_jax.tasks.distill.config import Config
 
 
-def get_config(name: str = "vit_base"):
+def get_config(name: str = "vit_base") -> ml_collections.ConfigDict:
     """The defaults are this recipe; a name that does not exist is answered with the nearest when the run starts."""
     config = typed_config.thaw(Config())
     config.model.name = name

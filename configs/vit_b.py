@@ -7,11 +7,13 @@ local ones of 128x64; 65536 prototypes; batch 960 as on the authors' eight GPUs.
 93.1 mAP on Market-1501, 72.6 on MSMT17 (from 3.9 million images of 247 thousand people). Not yet trained here.
 """
 
+import ml_collections
+
 from cion_jax.common import typed_config
 from cion_jax.tasks.distill.config import Config
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """The defaults are this recipe."""
     config = typed_config.thaw(Config())
     config.model.name = "vit_base"

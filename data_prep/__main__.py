@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -25,7 +24,6 @@ from data_prep.config import Config
 from data_prep.output import rejects
 from data_prep.pipeline import beam, run
 
-_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"
 _PLACES = (records.REPORT_FILE, records.CARD_FILE, records.METRICS_FILE, records.PROVENANCE_FILE)
 
 
@@ -44,7 +42,7 @@ def define_flags() -> Callable[[], Config]:
     flags.DEFINE_bool(
         "update", False, "Writes an output again whose settings or input have changed; what has not is not done again."
     )
-    return cli.define_config(Config, str(_CONFIG))
+    return cli.define_config(Config, "data_prep")
 
 
 def main(settings: Callable[[], Config], beam_flags: Sequence[str], _: Sequence[str]) -> None:

@@ -7,18 +7,20 @@ Exit status 2 where something cannot be decided; every run of data_prep asks the
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 from cion_jax.common import cli
+from cion_jax.common.paths import local_path
 from data_prep import sources
+from data_prep.config import Config
 from data_prep.types import Finding, Reject, Source, SourceError
 
 SECONDS = 5.0  # that a run spends on looking
@@ -32,9 +34,9 @@ def check(source: Source, seconds: float = SECONDS) -> None:
       SourceError: something cannot be decided, or no video has anything to read; the message says what and how to mend.
     """
     found = list(_within(source, seconds))
+    _refuse(source, found)
     for line in [*_notes(found), *_copies(source)]:
         print(f"input: {line}", file=sys.stderr)
-    _refuse(source, found)
 
 
 def examine(source: Source) -> list[Finding]:
@@ -47,7 +49,7 @@ def _within(source: Source, seconds: float) -> Iterator[Finding]:
     for count, video in enumerate(videos):
         if time.monotonic() - start > seconds:
             said = f"looked at {count} of {len(videos)} videos; python -m data_prep.doctor looks at all"
-            yield Finding("", {}, notes=(said,))
+            yield Finding("", {}, notes=(said,))  # it counts as usable: not all has been seen
             return
         yield source.examine(video)
 
@@ -57,6 +59,9 @@ def _refuse(source: Source, found: Sequence[Finding]) -> None:
     if problems:
         more = f"\n(and {len(problems) - _LISTED} more)" if len(problems) > _LISTED else ""
         raise SourceError("the input cannot be read beyond doubt:\n" + "\n".join(problems[:_LISTED]) + more)
+    if not any(each.usable for each in found):
+        first = [*_notes(found)[:_LISTED], *_set_aside(source.rejected)[:_LISTED]]
+        raise SourceError("nothing in the input can be read:\n" + "\n".join(first))
 
 
 def _notes(found: Iterable[Finding]) -> list[str]:
@@ -86,6 +91,12 @@ def _copies(source: Source) -> list[str]:
     ]
 
 
+def _watched(source: Source) -> list[str]:
+    """What reading every video to its end finds, where a source has videos."""
+    watch: Callable[[str], list[str]] = getattr(source, "watch", lambda video: [])
+    return [line for video in source.videos() for line in watch(video)]
+
+
 def _set_aside(rejects: Sequence[Reject]) -> list[str]:
     """One line for each reason, with the first that has it."""
     counts = Counter(reject.reason for reject in rejects)
@@ -96,10 +107,18 @@ def _set_aside(rejects: Sequence[Reject]) -> list[str]:
     ]
 
 
-def main(_: Sequence[str]) -> None:
+def define_flags() -> Callable[[], Config]:
+    """Defines the flags; returns what gives the settings once they are parsed."""
+    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
+    flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
+    return cli.define_config(Config, "data_prep")
+
+
+def main(settings: Callable[[], Config], _: Sequence[str]) -> None:
     """Prints what was found; raises SourceError where something cannot be decided."""
-    args, config = flags.FLAGS, _settings()
-    source = sources.open(args.source, args.input, **sources.options(args.source, config))
+    args, config = flags.FLAGS, settings()
+    place = local_path(args.input, "--input")
+    source = sources.open(args.source, place, **sources.options(args.source, config))
     found = examine(source)
     Console(width=150).print(_table(found))
     does: dict[str, list[str]] = defaultdict(list)
@@ -108,13 +127,18 @@ def main(_: Sequence[str]) -> None:
             does[line].append(each.video)
     sections = {
         "what will be done": [f"{_names(videos)}{line}" for line, videos in does.items()],
-        "out of the ordinary": [*_notes(found), *_copies(source)],
+        "out of the ordinary": [*_notes(found), *_copies(source), *_watched(source)],
         "set aside": _set_aside(source.rejected),
     }
     for title, lines in sections.items():
         if lines:
             print(f"{title}:", *(f"  {line}" for line in lines), sep="\n")
     _refuse(source, found)
+
+
+def run_main() -> None:
+    """The command `data_prep.doctor`; never returns."""
+    cli.run(functools.partial(main, define_flags()))
 
 
 def _table(found: Sequence[Finding]) -> Table:
@@ -126,9 +150,4 @@ def _table(found: Sequence[Finding]) -> Table:
 
 
 if __name__ == "__main__":
-    from data_prep.config import Config
-
-    _settings = cli.define_config(Config, str(Path(__file__).resolve().parent.parent / "configs" / "data_prep.py"))
-    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
-    flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
-    cli.run(main)
+    run_main()

@@ -66,6 +66,7 @@ class Finding:
       does: what will be done and why, a line each.
       notes: what a reader should know, beyond what is usual.
       problems: what cannot be decided, with all readings and how to choose one; none of it may be guessed.
+      usable: whether there is anything to read.
     """
 
     video: str
@@ -73,6 +74,7 @@ class Finding:
     does: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    usable: bool = True
 
 
 def is_text(name: str) -> bool:
@@ -97,6 +99,7 @@ class Source(Protocol):
     Attributes:
       layout: what the input looks like, for people who gave something else.
       root: folder that the paths of images are relative to.
+      container: the one file that holds the pixels of all images; None: `Image.path` names each one's.
       identified: the identities are known already (`Image.truth` holds them); no denoising is needed.
       timed: equal frame numbers within a video are the same moment; elsewhere they may be mere positions.
       rejected: inputs set aside while the root was listed, before any video of theirs was known.
@@ -104,6 +107,7 @@ class Source(Protocol):
 
     layout: str
     root: Path
+    container: Path | None
     identified: bool
     timed: bool
     rejected: list[Reject]

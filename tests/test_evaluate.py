@@ -1,21 +1,28 @@
 """A benchmark from files to figures."""
 
 import json
+import re
 import subprocess
 import sys
 
 import cv2
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from flax import nnx
 
 from cion_jax import models
+from cion_jax.common.errors import UserError
 from cion_jax.common.preprocessing import Preprocessing
-from cion_jax.evaluate import evaluate, table
-from cion_jax.reid import benchmarks
+from cion_jax.evaluate import _benchmarks, evaluate, score, table
+from cion_jax.reid import benchmarks, metrics
+from cion_jax.reid.analysis import analyze
 from cion_jax.reid.distances import ScoreError
+from cion_jax.reid.feature_file import FeatureFile, FeatureFileError
 from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.extractor import Flipped
 
 RED, GREEN, BLUE = (250, 5, 5), (5, 250, 5), (5, 5, 250)
 
@@ -66,13 +73,14 @@ def test_scores_by_hand(street, mean_color):
     assert (result["rank1"], result["rank5"], result["rank10"]) == (0.5, 1, 1)
     assert (result["queries"], result["valid_queries"], result["gallery"]) == (3, 2, 6)
     assert result["junk"] == {"query": 0, "gallery": 1}
-    assert table(result).splitlines() == [
-        "market1501, mean_color (step 1,200), cosine distance",
-        "      mAP     mINP   Rank-1   Rank-5  Rank-10",
-        "    75.00    75.00    50.00   100.00   100.00",
-        "2 of 3 queries counted, 6 gallery images, 0 files left out",
-    ]
-    assert "mean_color (weights of a file)" in table(result | {"step": None})
+    # Nearest of different people: red and the red distractor. Of the 3 matches only one, green, is nearer.
+    assert [(point["fpr"], point["tpr"]) for point in result["tpr_at_fpr"]] == [(f, 1 / 3) for f in metrics.FPRS]
+    first, head, line = table([result]).splitlines()
+    assert first == "mean_color (step 1,200), cosine distance"
+    assert head.split()[:7] == ["benchmark", "mAP", "mINP", "Rank-1", "Rank-5", "Rank-10", "TPR@0.01%"]
+    assert line.split()[1:9] == ["75.00", "75.00", "50.00", "100.00", "100.00", "33.33", "33.33", "33.33"]
+    assert line.endswith("2 of 3, 6, 0")
+    assert "mean_color (weights of a file)" in table([result | {"step": None}])
 
 
 def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_color, capsys):
@@ -82,7 +90,7 @@ def test_unreadable_images_are_counted_and_the_rest_is_scored(street, mean_color
     assert (result["mAP"], result["gallery"]) == (1, 5)  # without the distractor that came first
     assert len(result["unreadable"]["gallery"]) == 1
     assert "gallery: 1 of 6 images left out, unreadable:\n  " in capsys.readouterr().err
-    assert table(result).endswith("1 files left out")
+    assert table([result]).endswith("2 of 3, 5, 1")
 
 
 def test_expansion_and_reranking_are_used(street, mean_color):
@@ -97,12 +105,122 @@ def test_expansion_and_reranking_are_used(street, mean_color):
 def test_nothing_readable(street, mean_color):
     for path in (street / "query").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ScoreError, match="0 readable queries and 6 gallery images"):
+    with pytest.raises(ScoreError, match="0 readable images of the query, of 3"):
         evaluate(mean_color, benchmarks.load("market1501", street))
 
 
+def test_several_benchmarks_in_one_table(street, mean_color):
+    results = [evaluate(mean_color, benchmarks.load(name, street)) for name in ("market1501", "market1501")]
+    lines = table([results[0], results[1] | {"label": "train", "rerank": True}]).splitlines()
+    assert lines[2].startswith("market1501             75.00")
+    assert lines[3].startswith("market1501 (train)     75.00")
+
+
+def stored(folder, suffix, features=None, **other):
+    """A file of features of a street, made by another program: mean colors of its images, keys from the root."""
+    paths = sorted(folder.rglob("*_*.jpg"))
+    rows = np.array([cv2.imread(str(path)).mean((0, 1)) - 123 for path in paths], np.float32)
+    keys = [path.relative_to(folder).as_posix() for path in paths]
+    file = folder / f"features{suffix}"
+    if suffix == ".npz":
+        np.savez(file, **({"keys": keys, "features": rows if features is None else features} | other))
+    else:
+        pq.write_table(pa.table({"path": keys, "feature": list(rows) if features is None else features}), file)
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_features_of_another_program(street, suffix):
+    """Channels in another order and their offset do not matter to which color is near."""
+    result = evaluate(FeatureFile(stored(street, suffix)), benchmarks.load("market1501", street), "euclidean")
+    assert (result["mAP"], result["rank1"], result["valid_queries"]) == (0.75, 0.5, 2)
+    assert (result["model"], result["step"]) == (f"features of features{suffix}", None)
+
+
+def test_images_without_features_are_counted(street, capsys):
+    file = stored(street, ".npz")
+    with np.load(file) as arrays:
+        keys, features = arrays["keys"], arrays["features"]
+    kept = [not key.startswith("bounding_box_test/0000_c2s1") for key in keys]
+    np.savez(file, paths=keys[kept], features=features[kept])
+    result = evaluate(FeatureFile(file), benchmarks.load("market1501", street), "euclidean")
+    assert (result["mAP"], result["gallery"]) == (1, 5)  # without the distractor that came first
+    assert "0000_c2s1_000005_00.jpg: no features in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        (".npz", {"features": np.ones((3, 2), np.float32)}, r"10 keys and features \(3, 2\) float32, expected N keys"),
+        (".npz", {"keys": ["a.jpg"] * 10}, "9 keys twice"),
+        (
+            ".npz",
+            {"keys": [f"other{i}.jpg" for i in range(10)]},
+            "no features of any of 3 images; got keys like .'other0",
+        ),
+        (".npz", {"features": np.array([None] * 10)}, "cannot be read as a .npz file of plain arrays"),
+        (".parquet", {"features": [[1.0, 2.0]] * 9 + [[1.0]]}, r"features of 2 widths \(\[1, 2\]\), expected one"),
+        (".parquet", {"features": [1.0] * 10}, "features are double, expected lists of numbers"),
+    ],
+)
+def test_wrong_files_of_features(street, suffix, content, message):
+    with pytest.raises(FeatureFileError, match=message):
+        evaluate(FeatureFile(stored(street, suffix, **content)), benchmarks.load("market1501", street))
+
+
+def test_features_that_are_not_finite(street):
+    features = np.ones((10, 3), np.float32)
+    features[:, 1] = np.nan
+    with pytest.raises(ScoreError, match="must be finite, got NaN or infinity in 3 of 3 rows of the query"):
+        evaluate(FeatureFile(stored(street, ".npz", features)), benchmarks.load("market1501", street))
+
+
+def test_mirror_images_are_averaged():
+    class Left:
+        """Takes the red of the leftmost column as its one feature."""
+
+        name, step, size, features = "left", None, (2, 2), 1
+
+        def __call__(self, images):
+            return np.array([[image[:, 0, 0].mean()] for image in images], np.float32)
+
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[:, 0, 0], image[:, 1, 0] = 10, 30
+    flipped = Flipped(Left())
+    np.testing.assert_array_equal(flipped([image, image[:, :1]]), [[20], [10]])
+    assert flipped([]).shape == (0, 1)
+
+
+def test_report_shows_right_and_wrong(street, mean_color, tmp_path):
+    pytest.importorskip("matplotlib")
+    from cion_jax.reid import report
+
+    scored = score(mean_color, benchmarks.load("market1501", street))
+    scored.result["checkpoint"] = "<b>&"
+    (street / "bounding_box_test" / "0000_c2s1_000005_00.jpg").unlink()  # since it was embedded
+    page = report.write(tmp_path / "report", [scored]).read_text()
+    worst = page[page.index("The worst queries") :]
+    kinds = re.findall('<figure class="(query|right|wrong)" title="(-?\\d+)', worst)
+    # Red, the worse one: its own camera's image is left out, the distractor is nearest.
+    assert kinds[:3] == [("query", "0001"), ("wrong", "0000"), ("right", "0001")]
+    assert "no picture" in worst
+    assert "&lt;b&gt;&amp;" in page
+    assert not re.search(r"https?://(?!www.w3.org|purl.org|creativecommons|matplotlib)", page)  # but names of XML
+    assert "<script" not in page
+
+
+def test_pairs_of_cameras_and_distances(street, mean_color):
+    scored = score(mean_color, benchmarks.load("market1501", street))
+    query, gallery = scored.benchmark.query, scored.benchmark.gallery
+    found = analyze(scored.distances, scored.pairing, query.camera, gallery.camera)
+    # Camera 2: red after a distractor (1/2), green first (1). Camera 3: green first.
+    assert found.camera_pairs == {(1, 2): (0.75, 2), (1, 3): (1, 1)}
+    assert (found.same.sum(), found.different.sum()) == (3, 8)  # red: 1 and 4, without junk; green: 2 and 4
+
+
 def run(*args):
-    command = [sys.executable, "-m", "cion_jax.evaluate", "--checkpoint=random:resnet18_ibn@32x16", *args]
+    model = [] if any(arg.startswith("--features") for arg in args) else ["--checkpoint=random:resnet18_ibn@32x16"]
+    command = [sys.executable, "-m", "cion_jax.evaluate", *model, *args]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -120,14 +238,25 @@ def test_command(street, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("chosen", "data", "options", "message"),
     [
-        (["--data=/nonexistent"], "no folder /nonexistent/query"),
-        (["--benchmark=market", "--data=."], "did you mean 'market1501'"),
+        (["market1501"], None, {}, "where is market1501. Give its folder, as --benchmark=market1501=DIR or --data=DIR"),
+        (["market1501"], "/nonexistent", {}, "no folder /nonexistent/query"),
+        (["market"], ".", {}, "did you mean 'market1501'"),
+        (["market1501=a", "msmt17"], None, {}, "NAME=DIR,NAME=DIR without it, got 'market1501=a,msmt17'"),
+        (["market1501=a"], "b", {}, "got 'market1501=a' and --data=b"),
+        (["market1501=a", "mars=b"], None, {"pattern": "x"}, "none of market1501, mars has --pattern, got 'x'"),
     ],
 )
-def test_mistakes(args, message):
-    done = run(*args)
+def test_mistakes_in_naming_benchmarks(chosen, data, options, message):
+    with pytest.raises(UserError, match=message):
+        _benchmarks(chosen, data, **options)
+
+
+def test_mistakes_end_with_one_message(street):
+    done = run("--checkpoint=x", "--features=y.npz", f"--data={street}")
     assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert (
+        done.stderr
+        == "error: give either --checkpoint, for features to be made, or --features=FILE, for those of a file\n"
+    )

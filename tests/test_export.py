@@ -16,6 +16,7 @@ import safetensors
 from jax import export as jax_export
 
 from cion_jax import export, models
+from cion_jax.common.errors import UserError
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
@@ -113,7 +114,7 @@ def test_pytorch_loads_them_strictly(tmp_path, fixtures, name):
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.parametrize("name", toy.PAPERS)
+@pytest.mark.parametrize("name", toy.PUBLISHED)
 def test_every_backbone_in_every_format(tmp_path, fixtures, name):
     """With the weights behind the reference numbers: untrained ones would hide most of a network."""
     spec, entries = state_dict_of_the_original(fixtures, name)
@@ -164,10 +165,11 @@ def test_what_exists_is_not_overwritten(tmp_path, small):
     path = tmp_path / "toy.msgpack"
     for taken in (path, tmp_path / "toy.msgpack.md"):
         taken.write_text("mine")
-        with pytest.raises(ConfigError, match=f"{taken.name} exists"):
+        with pytest.raises(UserError, match=f"{taken.name} is there already"):
             export.export(small, "flax", path, **ORIGIN)
         assert taken.read_text() == "mine"
-        taken.unlink()
+    assert export.export(small, "flax", path, overwrite=True, **ORIGIN) == 0
+    assert path.read_bytes() != b"mine"
     with pytest.raises(ConfigError, match=r"must end in \.msgpack"):
         export.export(small, "flax", tmp_path / "toy.bin", **ORIGIN)
 

@@ -38,8 +38,25 @@ class Toy(nnx.Module):
 
 
 ZOO = registry.names()  # the real ones: tests add toys to the registry
-PAPERS = [name for name in ZOO if not name.startswith("osnet")]  # those of arXiv 2409.18569, with reference numbers
 registry.BACKBONES.register("toy", functools.partial(Toy))
+# The 32 of the paper, for which there are reference numbers.
+PUBLISHED = [
+    *(f"{family}_{size}" for family in ("convnext", "swin") for size in ("tiny", "small", "base")),
+    *("edgenext_x_small", "edgenext_small", "edgenext_base"),
+    *("fastvit_s12", "fastvit_sa12", "fastvit_sa24", "ghostnet_0_5", "ghostnet_1_0", "ghostnet_1_3"),
+    *(
+        "repvit_m0_9",
+        "repvit_m1_0",
+        "repvit_m1_5",
+        "vit_tiny",
+        "vit_small",
+        "vit_base",
+        "volo_d1",
+        "volo_d2",
+        "volo_d3",
+    ),
+    *(f"resnet{depth}{ibn}" for depth in (18, 50, 101, 152) for ibn in ("", "_ibn")),
+]
 
 
 def write_shards(folder, images_of=lambda person: 2 + person % 5, broken=lambda image: False):

@@ -9,6 +9,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -19,7 +20,9 @@ from cion_jax.common.errors import UserError
 
 MISTAKE = 2  # exit status where nothing could be done
 # What a machine refuses, whatever the program does.
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+_REFUSALS |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # how JAX begins to say it
 
 
 def define_config(
@@ -43,7 +46,7 @@ def define_config(
     _schemas["config"] = [schema] if isinstance(schema, type) else list(schema.values())
     _defaults["config"] = default
 
-    def settings():
+    def settings() -> Any:
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
         try:
@@ -53,6 +56,11 @@ def define_config(
         return typed_config.freeze(_chosen(schema, holder.value), holder.value)
 
     return settings
+
+
+def config_files() -> list[Path]:
+    """The files that --config names, to be read and not written."""
+    return [Path(file) for name in _schemas if (file := config_flags.get_config_filename(flags.FLAGS[name]))]
 
 
 def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> type:
@@ -68,20 +76,22 @@ def run(
     main: Callable[[Sequence[str]], int | None],
     leave: Callable[[int], NoReturn] = sys.exit,
     ours: Callable[[Sequence[str]], Sequence[str]] = list,
+    names: bool = False,
 ) -> None:
     """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
-    A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
-    2; any other exception is a bug and shows its traceback.
+    A `UserError`, and what a machine refuses (no room, no memory, no permission), end with one message on stderr and
+    exit status 2; any other exception is a bug and shows its traceback.
 
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
       leave: exits with a status.
       ours: what of the command line is parsed here, program's name included; raises UserError.
+      names: the command takes names of files beside flags.
     """
     logging.set_verbosity(logging.WARNING)
 
-    def guarded(call, argv):
+    def guarded(call: Callable, argv: Sequence[str]) -> Any:
         try:
             return call(argv)
         except (UserError, flags.Error) as error:
@@ -90,6 +100,10 @@ def run(
             if error.errno not in _REFUSALS:
                 raise
             print(f"error: {error}; make room, or give a place that this user may use", file=sys.stderr)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not str(error).startswith(_NO_MEMORY):
+                raise
+            print(f"error: not enough memory: {error}; take a smaller batch, network or input", file=sys.stderr)
         sys.exit(MISTAKE)
 
     if _HELP.intersection(sys.argv[1:]):
@@ -97,7 +111,7 @@ def run(
         leave(0)
     try:
         parse = functools.partial(guarded, lambda argv: _parse(ours(argv)))
-        app.run(lambda argv: guarded(_no_rest(main), argv), flags_parser=parse)
+        app.run(lambda argv: guarded(main if names else _no_rest(main), argv), flags_parser=parse)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else 0)
     except BaseException:
@@ -164,7 +178,7 @@ def _check_name(schemas: Sequence[type], path: str) -> None:
 
 
 def _no_rest(main: Callable) -> Callable:
-    def checked(argv: Sequence[str]):
+    def checked(argv: Sequence[str]) -> Any:
         if len(argv) > 1:
             raise typed_config.ConfigError(f"this command takes only --flags, got {argv[1]!r}; see --help")
         return main(argv)

@@ -35,7 +35,7 @@ def find(given: str) -> str:
       ConfigError: neither a file nor the name of a packaged config; the nearest one is named.
     """
     name, colon, argument = given.partition(":")
-    if Path(name).exists() or name.endswith(".py") or "/" in name:
+    if Path(name).is_file() or name.endswith(".py") or "/" in name:
         return given
     if name not in names():
         raise ConfigError(unknown(f"file and no packaged config {name!r}", name, names()))

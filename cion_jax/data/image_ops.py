@@ -144,7 +144,7 @@ def gaussian_blur(x: Array, sigma: Array, max_sigma: float) -> Array:
     radius = _box_radius(sigma)
     taps = [_pixelwise(jnp.clip(radius + 1.0 - abs(d), 0.0, 1.0) / (2.0 * radius + 1.0)) for d in offsets]
 
-    def blur_rows(_, x: Array) -> Array:
+    def blur_rows(_: None, x: Array) -> Array:
         padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(reach, reach)], mode="edge")
         shifted = (padded[..., reach + d : reach + d + x.shape[-1]] for d in offsets)
         terms = (tap * s for tap, s in zip(taps, shifted, strict=True))

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 LOST = 76  # exit status where another process is gone
 DONE = "done"
@@ -152,7 +153,7 @@ def _keep_alive(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _hear(connection) -> str:
+def _hear(connection: Any) -> str:
     """Everything that the other side says before it closes; empty where it just breaks off."""
     said = b""
     try:

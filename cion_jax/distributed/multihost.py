@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,7 +48,7 @@ class Place:
     process: int
 
 
-def define_flags():
+def define_flags() -> Callable[[], Place | None]:
     """Defines --coordinator, --processes and --process; the function returned gives a Place, None without them."""
     coordinator = flags.DEFINE_string("coordinator", None, "host:port of process 0, where no cluster tells it.")
     processes = flags.DEFINE_integer("processes", None, "How many processes there are.", lower_bound=1)
@@ -208,7 +208,7 @@ class Totals:
 
 
 @functools.cache
-def _add_up(mesh: Mesh):
+def _add_up(mesh: Mesh) -> Callable[[jax.Array], tuple[jax.Array, ...]]:
     return jax.jit(lambda x_DN: tuple(x_DN.sum(0)), out_shardings=NamedSharding(mesh, P()))
 
 

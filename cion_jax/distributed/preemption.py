@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+from typing import Self
 
 LEFT = 75  # exit status (EX_TEMPFAIL): asked to leave; the same command goes on
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,14 +28,14 @@ class Signals:
         self._ear, self._mouth = socket.socketpair()
         self._mouth.setblocking(False)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,24 +19,28 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common.bounds import between
 from cion_jax.common.paths import path_name
 from cion_jax.common.typed_config import ConfigError
 
 BATCH = P(("data", "fsdp"))
 
 
+Devices = Annotated[int, between(-1, 2**20)]
+
+
 @dataclass(frozen=True)
 class MeshConfig:
     """Devices along each mesh axis; -1 takes what is left."""
 
-    data: int = -1
-    fsdp: int = 1
-    model: int = 1
+    data: Devices = -1
+    fsdp: Devices = 1
+    model: Devices = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where an axis has no device, or more than one axis takes what is left."""
         sizes = (self.data, self.fsdp, self.model)
-        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+        if 0 in sizes or sizes.count(-1) > 1:
             raise ValueError(
                 f"data, fsdp and model are numbers of devices, at least 1, one of them may be -1; got data={self.data} "
                 f"fsdp={self.fsdp} model={self.model}"
@@ -72,7 +76,7 @@ RULES = (
 SMALL = 2**18
 
 
-def make_mesh(config: MeshConfig, devices=None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Mesh with axes data, fsdp, model over all devices; slices of a pod are put along data, or else along fsdp.
 
     Raises:
@@ -151,7 +155,7 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule] = 
 def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     """NamedSharding for every array of a (possibly abstract) training state."""
 
-    def one(path, leaf):
+    def one(path: tuple, leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, spec(path_name(path), leaf.shape, mesh, rules))
 
     return jax.tree_util.tree_map_with_path(one, state)
@@ -173,7 +177,7 @@ def gather(params: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     """Parameters as a forward pass needs them: whole on every device, but for what `model` splits. Said explicitly, or
     the compiler might as well move the images."""
 
-    def whole(path, leaf):
+    def whole(path: tuple, leaf: jax.Array) -> jax.Array:
         axes = spec(path_name(path), leaf.shape, mesh, rules)
         kept = P(*(axis if axis == "model" else None for axis in axes))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
@@ -187,7 +191,7 @@ def split_batch(batch: Any, count: int, mesh: Mesh) -> Any:
         return jax.tree.map(lambda x: x[None], batch)
     devices = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def split(x):
+    def split(x: jax.Array) -> jax.Array:
         parts = jnp.moveaxis(x.reshape(devices, count, -1, *x.shape[1:]), 1, 0)
         where = NamedSharding(mesh, P(None, *BATCH))
         return jax.lax.with_sharding_constraint(parts.reshape(count, -1, *x.shape[1:]), where)

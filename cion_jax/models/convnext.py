@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import (
@@ -30,8 +32,8 @@ LAYER_SCALE = 1e-6
 class Block(nnx.Module):
     """Depthwise convolution, LayerNorm and a pointwise MLP beside a shortcut."""
 
-    def __init__(self, features: int, rate: float, kernel: int = 7, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, rate: float, kernel: int = 7, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.gamma = nnx.Param(jnp.full(features, LAYER_SCALE, jnp.float32))
         self.dwconv = Depthwise(features, kernel, init=TRUNCATED, **kw)
         self.norm = LayerNorm(features, EPS, **kw)
@@ -62,11 +64,11 @@ class ConvNeXt(nnx.Module):
         block: Callable[..., nnx.Module],
         *,
         drop_path: float = 0.0,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = widths[-1], remat
         inputs = (3, *widths[:-1])
         self.downsample_layers = Layers(_downsample(*pair, **kw) for pair in zip(inputs, widths, strict=True))
@@ -91,14 +93,14 @@ class ConvNeXt(nnx.Module):
         return self.norm(x.mean((1, 2)))
 
 
-def _downsample(inputs: int, outputs: int, **kw) -> Layers:
+def _downsample(inputs: int, outputs: int, **kw: Any) -> Layers:
     """The stem (by 4, norm last) for images, by 2 (norm first) between stages."""
     if inputs == 3:
         return Layers([Conv(inputs, outputs, 4, 4, init=TRUNCATED, **kw), LayerNorm(outputs, EPS, **kw)])
     return Layers([LayerNorm(inputs, EPS, **kw), Conv(inputs, outputs, 2, 2, init=TRUNCATED, **kw)])
 
 
-def _block(features: int, rate: float, *, stage: int, last: bool, **kw) -> Block:
+def _block(features: int, rate: float, *, stage: int, last: bool, **kw: Any) -> Block:
     return Block(features, rate, **kw)
 
 

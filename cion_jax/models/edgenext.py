@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models.convnext import EPS, LAYER_SCALE, Block, ConvNeXt
 from cion_jax.models.depthwise import Depthwise
@@ -30,8 +32,10 @@ class SDTAEncoder(nnx.Module):
       positions: add a positional code before the attention.
     """
 
-    def __init__(self, features: int, heads: int, scales: int, positions: bool, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(
+        self, features: int, heads: int, scales: int, positions: bool, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         width = math.ceil(features / scales)
         self.cuts = tuple(range(width, features, width))
         self.gamma_xca = nnx.Param(jnp.full(features, LAYER_SCALE, jnp.float32))
@@ -68,7 +72,7 @@ class SDTAEncoder(nnx.Module):
 class ChannelAttention(nnx.Module):
     """Cross-covariance attention (arXiv 2106.09681): channels attend to channels, at a learnt temperature per head."""
 
-    def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.heads = heads
         self.temperature = nnx.Param(jnp.ones((heads, 1, 1), jnp.float32))
         self.qkv = Linear(features, 3 * features, dtype=dtype, rngs=rngs)
@@ -86,7 +90,7 @@ class ChannelAttention(nnx.Module):
 class PositionalCode(nnx.Module):
     """Sines and cosines of both coordinates, projected to the width of the features."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.token_projection = Conv(2 * FREQUENCIES, features, 1, init=TRUNCATED, dtype=dtype, rngs=rngs)
 
     def __call__(self, height: int, width: int) -> jax.Array:
@@ -107,7 +111,7 @@ def _scaled(gamma: nnx.Param, x: jax.Array) -> jax.Array:
     return gamma[...].astype(x.dtype) * x
 
 
-def _block(features: int, rate: float, *, heads: int, stage: int, last: bool, **kw) -> nnx.Module:
+def _block(features: int, rate: float, *, heads: int, stage: int, last: bool, **kw: Any) -> nnx.Module:
     scales = SCALES[stage]
     if last and scales is not None:
         return SDTAEncoder(features, heads, scales, stage == POSITIONS, rate, **kw)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models import ops
 from cion_jax.models.depthwise import Depthwise
@@ -48,10 +51,10 @@ class MobileOne(nnx.Module):
         stride: int = 1,
         *,
         depthwise: bool = False,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         alike = inputs == outputs and stride == 1
         self.rbr_skip = BatchNorm(outputs, **kw) if alike else None
         self.rbr_conv = Layers([ConvBN(inputs, outputs, kernel, stride, depthwise=depthwise, **kw)])
@@ -86,7 +89,7 @@ class MobileOne(nnx.Module):
 class Skip(nnx.Module):
     """What is left of MobileOne without convolutions."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.rbr_skip = BatchNorm(features, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -97,8 +100,8 @@ class Skip(nnx.Module):
 class RepMixer(nnx.Module):
     """Token mixer without attention: x + layer_scale (mixer(x) - norm(x)), one depthwise 3x3 after training."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.layer_scale = _layer_scale(features)
         self.norm = Skip(features, **kw)
         self.mixer = MobileOne(features, features, 3, depthwise=True, **kw)
@@ -121,8 +124,8 @@ class RepMixer(nnx.Module):
 class ConvMlp(nnx.Module):
     """Depthwise 7x7 convolution with BatchNorm, then an MLP of 1x1 convolutions."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         hidden = EXPANSION * features
         self.conv = ConvBN(features, features, 7, depthwise=True, init=TRUNCATED, **kw)
         self.fc1 = Conv(features, hidden, 1, init=TRUNCATED, **kw)
@@ -136,8 +139,8 @@ class ConvMlp(nnx.Module):
 class RepMixerBlock(nnx.Module):
     """RepMixer, then a convolutional MLP beside a shortcut."""
 
-    def __init__(self, features: int, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.layer_scale = _layer_scale(features)
         self.token_mixer = RepMixer(features, **kw)
         self.convffn = ConvMlp(features, **kw)
@@ -154,8 +157,8 @@ class RepMixerBlock(nnx.Module):
 class AttentionBlock(nnx.Module):
     """BatchNorm and attention, then a convolutional MLP, each beside a shortcut."""
 
-    def __init__(self, features: int, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.layer_scale_1 = _layer_scale(features)
         self.layer_scale_2 = _layer_scale(features)
         self.norm = BatchNorm(features, **kw)
@@ -184,8 +187,8 @@ class AttentionBlock(nnx.Module):
 class LargeKernel(nnx.Module):
     """Depthwise 7x7 and 3x3 convolutions of stride 2 to twice the width, summed: one 7x7 after training."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"depthwise": True, "dtype": dtype, "rngs": rngs}
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"depthwise": True, "dtype": dtype, "rngs": rngs}
         self.lkb_origin = ConvBN(inputs, outputs, 7, 2, **kw)
         self.small_conv = ConvBN(inputs, outputs, 3, 2, **kw)
 
@@ -203,8 +206,8 @@ class LargeKernel(nnx.Module):
 class PatchEmbed(nnx.Module):
     """Between stages: half the size, twice the width."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.proj = Layers([LargeKernel(inputs, outputs, **kw), MobileOne(outputs, outputs, **kw)])
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
@@ -216,7 +219,7 @@ class PatchEmbed(nnx.Module):
 class PositionalEncoding(nnx.Module):
     """Conditional positional encoding (arXiv 2102.10882): a depthwise 7x7 convolution beside a shortcut."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.pe = Depthwise(features, 7, init=UNIFORM, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
@@ -227,8 +230,8 @@ class PositionalEncoding(nnx.Module):
 class Expansion(MobileOne):
     """The last convolution: MobileOne branches of twice the width, then squeeze-and-excite."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         super().__init__(inputs, outputs, 3, depthwise=True, **kw)
         self.se = SqueezeExcite(outputs, outputs // 16, jax.nn.sigmoid, names=("reduce", "expand"), **kw)
 
@@ -252,11 +255,11 @@ class FastViT(nnx.Module):
         attention: bool,
         *,
         drop_path: float = 0.0,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = FEATURES, remat
         width = WIDTHS[0]
         self.patch_embed = Layers(
@@ -287,7 +290,7 @@ class FastViT(nnx.Module):
         x = run(self._blocks(), x, train=train, key=key, remat=self.remat)
         return gelu(self.conv_exp(x, train=train)).mean((1, 2))
 
-    def _blocks(self):
+    def _blocks(self) -> Iterator[nnx.Module]:
         for layer in self.network:
             yield from layer if isinstance(layer, Layers) else (layer,)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import BatchNorm, Conv, Layers, run
@@ -40,8 +43,16 @@ STAGES = (
 class GhostModule(nnx.Module):
     """1x1 convolution to half of the outputs, a depthwise one of those to the other half, each with BatchNorm."""
 
-    def __init__(self, inputs: int, outputs: int, activation, *, dtype, rngs: nnx.Rngs):
-        kw = {"names": NUMBERED, "dtype": dtype, "rngs": rngs}
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        activation: Callable[[jax.Array], jax.Array],
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        kw: dict[str, Any] = {"names": NUMBERED, "dtype": dtype, "rngs": rngs}
         half = outputs // 2
         self.primary_conv = ConvBN(inputs, half, **kw)
         self.cheap_operation = ConvBN(half, half, 3, depthwise=True, **kw)
@@ -67,10 +78,10 @@ class GhostBottleneck(nnx.Module):
         excite: bool,
         stride: int,
         *,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.stride = stride
         self.ghost1 = GhostModule(inputs, hidden, jax.nn.relu, **kw)
         if stride > 1:
@@ -103,8 +114,8 @@ class GhostNet(nnx.Module):
 
     folds = (("conv_stem", "bn1"),)
 
-    def __init__(self, width: float, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, width: float, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = FEATURES, remat
         inputs = multiple(16 * width)
         self.conv_stem = Conv(3, inputs, 3, 2, padding=1, bias=False, init=UNIFORM, **kw)
@@ -131,7 +142,7 @@ class GhostNet(nnx.Module):
         return jax.nn.relu(self.conv_head(x.mean((1, 2), keepdims=True))).squeeze((1, 2))
 
 
-def _shortcut(inputs: int, kernel: int, outputs: int, stride: int, **kw) -> Layers | None:
+def _shortcut(inputs: int, kernel: int, outputs: int, stride: int, **kw: Any) -> Layers | None:
     if stride == 1 and inputs == outputs:
         return None
     start = {"bias": False, "init": UNIFORM, **kw}

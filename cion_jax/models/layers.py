@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.nn import initializers
+from jax.typing import DTypeLike
 
 from cion_jax.models import ops
 
@@ -37,7 +39,7 @@ class Conv(nnx.Conv):
         bias: bool = True,
         *,
         init: Callable = KAIMING,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -80,7 +82,7 @@ class Linear(nnx.Linear):
         bias: bool = True,
         *,
         init: Callable = TRUNCATED,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         super().__init__(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
@@ -97,7 +99,7 @@ class LayerNorm(nnx.LayerNorm):
     long on the CPU, and parity does not tell the two apart.
     """
 
-    def __init__(self, features: int, eps: float, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, eps: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(features, epsilon=eps, dtype=dtype, rngs=rngs)
 
 
@@ -116,7 +118,7 @@ class BatchNorm(nnx.Module):
         *,
         momentum: float = 0.1,
         scale: float = 1.0,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.scale = nnx.Param(jnp.full(features, scale, jnp.float32))
@@ -164,7 +166,7 @@ class Folded(nnx.Module):
 class InstanceNorm(nnx.Module):
     """Affine, over the spatial axes of every image and channel, in training and evaluation alike."""
 
-    def __init__(self, features: int, eps: float = 1e-5, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, eps: float = 1e-5, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.scale = nnx.Param(jnp.ones(features, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
         self.eps, self.dtype = eps, dtype
@@ -178,7 +180,7 @@ class InstanceNorm(nnx.Module):
 class IBN(nnx.Module):
     """IBN-a: InstanceNorm on the first half of the channels, BatchNorm on the others (arXiv 1807.09441)."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.half = features // 2
         self.IN = InstanceNorm(self.half, dtype=dtype, rngs=rngs)
         self.BN = BatchNorm(features - self.half, dtype=dtype, rngs=rngs)
@@ -198,7 +200,7 @@ class IBN(nnx.Module):
 class Mlp(nnx.Module):
     """Linear, exact GELU, linear."""
 
-    def __init__(self, features: int, hidden: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, hidden: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
 
@@ -210,7 +212,7 @@ class Mlp(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head self-attention with one product for queries, keys and values."""
 
-    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.heads = heads
         self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
         self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
@@ -236,7 +238,7 @@ class Layers(nnx.Module):
         for number, layer in numbered:
             setattr(self, str(number), layer)
 
-    def __getitem__(self, number: int):
+    def __getitem__(self, number: int) -> Any:
         return getattr(self, str(number))
 
     def __iter__(self) -> Iterator:
@@ -374,7 +376,7 @@ def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Arra
     )[:, :N]
 
 
-def _call(block, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
+def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
     return block(x, train=train, key=key)
 
 
@@ -384,5 +386,7 @@ def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]
     return mean, jnp.square(x - mean).mean(axes, keepdims=True)
 
 
-def _normalize(x, mean, var, scale, bias, eps, dtype) -> jax.Array:
+def _normalize(
+    x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, dtype: DTypeLike
+) -> jax.Array:
     return ((x - mean) * (jax.lax.rsqrt(var + eps) * scale) + bias).astype(dtype)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
 from jax.nn import initializers
+from jax.typing import DTypeLike
 
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import BatchNorm, Conv
@@ -35,10 +37,10 @@ class ConvBN(nnx.Module):
         scale: float = 1.0,
         init: Callable = UNIFORM,
         names: tuple[str, str] = ("conv", "bn"),
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         start = {"bias": False, "init": init, **kw}
         self.names = names
         if depthwise:
@@ -82,10 +84,10 @@ class SqueezeExcite(nnx.Module):
         *,
         init: Callable = UNIFORM,
         names: tuple[str, str] = ("conv_reduce", "conv_expand"),
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"init": init, "dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"init": init, "dtype": dtype, "rngs": rngs}
         self.gate, self.names = gate, names
         setattr(self, names[0], Conv(features, hidden, 1, **kw))
         setattr(self, names[1], Conv(hidden, features, 1, **kw))

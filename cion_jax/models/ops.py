@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from functools import partial
 
@@ -34,11 +36,11 @@ def convolution(x_BHWC: jax.Array, kernel: jax.Array, stride: int, padding: int)
     return plain(x_BHWC, kernel, stride, padding)
 
 
-def _forward(x, kernel, stride, padding):
+def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> tuple[jax.Array, tuple]:
     return convolution(x, kernel, stride, padding), (x, kernel)
 
 
-def _backward(stride, padding, residuals, gradient):
+def _backward(stride: int, padding: int, residuals: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
     _, of_input = jax.vjp(lambda x: plain(x, kernel, stride, padding), x)
     _, of_kernel = jax.vjp(lambda kernel: plain(x, kernel, stride, padding), kernel)
@@ -49,7 +51,7 @@ def _backward(stride, padding, residuals, gradient):
 convolution.defvjp(_forward, _backward)
 
 
-def _kernel_gradient(x_BHWC, gradient_BhwO, *, edge: int, stride: int, padding: int):
+def _kernel_gradient(x_BHWC: jax.Array, gradient_BhwO: jax.Array, *, edge: int, stride: int, padding: int) -> jax.Array:
     """Every pixel's window of the input times its gradient. At stride 1 the windows are one pixel high, and it is the
     gradients that move up and down: 2 k copies instead of k^2. A narrow stem of 3 channels is brought to that."""
     (_, height, _, C), (_, h, w, outputs) = x_BHWC.shape, gradient_BhwO.shape
@@ -69,7 +71,9 @@ def _kernel_gradient(x_BHWC, gradient_BhwO, *, edge: int, stride: int, padding: 
     return _summed(windows_BhwIJC, [gradient_BhwO]).reshape(edge, edge, C, outputs)
 
 
-def _kernel_gradient_by_phases(x_BHWC, gradient_BhwO, edge: int, stride: int, padding: int):
+def _kernel_gradient_by_phases(
+    x_BHWC: jax.Array, gradient_BhwO: jax.Array, edge: int, stride: int, padding: int
+) -> jax.Array:
     """Strided convolution is one of stride 1 whose channels are the pixels of a patch of `stride` by `stride`."""
     (B, *size, C), (_, *places, outputs) = x_BHWC.shape, gradient_BhwO.shape
     taps = -(-edge // stride)
@@ -97,10 +101,11 @@ def narrow(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x_BHWC, kernel, cpu=_taps, default=whole)
 
 
-def _taps(x_BHWC, kernel):
+def _taps(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
     size, (_, h, w, _) = len(kernel), x_BHWC.shape
     p = jnp.pad(x_BHWC, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
-    return sum(p[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(size) for j in range(size))
+    parts = (p[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(size) for j in range(size))
+    return functools.reduce(operator.add, parts)
 
 
 def pointwise(x_BHWC: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -108,7 +113,7 @@ def pointwise(x_BHWC: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     takes 2 to 11 times as long (ResNet-50's, float32)."""
     whole = partial(plain, stride=stride, padding=0)
 
-    def product(x, kernel):
+    def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return on_rows(lambda x: x @ kernel[0, 0], x[:, ::stride, ::stride])
 
     return jax.lax.platform_dependent(x_BHWC, kernel, cpu=product, default=whole)
@@ -128,7 +133,7 @@ def attention(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Ar
     return jax.lax.platform_dependent(q_BNHD, k_BNHD, v_BNHD, cpu=_attention_by_heads, default=library)
 
 
-def _attention_by_heads(q_BNHD, k_BNHD, v_BNHD):
+def _attention_by_heads(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
     q, k, v = (x.swapaxes(1, 2) for x in (q_BNHD, k_BNHD, v_BNHD))
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     logits = jnp.matmul(q * q.shape[-1] ** -0.5, k.swapaxes(2, 3), preferred_element_type=dtype)

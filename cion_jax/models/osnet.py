@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
+from jax.typing import DTypeLike
 
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import KAIMING, BatchNorm, Conv, InstanceNorm, Layers, Linear, run
@@ -41,10 +42,10 @@ class Unit(nnx.Module):
         stride: int = 1,
         *,
         norm: type[BatchNorm] | type[InstanceNorm] | None = BatchNorm,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv = Conv(inputs, outputs, kernel, stride, kernel // 2, bias=False, **kw)
         self.bn: BatchNorm | InstanceNorm | None = None if norm is None else norm(outputs, **kw)
 
@@ -66,8 +67,8 @@ class Lite(nnx.Module):
 
     folds = (("conv2", "bn"),)
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv1 = Conv(features, features, 1, bias=False, **kw)
         self.conv2 = Depthwise(features, 3, bias=False, init=KAIMING, **kw)
         self.bn = BatchNorm(features, **kw)
@@ -80,7 +81,7 @@ class Lite(nnx.Module):
 class Stream(nnx.Module):
     """Lite convolutions one after another, as OSNet-AIN's files name them."""
 
-    def __init__(self, features: int, depth: int, **kw):
+    def __init__(self, features: int, depth: int, **kw: Any):
         self.layers = Layers([Lite(features, **kw) for _ in range(depth)])
 
 
@@ -93,9 +94,16 @@ class Block(nnx.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, instance: Instance = "", numbered: bool = False, *, dtype, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        instance: Instance = "",
+        numbered: bool = False,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         width = outputs // BOTTLENECK
         self.numbered = numbered
         self.conv1 = Unit(inputs, width, **kw)
@@ -146,11 +154,11 @@ class OSNet(nnx.Module):
         instance: bool = False,
         numbered: bool = False,
         *,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.numbered, self.remat = FEATURES, numbered, remat
         self.conv1 = Unit(3, channels[0], 7, 2, norm=InstanceNorm if instance else BatchNorm, **kw)
         for stage, kinds, inputs, outputs in zip(_STAGES, blocks, channels[:-1], channels[1:], strict=True):

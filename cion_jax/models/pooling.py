@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,13 @@ def max_pool(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.A
     return _plain(x_BHWC, window, stride, padding)
 
 
-def _plain(x_BHWC, window: int, stride: int, padding: int):
+def _plain(x_BHWC: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     margins = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     return jax.lax.reduce_window(x_BHWC, -jnp.inf, jax.lax.max, (1, window, window, 1), (1, stride, stride, 1), margins)
 
 
-def _backward(window: int, stride: int, padding: int, x_BHWC, gradient_BhwC):
-    settings = {"window": window, "stride": stride, "padding": padding}
+def _backward(window: int, stride: int, padding: int, x_BHWC: jax.Array, gradient_BhwC: jax.Array) -> tuple[jax.Array]:
+    settings: dict[str, Any] = {"window": window, "stride": stride, "padding": padding}
     spelled, own = partial(_by_phases, **settings), partial(_xlas, **settings)
     return (jax.lax.platform_dependent(x_BHWC, gradient_BhwC, cpu=spelled, default=own),)
 
@@ -34,11 +35,11 @@ def _backward(window: int, stride: int, padding: int, x_BHWC, gradient_BhwC):
 max_pool.defvjp(lambda x, *settings: (max_pool(x, *settings), x), _backward)
 
 
-def _xlas(x_BHWC, gradient_BhwC, **settings):
+def _xlas(x_BHWC: jax.Array, gradient_BhwC: jax.Array, **settings: Any) -> jax.Array:
     return jax.vjp(partial(_plain, **settings), x_BHWC)[1](gradient_BhwC)[0]
 
 
-def _by_phases(x_BHWC, gradient_BhwC, *, window: int, stride: int, padding: int):
+def _by_phases(x_BHWC: jax.Array, gradient_BhwC: jax.Array, *, window: int, stride: int, padding: int) -> jax.Array:
     """Phase by phase of the stride, the sum over the windows that a pixel is in and the largest of."""
     (_, *size, _), (B, *places, C) = x_BHWC.shape, gradient_BhwC.shape
     spare = (window - 1) // stride  # by so many places a window reaches beyond its own
@@ -51,7 +52,7 @@ def _by_phases(x_BHWC, gradient_BhwC, *, window: int, stride: int, padding: int)
     # Or every pixel of every phase would compare its windows' pixels anew.
     chosen, gradient = jax.lax.optimization_barrier((chosen, gradient))
 
-    def phase(row: int, column: int):
+    def phase(row: int, column: int) -> jax.Array:
         total = jnp.zeros((B, h, w, C), gradient.dtype)
         for number, (i, j) in enumerate(taps):
             if (i % stride, j % stride) == (row, column):
@@ -67,10 +68,10 @@ def _by_phases(x_BHWC, gradient_BhwC, *, window: int, stride: int, padding: int)
     return _padded(whole, 0, [-padding] * 2, [-end for end in ends])
 
 
-def _largest(x_BHWC, taps: list[tuple[int, int]], stride: int, places: list[int]):
+def _largest(x_BHWC: jax.Array, taps: list[tuple[int, int]], stride: int, places: list[int]) -> jax.Array:
     """[B, h, w, C]: the number of the first largest pixel of every window, in the order of `taps`."""
 
-    def pixels(tap):
+    def pixels(tap: tuple[int, int]) -> jax.Array:
         rows, columns = (slice(t, t + stride * (n - 1) + 1, stride) for t, n in zip(tap, places, strict=True))
         return x_BHWC[:, rows, columns]
 
@@ -82,7 +83,7 @@ def _largest(x_BHWC, taps: list[tuple[int, int]], stride: int, places: list[int]
     return chosen
 
 
-def _padded(x_BHWC, value: float, before: list[int], after: list[int]):
+def _padded(x_BHWC: jax.Array, value: float, before: list[int], after: list[int]) -> jax.Array:
     """Height and width padded, or cut where a margin is negative."""
     margins = [(0, 0, 0), *((low, high, 0) for low, high in zip(before, after, strict=True)), (0, 0, 0)]
     return jax.lax.pad(x_BHWC, jnp.asarray(value, x_BHWC.dtype), margins)

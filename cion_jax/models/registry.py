@@ -88,7 +88,7 @@ def merge(graphdef: nnx.GraphDef, params: dict, stats: dict) -> Any:
 class _OneKey(nnx.Rngs):
     """The same key for all: flax's own counter of keys takes time quadratic in their number where it is traced."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         pass
 
     def params(self) -> jax.Array:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models import mobile, ops
 from cion_jax.models.depthwise import Depthwise
@@ -21,8 +23,8 @@ ConvBN = partial(mobile.ConvBN, names=("c", "bn"))
 class RepVGGDW(nnx.Module):
     """Depthwise 3x3 with BatchNorm, depthwise 1x1 and identity, summed, then BatchNorm: one 3x3 after training."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv = ConvBN(features, features, 3, depthwise=True, **kw)
         self.conv1 = Depthwise(features, 1, init=UNIFORM, **kw)
         self.bn = BatchNorm(features, **kw)
@@ -42,8 +44,8 @@ class RepVGGDW(nnx.Module):
 class ChannelMixer(nnx.Module):
     """Two 1x1 convolutions beside a shortcut; the branch starts at zero."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.m = Layers({0: ConvBN(features, 2 * features, **kw), 2: ConvBN(2 * features, features, scale=0.0, **kw)})
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -55,8 +57,8 @@ class ChannelMixer(nnx.Module):
 class Block(nnx.Module):
     """Depthwise branches, squeeze-and-excite in every second block, channel mixer."""
 
-    def __init__(self, features: int, excite: bool, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, excite: bool, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         mixer: list[nnx.Module] = [RepVGGDW(features, **kw)]
         if excite:
             mixer.append(SqueezeExcite(features, multiple(features / 4), jax.nn.hard_sigmoid, **kw))
@@ -75,8 +77,8 @@ class Block(nnx.Module):
 class Downsample(nnx.Module):
     """Depthwise 3x3 of stride 2, 1x1 to twice the width, channel mixer."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.token_mixer = Layers(
             {0: ConvBN(inputs, inputs, 3, 2, depthwise=True, **kw), 2: ConvBN(inputs, outputs, **kw)}
         )
@@ -96,8 +98,16 @@ class RepViT(nnx.Module):
       depths: blocks per stage, the strided ones between stages not counted.
     """
 
-    def __init__(self, width: int, depths: tuple[int, ...], *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(
+        self,
+        width: int,
+        depths: tuple[int, ...],
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         stem = Layers({0: ConvBN(3, width // 2, 3, 2, **kw), 2: ConvBN(width // 2, width, 3, 2, **kw)})
         blocks: list[nnx.Module] = []
         for stage, depth in enumerate(depths):

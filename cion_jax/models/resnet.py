@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models.layers import IBN, BatchNorm, Conv, Layers, run
 from cion_jax.models.pooling import max_pool
@@ -21,8 +23,8 @@ class BasicBlock(nnx.Module):
     expansion = 1
     folds = (("conv1", "bn1"), ("conv2", "bn2"))
 
-    def __init__(self, inputs: int, width: int, stride: int, ibn: bool, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, inputs: int, width: int, stride: int, ibn: bool, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv1 = Conv(inputs, width, 3, stride, padding=1, bias=False, **kw)
         self.bn1 = (IBN if ibn else BatchNorm)(width, **kw)
         self.conv2 = Conv(width, width, 3, padding=1, bias=False, **kw)
@@ -42,8 +44,8 @@ class Bottleneck(nnx.Module):
     expansion = 4
     folds = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
-    def __init__(self, inputs: int, width: int, stride: int, ibn: bool, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, inputs: int, width: int, stride: int, ibn: bool, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         outputs = self.expansion * width
         self.conv1 = Conv(inputs, width, 1, bias=False, **kw)
         self.bn1 = (IBN if ibn else BatchNorm)(width, **kw)
@@ -78,11 +80,11 @@ class ResNet(nnx.Module):
         depths: tuple[int, ...],
         ibn: bool = False,
         *,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = 512 * block.expansion, remat
         self.conv1 = Conv(3, 64, 7, 2, padding=3, bias=False, **kw)
         self.bn1 = BatchNorm(64, **kw)
@@ -103,7 +105,7 @@ class ResNet(nnx.Module):
         return x.mean((1, 2))
 
 
-def _downsample(inputs: int, outputs: int, stride: int, **kw) -> Layers | None:
+def _downsample(inputs: int, outputs: int, stride: int, **kw: Any) -> Layers | None:
     if stride == 1 and inputs == outputs:
         return None
     return Layers([Conv(inputs, outputs, 1, stride, bias=False, **kw), BatchNorm(outputs, **kw)])

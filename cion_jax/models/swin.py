@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models.layers import (
     TRUNCATED,
@@ -34,7 +36,7 @@ MASKED = -100.0  # added to the logits of pairs that a shift has put into one wi
 class PatchEmbed(nnx.Module):
     """Patches of 4x4 pixels, projected and normalized."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.proj = Conv(3, features, 4, 4, init=TRUNCATED, dtype=dtype, rngs=rngs)
         self.norm = LayerNorm(features, EPS, dtype=dtype, rngs=rngs)
 
@@ -46,8 +48,8 @@ class PatchEmbed(nnx.Module):
 class WindowAttention(nnx.Module):
     """Multi-head attention among the pixels of every window, with a learnt bias per head and relative position."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.heads = features // HEAD_WIDTH
         table = ((2 * WINDOW - 1) ** 2, self.heads)
         self.relative_position_bias_table = nnx.Param(TRUNCATED(rngs.params(), table, jnp.float32))
@@ -77,8 +79,8 @@ class Block(nnx.Module):
       shift: displacement of the windows' grid down and to the right, in pixels.
     """
 
-    def __init__(self, features: int, shift: int, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, shift: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = LayerNorm(features, EPS, **kw)
         self.attn = WindowAttention(features, **kw)
         self.norm2 = LayerNorm(features, EPS, **kw)
@@ -108,7 +110,7 @@ class Block(nnx.Module):
 class PatchMerging(nnx.Module):
     """Halves the resolution: four neighbors side by side, LayerNorm, projection to twice the features."""
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.norm = LayerNorm(4 * features, EPS, dtype=dtype, rngs=rngs)
         self.reduction = Linear(4 * features, 2 * features, bias=False, dtype=dtype, rngs=rngs)
 
@@ -122,8 +124,8 @@ class PatchMerging(nnx.Module):
 class Stage(nnx.Module):
     """Blocks, every second one with shifted windows, and the step to the next stage's resolution."""
 
-    def __init__(self, features: int, rates: list[float], last: bool, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, rates: list[float], last: bool, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.blocks = Layers(Block(features, SHIFT * (i % 2), rate, **kw) for i, rate in enumerate(rates))
         self.downsample = None if last else PatchMerging(features, **kw)
 
@@ -143,11 +145,11 @@ class Swin(nnx.Module):
         width: int,
         *,
         drop_path: float = 0.1,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = width * 2 ** (len(depths) - 1), remat
         self.patch_embed = PatchEmbed(width, **kw)
         rates, ends = drop_path_rates(drop_path, sum(depths)), np.cumsum(depths)
@@ -168,14 +170,14 @@ class Swin(nnx.Module):
         return self.norm3(x).mean((1, 2))
 
 
-def _windows(x_BHWC):
+def _windows(x_BHWC: Any) -> Any:
     """[B, H, W, C] -> [B, windows, pixels, C], both row by row."""
     B, H, W, C = x_BHWC.shape
     x = x_BHWC.reshape(B, H // WINDOW, WINDOW, W // WINDOW, WINDOW, C)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, -1, WINDOW**2, C)
 
 
-def _image(x_BMNC, height: int, width: int):
+def _image(x_BMNC: jax.Array, height: int, width: int) -> jax.Array:
     """The inverse of `_windows`."""
     B, _, _, C = x_BMNC.shape
     x = x_BMNC.reshape(B, height // WINDOW, width // WINDOW, WINDOW, WINDOW, C)

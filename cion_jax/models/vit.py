@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.typing import DTypeLike
 
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import (
@@ -45,10 +47,10 @@ class PatchEmbed(nnx.Module):
         patch: int = 8,
         width: int = 64,
         *,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.conv = Layers(
             {
                 0: Conv(3, width, 7, 2, padding=3, bias=False, **kw),
@@ -71,7 +73,7 @@ class PatchEmbed(nnx.Module):
 class PlainPatchEmbed(nnx.Module):
     """Patches of the image itself, as in the first ViT, DeiT, DINO and MAE."""
 
-    def __init__(self, features: int, patch: int = 16, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, patch: int = 16, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.proj = Conv(3, features, patch, patch, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -82,8 +84,8 @@ class PlainPatchEmbed(nnx.Module):
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
-    def __init__(self, features: int, heads: int, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, heads: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = LayerNorm(features, EPS, **kw)
         self.attn = Attention(features, heads, **kw)
         self.norm2 = LayerNorm(features, EPS, **kw)
@@ -115,11 +117,11 @@ class ViT(nnx.Module):
         patches: type[PatchEmbed] | type[PlainPatchEmbed] = PatchEmbed,
         *,
         drop_path: float = 0.0,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))

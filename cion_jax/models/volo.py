@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from cion_jax.models.layers import (
     TRUNCATED,
@@ -35,8 +37,8 @@ EPS = 1e-5
 class OutlookAttention(nnx.Module):
     """Pixels mixed within 3x3 neighborhoods, two pixels apart, by weights that the neighborhood's center predicts."""
 
-    def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.heads = heads
         self.v = Linear(features, features, bias=False, **kw)
         self.attn = Linear(features, heads * KERNEL**4, **kw)
@@ -63,8 +65,8 @@ class OutlookAttention(nnx.Module):
 class ClassAttention(nnx.Module):
     """Attention of the class token to itself and all patches."""
 
-    def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.heads = heads
         self.kv = Linear(features, 2 * features, bias=False, **kw)
         self.q = Linear(features, features, bias=False, **kw)
@@ -81,8 +83,8 @@ class ClassAttention(nnx.Module):
 class Block(nnx.Module):
     """Attention (outlook attention over pixels or self-attention over all patches) and MLP, each beside a shortcut."""
 
-    def __init__(self, attention: nnx.Module, features: int, rate: float, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, attention: nnx.Module, features: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = LayerNorm(features, EPS, **kw)
         self.attn = attention
         self.norm2 = LayerNorm(features, EPS, **kw)
@@ -99,8 +101,8 @@ class Block(nnx.Module):
 class ClassBlock(nnx.Module):
     """Class attention and MLP, which change the class token alone."""
 
-    def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
-        kw = {"dtype": dtype, "rngs": rngs}
+    def __init__(self, features: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = LayerNorm(features, EPS, **kw)
         self.attn = ClassAttention(features, heads, **kw)
         self.norm2 = LayerNorm(features, EPS, **kw)
@@ -115,7 +117,7 @@ class ClassBlock(nnx.Module):
 class Downsample(nnx.Module):
     """Patches of 2x2, projected."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.proj = Conv(inputs, outputs, 2, 2, init=TRUNCATED, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
@@ -138,11 +140,11 @@ class VOLO(nnx.Module):
         features: int,
         *,
         drop_path: float = 0.0,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        kw = {"dtype": dtype, "rngs": rngs}
+        kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
         half, heads = features // 2, features // HEAD_WIDTH
         rates = iter(drop_path_rates(drop_path, sum(depths)))
@@ -184,7 +186,7 @@ class VOLO(nnx.Module):
         return self.norm(cls_B1C[:, 0])
 
 
-def _neighborhoods(x_BHWC):
+def _neighborhoods(x_BHWC: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [B, H / 2, W / 2, 9, C]: the 3x3 pixels around every second one, zeros beyond the border."""
     B, H, W, C = x_BHWC.shape
     h, w = H // 2, W // 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -16,6 +18,7 @@ from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
+_TILE = 2048  # rows and columns that are compared at a time for nearest neighbors
 _PIECE_BLOCKS = 64
 _PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
 LINKED = 64  # nearest neighbors of which links without a range are taken above `exact` rows, unless told
@@ -142,8 +145,7 @@ def nearest(rows: np.ndarray, k: int, exact: int = EXACT) -> np.ndarray:
         else:
             _LOG.info("ScaNN finds the %d nearest of %d rows", k, len(rows))
             return _without_self(_scann(scann, rows, k + 1), k)
-    blocks = (rows[start : start + _BLOCK] @ rows.T for start in range(0, len(rows), _BLOCK))
-    return _without_self(np.concatenate([_largest(block, k + 1) for block in blocks]), k)
+    return _all_pairs(rows, k)
 
 
 def with_self(near: np.ndarray) -> np.ndarray:
@@ -151,20 +153,61 @@ def with_self(near: np.ndarray) -> np.ndarray:
     return np.concatenate([np.arange(len(near))[:, None], near], axis=1)
 
 
-def _largest(similarity: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k largest of every row, in falling order."""
-    found = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
-    order = np.argsort(-np.take_along_axis(similarity, found, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
+class _Best:
+    """The k largest products of every row so far, largest first; of equal ones those that came first."""
+
+    def __init__(self, count: int, k: int, dtype: np.dtype):
+        self.product, self.other = np.full((count, k), -np.inf, dtype), np.full((count, k), -1)
+
+    def add(self, row: np.ndarray, other: np.ndarray, product: np.ndarray) -> None:
+        """Products [n] of rows with others; what is too small is dropped."""
+        better = product > self.product[row, -1]
+        rows, local = np.unique(row[better], return_inverse=True)
+        known, k = np.repeat(np.arange(len(rows)), self.other.shape[1]), np.arange(self.other.shape[1])
+        at = np.concatenate([known, local])
+        products = np.concatenate([self.product[rows].ravel(), product[better]])
+        others = np.concatenate([self.other[rows].ravel(), other[better]])
+        order = np.lexsort((others, -products, at))
+        taken = order[np.searchsorted(at[order], np.arange(len(rows)))[:, None] + k]
+        self.product[rows], self.other[rows] = products[taken], others[taken]
 
 
-def _scann(scann, rows: np.ndarray, k: int) -> np.ndarray:
-    """Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly."""
+def _all_pairs(rows: np.ndarray, k: int) -> np.ndarray:
+    """Compares all rows, each pair once: a tile of products serves its rows and its columns."""
+    best = _Best(len(rows), k, rows.dtype)
+    starts = range(0, len(rows), _TILE)
+    for first in starts:
+        own = rows[first : first + _TILE]
+        tile, kept = own @ own.T, min(k, len(own) - 1)
+        np.fill_diagonal(tile, -np.inf)
+        column = np.argpartition(-tile, max(kept - 1, 0), axis=1)[:, :kept].ravel()
+        row = np.repeat(np.arange(len(own)), kept)
+        best.add(row + first, column + first, tile[row, column])
+    for first, second in itertools.combinations(starts, 2):
+        tile = rows[first : first + _TILE] @ rows[second : second + _TILE].T
+        least = best.product[:, -1]
+        either = np.minimum(least[first : first + _TILE, None], least[second : second + _TILE])
+        row, column = np.divmod(np.flatnonzero(tile > either), tile.shape[1])
+        product = tile[row, column]
+        best.add(row + first, column + second, product)
+        best.add(column + second, row + first, product)
+    return best.other
+
+
+def approximate(scann: Any, rows: np.ndarray, k: int) -> Any:
+    """ScaNN's searcher of the k nearest of unit rows [n, d] float32.
+
+    Leaves of about 250 rows, of which three times their square root are searched, the best 4k exactly.
+    """
     leaves = max(len(rows) // 250, 1)
     searched = max(round(3 * math.sqrt(leaves)), 20)
     builder = scann.scann_ops_pybind.builder(rows, k, "dot_product")
     builder = builder.tree(leaves, searched, training_sample_size=min(len(rows), 100_000))
-    searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
+    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(4 * k).build()
+
+
+def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
+    searcher = approximate(scann, rows, k)
     starts = progress(range(0, len(rows), _PIECE), "nearest neighbors")
     pieces = (rows[start : start + _PIECE] for start in starts)
     return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])

@@ -11,10 +11,10 @@ import numpy as np
 from cion_jax.common.finite import not_finite
 from cion_jax.common.printable import printable, some
 from cion_jax.weights import positions
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.state_dict import Lazy
 from cion_jax.weights.torch_names import WeightsError
 
-POSITIONS = "pos_embed"
 _FLOATS = (np.float16, ml_dtypes.bfloat16, np.float64)
 _CLASSIFIERS = {"head", "fc", "classifier", "head_dist", "heads"}
 

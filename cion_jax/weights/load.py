@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from cion_jax import models
+from cion_jax.common.paths import local_path
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError, freeze
@@ -26,8 +27,9 @@ from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
 from cion_jax.weights import positions, torch_names
-from cion_jax.weights.adapt import POSITIONS, check_weights
+from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_names import WeightsError
 from cion_jax.weights.weights_file import map_names, open_weights
 
@@ -78,13 +80,22 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")
         return Backbone(name, *models.split(_untrained(name)), Preprocessing(size), step=0)
     if spec.startswith("file:"):
-        name, size, path = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
+        name, size, given = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
+        path = str(local_path(given, "--checkpoint"))
         like = models.split(models.abstract(name))[1:]
         return _fit(read(path, network, like, size), name, Preprocessing(size), ignore, path)
+    spec = str(local_path(spec, "--checkpoint"))
     if Path(spec).is_dir():
         return load_run(spec, network)
     named = read(spec, network)
     return _fit(named, named.metadata["model"], preprocessing(named.metadata, spec), ignore, spec)
+
+
+def weights_file(spec: str) -> list[Path]:
+    """The file that --checkpoint names, if it names one."""
+    match = _FILE.fullmatch(spec)
+    path = match["path"] if match else spec.removeprefix("onnx:")
+    return [] if spec.startswith("random:") else [local_path(path, "--checkpoint")]
 
 
 def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
@@ -147,7 +158,7 @@ def read(
     if like is None:
         if not {"model", "input_size"} <= opened.metadata.keys():
             raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")
-        like = models.split(models.abstract(opened.metadata["model"]))[1:]
+        like = models.split(models.abstract(printable(opened.metadata["model"])))[1:]
         size = preprocessing(opened.metadata, path).size
     return Named(*opened.network(*like, size, network), opened.metadata)
 

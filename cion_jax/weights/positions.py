@@ -8,6 +8,7 @@ import numpy as np
 
 from cion_jax.weights.torch_names import WeightsError
 
+POSITIONS = "pos_embed"  # their name in every backbone here that has any
 PATCH = 16  # pixels, of every backbone here that has positions
 # Grids (height, width) of overlapping patches, 12 pixels apart, of 256x128 and 384x128, as TransReID has them.
 _OVERLAPPING = {210: (21, 10), 310: (31, 10)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from cion_jax.common.paths import local_path
 from cion_jax.training.state import TrainState
 from cion_jax.training.task import Task
 from cion_jax.weights import load, torch_names
@@ -28,7 +29,7 @@ def from_weights(task: Task, state: TrainState, shardings: TrainState) -> TrainS
     Raises:
       WeightsError: the backbone does not fit. A head that does not fit, or none, leaves the head as it is.
     """
-    path, ignore = task.config.init_from, task.config.init_ignore
+    path, ignore = str(local_path(task.config.init_from, "config.init_from")), task.config.init_ignore
     backbone, named_head = _source(path, task.backbone(state.trained), ignore)
     weights = task.with_backbone(state.trained, backbone)
     weights["params"], said = _with_head(weights["params"], named_head)

@@ -7,7 +7,7 @@ and every prefix in it is counted by how many of the names behind it are the mod
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -15,12 +15,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from cion_jax.common.printable import printable, some
+from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_file import Inert
 from cion_jax.weights.torch_names import WeightsError
 
 Network = Literal["teacher", "student"]
 
-_DEEPEST, _MOST, _PARTS = 5, 100, 12  # dicts in each other, dicts of tensors, parts of a prefix
+# Dicts in each other, dicts of tensors, parts of a prefix, signs of a name: what lies beyond is of no model.
+_DEEPEST, _MOST, _PARTS, _LONGEST = 5, 100, 12, 1000
 _BARE = "the names without a prefix"
 _HEAD = ("mlp.", "last_layer.")  # of the distillation head; a backbone may have a classifier called `head`
 _CHOSEN = {"teacher", "student"}
@@ -61,7 +63,8 @@ class Group:
       label: where they are, as texts write it: `state_dict.module.encoder_q`.
       prefix: of the names, with its dot.
       tensors: the whole dict.
-      names, shapes: how many of the model's names are there, and how many with the model's shape.
+      names, shapes: how many of the model's names are there, and how many with the model's shape; positions can be
+        resized.
     """
 
     label: str
@@ -97,11 +100,12 @@ def tensor_dicts(saved: Any) -> list[tuple[tuple[str, ...], dict[str, Lazy]]]:
     A dict that is there twice is listed once.
     """
     found: list[tuple[tuple[str, ...], dict[str, Lazy]]] = []
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), saved)]
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), saved)])
     seen = {id(saved)}
     while waiting and len(found) < _MOST:
-        where, thing = waiting.pop(0)
-        items = [(k, v) for k, v in thing.items() if isinstance(k, str)] if isinstance(thing, dict) else []
+        where, thing = waiting.popleft()
+        named = thing.items() if isinstance(thing, dict) else ()
+        items = [(key, value) for key, value in named if isinstance(key, str) and len(key) <= _LONGEST]
         tensors = {key: value for key, value in items if hasattr(value, "array")}
         if tensors:
             found.append((where, tensors))
@@ -131,7 +135,7 @@ def choose(
     """
     dicts = tensor_dicts(saved)
     if not dicts:
-        raise WeightsError(_why_none(saved))
+        raise WeightsError(why_none(saved))
     groups = [group for where, tensors in dicts for group in _groups(where, tensors, shapes)]
     if not groups:
         names = [name for _, tensors in dicts for name in tensors]
@@ -142,10 +146,12 @@ def choose(
     most = max(group.names for group in groups)
     groups = [group for group in groups if 2 * group.names >= most or group.label == label]
     chosen = _labeled(groups, label) if label else _best(groups, network, len(shapes))
-    return _found(chosen, groups, dicts, set(shapes))
+    return _found(chosen, groups, dicts)
 
 
-def _groups(where: tuple[str, ...], tensors: Mapping[str, Lazy], shapes: Mapping[str, tuple[int, ...]]):
+def _groups(
+    where: tuple[str, ...], tensors: Mapping[str, Lazy], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Group]:
     """The prefixes of one dict behind which names of the model stand."""
     names, fitting = Counter[str](), Counter[str]()
     for name, tensor in tensors.items():
@@ -153,7 +159,7 @@ def _groups(where: tuple[str, ...], tensors: Mapping[str, Lazy], shapes: Mapping
             rest = name[len(prefix) :]
             if rest in shapes:
                 names[prefix] += 1
-                fitting[prefix] += tuple(tensor.shape) == shapes[rest]
+                fitting[prefix] += rest == POSITIONS or tuple(tensor.shape) == shapes[rest]
     for prefix, count in names.items():
         label = ".".join((*where, *filter(None, prefix.split("."))))
         yield Group(label, prefix, tensors, count, fitting[prefix])
@@ -199,7 +205,7 @@ def _labeled(groups: list[Group], label: str) -> Group:
     )
 
 
-def _found(chosen: Group, groups: list[Group], dicts: list, known: set[str]) -> Found:
+def _found(chosen: Group, groups: list[Group], dicts: list) -> Found:
     """Splits the chosen names into backbone and head: `backbone.x` and `head.x`, or `x` and `head.x`."""
     beside = chosen.prefix.removesuffix("backbone.") + "head."
     starts = tuple(beside + part for part in _HEAD)
@@ -224,16 +230,17 @@ def _found(chosen: Group, groups: list[Group], dicts: list, known: set[str]) -> 
 def _rest(chosen: Group, beside: str, others: list[str], dicts: list) -> Counter[str]:
     """How many tensors are elsewhere, by the first part of their names."""
     count: Counter[str] = Counter()
+    above = {other[:at] for other in others for at, sign in enumerate(other + ".") if sign == "."}
     for where, tensors in dicts:
         for name in tensors:
             label = ".".join((*where, name.split(".")[0]))
             taken = tensors is chosen.tensors and name.startswith((chosen.prefix, beside))
-            if not taken and not any(other.startswith(label) for other in others):
+            if not taken and label not in above:
                 count[label] += 1
     return count
 
 
-def _why_none(saved: Any) -> str:
+def why_none(saved: Any) -> str:
     """Why what was saved is no state dict, and what to do."""
     if isinstance(saved, Inert):
         return _whole_module(saved, "")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
+import os
 import struct
 import zipfile
 import zlib
@@ -17,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -89,15 +91,16 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a copy takes."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        """Bytes that a copy takes; a dimension of 0 counts as one, since the others have bounds as well."""
+        return math.prod(max(1, of) for of in self.shape) * self.dtype.itemsize
 
     def array(self) -> np.ndarray:
         """The numbers, read-only; raises TorchFileError where they are damaged."""
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         size = self.dtype.itemsize
-        steps = tuple(stride * size for stride in self.strides)
+        # Any stride may stand where there is one element; NumPy takes none that is beyond its integers.
+        steps = tuple(stride * size if of > 1 else size for stride, of in zip(self.strides, self.shape, strict=True))
         return np.ndarray(self.shape, self.dtype, self.storage.bytes(), self.offset * size, steps)
 
 
@@ -123,8 +126,7 @@ def read(path: str | Path) -> Any:
             done[id(thing)] = _map_items(arrays, thing)
         return done[id(thing)]
 
-    saved = open_file(path)
-    return _guarded(path, lambda: arrays(saved))
+    return arrays(open_file(path))
 
 
 def open_file(path: str | Path) -> Any:
@@ -219,7 +221,9 @@ class _Tensors:
         if type(kind) is not str or kind != "storage" or type(count) is not int or type(key) not in (str, int):
             raise TorchFileError("it refers to something that is no storage")
         if dtype is None or of.name.rpartition(".")[0] not in ("torch", "torch.storage"):
-            raise TorchFileError(f"it refers to a storage of {of!r}, expected one of {', '.join(_DTYPES)}")
+            raise TorchFileError(
+                f"it refers to a storage of {torch_pickle.kind_of(of)}, expected one of {', '.join(_DTYPES)}"
+            )
         if view not in ([], [None]) or count < 0:
             raise TorchFileError(f"its storage {printable(key)} is a view or of a negative length")
         return self._storage(dtype, printable(key), count)
@@ -327,7 +331,7 @@ def _open_zip(path: Path) -> Any:
         name, size = f"data/{key}", count * dtype.itemsize
         if name not in archive.members or size > archive.members[name].file_size:
             raise TorchFileError(f"it lacks the storage {key} of {count} {dtype.name}")
-        return Storage(dtype, count, lambda: archive[name][:size])
+        return Storage(dtype, count, lambda: _guarded(path, lambda: archive[name][:size]))
 
     machine = _Tensors(path, storage).machine()
     return machine.run(io.BytesIO(archive["data.pkl"].tobytes()))
@@ -347,7 +351,7 @@ def _open_legacy(path: Path) -> Any:
             raise TorchFileError(f"it has two storages {key}")
         return found
 
-    with open(path, "rb") as file:
+    with open(path, "rb") as opened, _mapped(opened) as file:
         head = [Machine({}, _no_storage).run(file) for _ in range(3)]
         if head[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL] or type(head[2]) is not dict:
             raise TorchFileError("it is not of torch.save")
@@ -363,6 +367,11 @@ def _open_legacy(path: Path) -> Any:
     if storages.keys() != starts.keys() or at != whole.size:
         raise TorchFileError("it is cut off, or has more or fewer storages than it uses")
     return saved
+
+
+def _mapped(file: BinaryIO) -> mmap.mmap:
+    """The part of a file where its pickles have to be; a length that a damaged one states reads no more than that."""
+    return mmap.mmap(file.fileno(), min(os.fstat(file.fileno()).st_size, _PICKLE), access=mmap.ACCESS_READ)
 
 
 def _end_of_count(whole: np.ndarray, at: int, storage: Storage | None, key: str) -> int:

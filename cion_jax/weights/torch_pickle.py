@@ -11,13 +11,13 @@ from __future__ import annotations
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.printable import printable
 
 # A checkpoint of 1,000 tensors with its optimizer needs about 100,000 operations and 15,000 containers.
-OPERATIONS, CONTAINERS, DEPTH = 3_000_000, 400_000, 100
+OPERATIONS, CONTAINERS, GLOBALS, DEPTH = 2_000_000, 300_000, 100_000, 100
 _PLAIN = (str, int, float, bytes, bool, type(None))
 
 
@@ -37,7 +37,7 @@ class Inert:
     def __init__(self, name: str):
         self.name = name
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{printable(self.name)}, not loaded>"
 
 
@@ -63,9 +63,13 @@ class Machine:
         self._containers: list[Any] = []  # kept, so that no other object gets the id of one
         self._depths: dict[int, int] = {}
         self._inside: set[int] = set()
+        self._globals = 0
 
-    def run(self, file: BinaryIO) -> Any:
+    def run(self, file: Any) -> Any:
         """Reads one pickle, up to the end of it.
+
+        Args:
+          file: anything with `read`, `readline` and `tell` of bytes.
 
         Raises:
           TorchFileError: it does what no pickle of torch.save does, or too much of it.
@@ -87,9 +91,9 @@ class Machine:
     def call(self, function: Any, arguments: Any) -> Any:
         """What a call gives: of one of `calls` its result, of every other name an `Inert`."""
         if not isinstance(function, Global):
-            raise TorchFileError(f"it calls {_kind(function)}, which is not callable")
+            raise TorchFileError(f"it calls {kind_of(function)}, which is not callable")
         if type(arguments) is not tuple:
-            raise TorchFileError(f"it calls {function!r} with {_kind(arguments)}, expected a tuple")
+            raise TorchFileError(f"it calls {function!r} with {kind_of(arguments)}, expected a tuple")
         made = self._calls[function.name](*arguments) if function.name in self._calls else Inert(function.name)
         return self._made(made) if type(made) is OrderedDict else made
 
@@ -125,6 +129,8 @@ class Machine:
         self._stack.append(Inert("builtins.frozenset"))
 
     def _mark(self, _: Any) -> None:
+        if len(self._marked) > 3 * DEPTH:
+            raise TorchFileError(f"its pickle begins containers within each other {len(self._marked)} deep")
         self._marked.append(self._stack)
         self._stack = []
 
@@ -150,7 +156,7 @@ class Machine:
         if isinstance(top, Inert) and not isinstance(top, Global):
             return None
         if not isinstance(top, kind) or id(top) in self._inside:
-            raise TorchFileError(f"it puts items into {_kind(top)}")
+            raise TorchFileError(f"it puts items into {kind_of(top)}")
         self._put_inside(top, items)
         return top
 
@@ -165,12 +171,15 @@ class Machine:
             fill(top, zip(items[::2], items[1::2], strict=True))
 
     def _global(self, name: str) -> None:
+        self._globals += 1
+        if self._globals > GLOBALS:
+            raise TorchFileError(f"its pickle names more than {GLOBALS:,} functions and classes")
         self._stack.append(Global(name))
 
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise TorchFileError(f"it names {_kind(module)} and {_kind(name)}, expected a module and a name")
+            raise TorchFileError(f"it names {kind_of(module)} and {kind_of(name)}, expected a module and a name")
         self._global(f"{module}.{name}")
 
     def _reduce(self, _: Any) -> None:
@@ -186,7 +195,7 @@ class Machine:
         """Forgets the state: of an ordered dict it is `_metadata`, and no other object that we make has any."""
         self._stack.pop()
         if isinstance(self._stack[-1], Global) or not isinstance(self._stack[-1], Inert | dict):
-            raise TorchFileError(f"it sets the state of {_kind(self._stack[-1])}; no file of torch.save does")
+            raise TorchFileError(f"it sets the state of {kind_of(self._stack[-1])}; no file of torch.save does")
 
     def _persist(self, _: Any) -> None:
         self._stack.append(self._persistent(self._stack.pop()))
@@ -203,15 +212,17 @@ def fill(target: dict, items: Iterable[tuple[Any, Any]]) -> None:
             all(isinstance(part, _PLAIN) for part in key) if type(key) is tuple else isinstance(key, (*_PLAIN, Inert))
         )
         if not plain:
-            raise TorchFileError(f"it has {_kind(key)} as a name")
+            raise TorchFileError(f"it has {kind_of(key)} as a name")
         if key in target:
             raise TorchFileError(f"it has the name {printable(key)} twice")
         target[key] = value
 
 
-def _kind(thing: Any) -> str:
+def kind_of(thing: Any) -> str:
     """For messages: the file's names, or the type alone, since what it holds may be endless."""
-    return f"a function ({thing.name})" if isinstance(thing, Global) else f"a {type(thing).__name__}"
+    if isinstance(thing, Inert):
+        return f"{'a function' if isinstance(thing, Global) else 'an object'} ({printable(thing.name)})"
+    return f"a {type(thing).__name__}"
 
 
 _PUSHED = {

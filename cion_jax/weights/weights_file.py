@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from cion_jax.common.printable import printable
 from cion_jax.weights import safetensors_file, state_dict, torch_file, torch_names
 from cion_jax.weights.adapt import adapt
 from cion_jax.weights.state_dict import Network
 from cion_jax.weights.torch_names import MisfitError, WeightsError
 
-_SHOWN = 5  # of a sort of misfits, in the message
+_SHOWN, _LONGEST = 5, 10_000  # of a sort of misfits, in the message; signs of one, in the file
 _NOT_WEIGHTS = {
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself: git lfs pull",
     b"<!DOCTYPE": "a web page; the download went wrong, open its address in a browser",
@@ -120,7 +121,9 @@ def _list_all(path: str, misfits: Mapping[str, list[str]]) -> str:
     """Writes all misfits into a file beside the weights, or in the folder for temporary files, and says where."""
     if all(len(lines) <= _SHOWN for lines in misfits.values()):
         return ""
-    text = "".join(f"{sort}: {line}\n" for sort, lines in misfits.items() for line in sorted(lines))
+    text = "".join(
+        f"{sort}: {printable(line, _LONGEST)}\n" for sort, lines in misfits.items() for line in sorted(lines)
+    )
     for folder in (Path(path).parent, Path(tempfile.gettempdir())):
         listed = folder / f"{Path(path).name}.misfits.txt"
         try:

@@ -47,7 +47,7 @@ def read(source: Source, video: str, extractor: str, config: Config) -> tuple[li
         "images": len(images),
         "references": _digest(map(repr, images)),
         "rejects": _digest(map(repr, rejects)),
-        "files": _files(Path(source.root), images),
+        "files": _files(source, images),
         "extractor": extractor,
         "max_tracklet_images": config.max_tracklet_images,
         "blur_faces": config.blur_faces,
@@ -65,9 +65,9 @@ def stamps(work: Work) -> dict[str, Stamp]:
     """The stamps of all videos that the work folder has files of; one that is cut short counts as missing."""
     found = {}
     for path in sorted(work.folder.glob("*.input")):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             stamp = json.loads(path.read_text())
-            found[stamp["video"]] = stamp
+            found[stamp["video"]] = stamp | {"images": int(stamp["images"])}
     return found
 
 
@@ -114,9 +114,10 @@ def _difference(old: Stamp, new: Stamp) -> str:
     return ", ".join(_SAID.get(name, f"{name} {old.get(name)!r} then, {new[name]!r} now") for name in names)
 
 
-def _files(root: Path, images: Sequence[Image]) -> str:
+def _files(source: Source, images: Sequence[Image]) -> str:
     """Digest of names, sizes and times of the files behind images."""
-    return _digest(f"{path} {_status(root / path)}" for path in dict.fromkeys(image.path for image in images))
+    paths = [str(source.container)] if source.container else dict.fromkeys(image.path for image in images)
+    return _digest(f"{path} {_status(Path(source.root, path))}" for path in paths)
 
 
 def _status(path: Path) -> tuple[int, int] | None:

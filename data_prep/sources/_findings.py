@@ -14,11 +14,14 @@ from data_prep.sources import _geometry, _numbering
 from data_prep.sources._opened import Opened
 from data_prep.sources._reading import Reading
 from data_prep.sources._sequences import Clip
+from data_prep.sources.frames import Scan, rate, skips, some
 from data_prep.types import Finding
 
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
 _BEYOND = 0.1  # share of boxes that leave the frame, from which on it is said
 _WIDE = 1.0  # width / height of the median box, from which on these are hardly people
+_FAST = 0.5  # heights of a box from one frame to the next
+_OTHER_RATE = 0.05  # share by which two frame rates differ
 _ENDS = 1 << 16  # bytes at either end of a video that tell whether it is a copy
 
 
@@ -27,8 +30,9 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
     table, frames, rows = opened.table, opened.frames, opened.table.rows
     if not rows:
         first = f"; the first: {table.rejects[0].detail}" if table.rejects else ""
-        return Finding(opened.clip.name, _cells(opened, reading), notes=(f"{table.path} has no usable row{first}",))
-    notes, problems = [], list(reading.problems)
+        notes = (f"{table.path} has no usable row{first}",)
+        return Finding(opened.clip.name, _cells(opened, reading), notes=notes, usable=False)
+    found, problems = [], list(reading.problems)
     gone = sum(1 for row in rows if opened.path(reading.numbering.picture(row.frame, frames.numbers)) is None)
     past = _past_the_end(opened, reading)
     if max(gone, past) > _ELSEWHERE * len(rows) and settings.first_frame is None:
@@ -37,9 +41,10 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
             "another video, another frame rate, or a part of it; where it is meant, say --config.mot.first_frame=1"
         )
     elif gone or past:
-        notes.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
-    notes += [*_of_boxes(opened, reading), *_of_text(opened)]
-    return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(notes), tuple(problems))
+        found.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
+    found += [*_of_boxes(opened, reading), *_of_text(opened)]
+    tracked = any(row.track >= 0 for row in rows)
+    return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(found), tuple(problems), tracked)
 
 
 def fingerprint(clip: Clip) -> str:
@@ -59,6 +64,21 @@ def fingerprint(clip: Clip) -> str:
         return f"{digest.hexdigest()} {len(names)}" if names else ""
     except OSError:
         return ""
+
+
+def of_scan(path: Path, found: Scan) -> list[str]:
+    """What reading a video to its end found, in words."""
+    notes = []
+    if found.broken:
+        notes.append(f"{path}: {len(found.broken)} frames do not decode ({some(found.broken)}); they are set aside")
+    if found.skipped:
+        notes.append(f"{path}: {skips(found.skipped)}")
+    if found.complained:
+        notes.append(
+            f"{path}: the decoder complained at {len(found.complained)} frames ({some(found.complained)}): what it "
+            "could not decode it has made up, and crops of these may be of nothing real"
+        )
+    return notes
 
 
 def _past_the_end(opened: Opened, reading: Reading) -> int:
@@ -100,9 +120,16 @@ def _of_boxes(opened: Opened, reading: Reading) -> list[str]:
     if reading.form != _geometry.DEFAULT:
         notes.append(f"boxes are read as {_geometry.FORMS[reading.form]}: {reading.form}")
     if size is not None and (beyond := _geometry.leaving(boxes, size)) > _BEYOND:
-        notes.append(f"{beyond:.0%} of the boxes reach beyond the frame of {size[1]} x {size[0]}")
+        raw = np.array([row.box for row in opened.table.rows], np.float64)
+        others = {form: _geometry.leaving(_geometry.to_sizes(raw, form, size), size) for form in _geometry.FORMS}
+        best = min(others, key=lambda form: others[form])
+        hint = f"; read with --config.mot.box={best} {others[best]:.0%} would" if others[best] < beyond / 2 else ""
+        notes.append(f"{beyond:.0%} of the boxes reach beyond the frame of {size[1]} x {size[0]}{hint}")
     if _aspect(boxes) > _WIDE:
         notes.append(f"boxes are {_aspect(boxes):.2f} times as wide as high; people who stand are about 0.4")
+    jump = opened.evidence.jump
+    if jump is not None and jump > _FAST:
+        notes.append(f"boxes of a track go {jump:.1f} of their height from frame to frame: are they of this video?")
     numbering, start = (
         reading.numbering,
         opened.frames.numbers[0] if opened.frames.named and opened.frames.numbers else 1,
@@ -118,8 +145,15 @@ def _of_text(opened: Opened) -> list[str]:
         notes.append(f"{len(rejects)} rows set aside, the first: {rejects[0].where}: {rejects[0].detail}")
     untracked = sum(row.track < 0 for row in rows)
     if untracked:
-        notes.append(f"{untracked} of {len(rows)} boxes have no id (-1) and are set aside")
+        why = "" if untracked < len(rows) else ": these are detections, run a tracker first"
+        notes.append(f"{untracked} of {len(rows)} boxes have no id (-1) and are set aside{why}")
     length, numbers = opened.clip.length, opened.frames.numbers
     if length is not None and numbers and length != len(numbers):
         notes.append(f"seqinfo.ini says {length} frames, there are {len(numbers)}")
+    stated, video = opened.clip.rate, opened.clip.video
+    real = rate(video) if stated and video else None
+    if stated and real and abs(stated - real) > _OTHER_RATE * real:
+        notes.append(
+            f"seqinfo.ini says {stated:g} frames per second, the video has {real:g}: is the text of this video?"
+        )
     return notes

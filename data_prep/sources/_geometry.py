@@ -20,8 +20,10 @@ _SHARES = 1.5  # numbers below are shares of the frame
 _LEAVES = 0.1  # share of a box beyond the frame from which on it counts as leaving: trackers extrapolate a little
 _FITS, _NEARLY = 0.98, 0.9  # share of boxes that could be corners, from which on they may be corners
 _MANY = 0.2  # share of boxes that leave the frame in one reading and stay in another: it is the other
+_MOST = 0.3  # the same for centers: trackers let people leave at the bottom, as centers read as corners do
 _SOME = 0.05  # the same, below which nothing is wrong
 _CORRELATED = 0.95
+_STEPS = 5  # boxes that follow one another, below which their way says nothing
 
 
 class Form(NamedTuple):
@@ -90,6 +92,21 @@ def find(boxes: np.ndarray, tracks: np.ndarray, size: tuple[int, int] | None) ->
     return Form(name, found.sure, found.why, tuple(reading + unit for reading in found.readings))
 
 
+def jump(boxes: np.ndarray, tracks: np.ndarray, frames: np.ndarray) -> float | None:
+    """Median way of a box's first two numbers from one frame of its track to the next, in shares of its last number.
+
+    None where fewer than five boxes follow one another. A person hardly moves within a frame; where frame and id are
+    mixed up, one goes from person to person.
+    """
+    order = np.lexsort((frames, tracks))
+    boxes, tracks, frames = boxes[order], tracks[order], frames[order]
+    follows = (np.diff(tracks) == 0) & (np.diff(frames) == 1)
+    if np.count_nonzero(follows) < _STEPS:
+        return None
+    ways = np.abs(np.diff(boxes[:, :2], axis=0)).max(axis=1)[follows]
+    return float(np.median(ways) / max(np.median(np.abs(boxes[:, 3])), 1e-9))
+
+
 def _corners(boxes: np.ndarray, tracks: np.ndarray, possible: float, out: dict[str, float]) -> Form:
     """Corners or sizes, where nearly all boxes could be corners."""
     both = ("xywh", "xyxy")
@@ -116,8 +133,8 @@ def _move_together(boxes: np.ndarray, tracks: np.ndarray) -> bool:
 def _centers(out: dict[str, float], count: int, shares: bool) -> Form:
     """Sizes from corner or center, where corners cannot be."""
     says = f"with left and top {out['xywh']:.0%} of the boxes leave the frame, with centers {out['cxcywh']:.0%}"
-    if out["xywh"] >= 2 * _SOME and out["cxcywh"] <= out["xywh"] / 5:
-        if out["xywh"] >= _MANY and out["xywh"] * count >= 5:
+    if out["xywh"] >= _MANY and out["cxcywh"] <= out["xywh"] / 5:
+        if out["xywh"] >= _MOST and out["xywh"] * count >= 5:
             return Form("cxcywh", True, says)
         return Form(None, False, says, ("xywh", "cxcywh"))
     if shares and out["cxcywh"] <= out["xywh"]:

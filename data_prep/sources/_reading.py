@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ from data_prep.sources._numbering import Frames, Numbering
 from data_prep.sources._rows import Rectangle, Row, Table
 from data_prep.types import Reject
 
+_JUMPS = 0.3  # heights of a box from frame to frame: people do not go that fast
+_LARGE = 2**62
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -25,11 +28,21 @@ class Evidence:
       counts: rows per frame number.
       form: of the boxes.
       numbering: of the frames, by the sequence alone.
+      jump: how far boxes go from frame to frame, in heights of a box; None where nothing follows.
+      swapped_jump: the same, were the first two columns the other way round.
     """
 
     counts: Counter[int]
     form: _geometry.Form
     numbering: _numbering.Found
+    jump: float | None = None
+    swapped_jump: float | None = None
+
+    @property
+    def swapped(self) -> bool:
+        """Whether frame and id look as if they were the other way round."""
+        jump, other = self.jump, self.swapped_jump
+        return jump is not None and other is not None and jump > _JUMPS and other < jump / 4
 
 
 class Others(NamedTuple):
@@ -72,7 +85,11 @@ def examine(table: Table, frames: Frames) -> Evidence:
     boxes = np.array([row.box for row in table.rows], np.float64).reshape(-1, 4)
     ids = {track: i for i, track in enumerate({row.track for row in table.rows})}
     tracks = np.array([ids[row.track] for row in table.rows], np.int64)
-    return Evidence(counts, _geometry.find(boxes, tracks, frames.size), _numbering.find(counts, frames))
+    numbers = np.array([row.frame for row in table.rows], np.int64)
+    jump = _geometry.jump(boxes, tracks, numbers)
+    small = np.array([min(row.track, _LARGE) for row in table.rows], np.int64)
+    other = _geometry.jump(boxes, numbers, small) if len(ids) > 1 else None
+    return Evidence(counts, _geometry.find(boxes, tracks, frames.size), _numbering.find(counts, frames), jump, other)
 
 
 def agree(evidence: Iterable[Evidence]) -> Others:
@@ -97,8 +114,27 @@ def decide(
     form, form_why, form_problem = _form(table, evidence.form, settings, others)
     numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
     why = (number_why, form_why, classes.why)
-    problems = (number_problem, form_problem, classes.problem)
+    problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings))
     return Reading(form, numbering, classes, tuple(filter(None, why)), tuple(filter(None, problems)))
+
+
+def _order(table: Table, evidence: Evidence, settings: MotConfig) -> str:
+    """What to say where the first two columns look as if they were the other way round."""
+    if settings.order is not None or table.first_frame is not None or not evidence.swapped:
+        return ""
+    return (
+        "the first two columns are frame and id (--config.mot.order=frame,id) or id and frame "
+        f"(--config.mot.order=id,frame): in the first reading a box goes {evidence.jump:.1f} of its height from frame "
+        f"to frame, in the second {evidence.swapped_jump:.1f}; say which"
+    )
+
+
+def swap(table: Table) -> Table:
+    """The table with frame and id the other way round; rows whose id is no frame number become Rejects."""
+    rows = [row._replace(frame=row.track, track=row.frame) for row in table.rows if 0 <= row.track < _LARGE]
+    detail = "got no id where config.mot.order=id,frame expects a frame number"
+    rejects = [Reject("malformed line", table.where(row), detail) for row in table.rows if not 0 <= row.track < _LARGE]
+    return replace(table, rows=rows, rejects=[*table.rejects, *rejects])
 
 
 def _form(table: Table, found: _geometry.Form, settings: MotConfig, others: Others) -> tuple[str, str, str]:

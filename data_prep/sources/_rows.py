@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,9 +72,13 @@ class Table:
     people: frozenset[str] | None = None
     names: tuple[str, ...] = ()
 
+    @cached_property
+    def _prefix(self) -> str:
+        return f"{self.path}{'/' if self.path.is_dir() else ':'}"
+
     def where(self, row: Row) -> str:
         """File and line of a row."""
-        return f"{self.path}{'/' if self.path.is_dir() else ':'}{row.line}"
+        return f"{self._prefix}{row.line}"
 
 
 def text_of(path: Path) -> str:

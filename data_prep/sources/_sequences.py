@@ -24,6 +24,7 @@ _XML = ("annotations.xml",)
 _TEXTS = (".txt", ".csv", ".tsv", ".xml")
 _NO_TRACKS = ("labels.txt", "classes.txt", "readme.txt", "requirements.txt", "obj.names", "seqmap.txt")
 _DETECTOR = re.compile(r"(?P<sequence>.+)-(DPM|FRCNN|SDP)")
+_LARGEST = 1e9  # number in seqinfo.ini
 _DEPTH = 6  # levels of folders below the root that are searched
 
 
@@ -39,7 +40,7 @@ class Clip:
       text: track text, or a folder of texts per frame; None where there is none.
       prefix: beginning of the names of texts per frame.
       suffix: of its pictures, as seqinfo.ini says.
-      length: number of frames that seqinfo.ini states.
+      length, size, rate: frames, (height, width) and frames per second that seqinfo.ini states.
       problem: why it cannot be read, or None.
     """
 
@@ -51,6 +52,8 @@ class Clip:
     prefix: str = ""
     suffix: str | None = None
     length: int | None = None
+    size: tuple[int, int] | None = None
+    rate: float | None = None
     problem: Reject | None = None
 
 
@@ -91,7 +94,7 @@ class _Search:
         inside, info = self.tree[folder], _seqinfo(folder)
         pictures = self._pictures(folder, info)
         if pictures is not None:
-            clip = Clip(self._name(folder), folder, pictures, suffix=info.get("imext"), length=_length(info))
+            clip = replace(_stated(info), name=self._name(folder), folder=folder, pictures=pictures)
             clip = self._with_text(clip, clip.name, pictures != folder)
             if clip.text or clip.problem or pictures != folder:
                 yield clip
@@ -106,7 +109,7 @@ class _Search:
 
     def _of_video(self, folder: Path, video: Path) -> Clip:
         """The only video of a folder; it is called as the folder where the text is, else as the file."""
-        clip = Clip(self._name(folder), folder, video=video)
+        clip = replace(_stated(_seqinfo(folder)), name=self._name(folder), folder=folder, video=video)
         if self._own_text(folder) is None:
             by_name = self._with_text(replace(clip, name=video.stem), video.stem)
             if by_name.problem or by_name.prefix or (by_name.text and by_name.text.stem == video.stem):
@@ -274,9 +277,21 @@ def _seqinfo(folder: Path) -> Mapping[str, str]:
     return {name: value for section in parser.sections() for name, value in parser[section].items()}
 
 
-def _length(info: Mapping[str, str]) -> int | None:
-    said = info.get("seqlength", "").strip()
-    return int(said) if said.isdecimal() else None
+def _stated(info: Mapping[str, str]) -> Clip:
+    """A clip of which nothing is known but what seqinfo.ini states."""
+    length, height, width, rate = (
+        _positive(info.get(n, "")) for n in ("seqlength", "imheight", "imwidth", "framerate")
+    )
+    size = (int(height), int(width)) if height and width else None
+    return Clip("", Path(), suffix=info.get("imext"), length=int(length) if length else None, size=size, rate=rate)
+
+
+def _positive(said: str) -> float | None:
+    try:
+        value = float(said)
+    except ValueError:
+        return None
+    return value if 0 < value < _LARGEST else None
 
 
 def _no_video(folder: Path, inside: _Inside) -> Reject:

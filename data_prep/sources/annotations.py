@@ -16,6 +16,7 @@ from data_prep.types import Finding, Image, Reject, SourceError
 
 _BESIDE = ("imgs", "images", "img")  # folders beside a list in which its pictures may lie
 _TRIED = 20  # paths that tell where the pictures lie
+_EXAMINED = 1000  # files, evenly chosen, that are looked for before a run
 _INT64 = 2**63
 
 
@@ -62,23 +63,29 @@ class Annotations(Pictures):
         """All images under one top folder; those whose file is missing become Rejects."""
         images, rejects = [], []
         for image in sorted(self._videos[video], key=lambda image: (image.tracklet, natural(image.path))):
-            if (self.root / image.path).is_file():
+            if _is_file(self.root / image.path):
                 images.append(image)
             else:
-                detail = (
-                    f"no file {self.root / image.path}; expected paths that start from {self.root}; where the pictures "
-                    "lie elsewhere, give that folder as --config.annotations.root=DIR"
-                )
-                rejects.append(Reject("missing file", image.key, detail))
+                rejects.append(self._missing(image))
         return images, rejects
 
     def examine(self, video: str) -> Finding:
         """Counts what is there; a list of which not one file is found is a problem."""
-        images, rejects = self.read(video)
+        images = self._videos[video]
+        some = images[:: max(1, len(images) // _EXAMINED)]
+        gone = [image for image in some if not _is_file(self.root / image.path)]
         cells = {"images": f"{len(images):,}", "identities": f"{len({image.truth for image in images}):,}"}
-        cells["missing files"] = f"{len(rejects):,}"
-        notes = (f"{len(rejects)} files are missing, the first: {rejects[0].detail}",) if rejects else ()
-        return Finding(video, cells, (f"paths of {self._file.name} start from {self.root}",), notes)
+        cells["missing files"] = f"{len(gone):,} of {len(some):,}"
+        notes = (f"files are missing, the first: {self._missing(gone[0]).detail}",) if gone else ()
+        usable = len(gone) < len(some) or len(some) < len(images)
+        return Finding(video, cells, (f"paths of {self._file.name} start from {self.root}",), notes, usable=usable)
+
+    def _missing(self, image: Image) -> Reject:
+        detail = (
+            f"no file {self.root / image.path}; expected paths that start from {self.root}; where the pictures lie "
+            "elsewhere, give that folder as --config.annotations.root=DIR"
+        )
+        return Reject("missing file", image.key, detail)
 
 
 def _find(root: Path) -> Path:
@@ -102,7 +109,15 @@ def _root(file: Path, settings: AnnotationsConfig, paths: Sequence[str]) -> Path
             raise SourceError(f"config.annotations.root={settings.root} is no folder; give the one of the pictures")
         return root
     places = [file.parent, *(file.parent / name for name in _BESIDE)]
-    return next((place for place in places if any((place / path).is_file() for path in paths)), file.parent)
+    return next((place for place in places if any(_is_file(place / path) for path in paths)), file.parent)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file; a name that is too long for any is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _parse(entry: Entry) -> tuple[str, int | str, str] | Reject:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from absl import logging
 
 from cion_jax.common import images
 from cion_jax.common.files import read_regular
@@ -73,29 +76,73 @@ def of_video(path: Path) -> Frames:
     return Frames(range(1, int(count) + 1) if known else (), named=False, size=size)
 
 
+def rate(path: Path) -> float | None:
+    """Frames per second that a video's header states; None where it states none."""
+    capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+    found = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return found if 0 < found < _MOST_FRAMES else None
+
+
 class Scan(NamedTuple):
-    """What reading a video to its end found: frames, those that do not decode, moments that the container skips."""
+    """What reading a video to its end found, by frame numbers from 1.
+
+    Attributes:
+      frames: how many there are.
+      broken: those that do not decode.
+      skipped: those in front of which the container holds an empty one, which OpenCV does not count.
+      complained: those at which the decoder complained; what it could not decode it has made up.
+    """
 
     frames: int
-    broken: tuple[int, ...]
-    skipped: tuple[int, ...]
+    broken: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
+    complained: tuple[int, ...] = ()
 
 
-def scan(path: Path) -> Scan:
-    """Reads a video to its end; a frame that does not decode counts, those behind the last that does do not."""
-    broken, skipped, position, last, clock = [], [], 0, 0, None
-    capture = cv2.VideoCapture(str(path))
-    while capture.isOpened() and position - last < _GIVEN_UP:
-        position += 1
-        if not capture.grab():
-            broken.append(position)
-            continue
-        now = capture.get(cv2.CAP_PROP_PTS)
-        if path.suffix.lower() == ".avi" and clock is not None and now - clock > position - last:
-            skipped.append(position)  # an AVI's clock counts frames: one was there that held nothing
-        clock, last = now, position
-    capture.release()
-    return Scan(last, tuple(frame for frame in broken if frame < last), tuple(skipped))
+def scan(path: Path, listen: bool = False) -> Scan:
+    """Reads a video to its end; frames that do not decode count, except at the end.
+
+    With `listen`, what the decoder writes to stderr is caught meanwhile; nothing else may write to it then.
+    """
+    broken, skipped, complained, position, last, clock = [], [], [], 0, 0, None
+    with _caught_stderr() if listen else contextlib.nullcontext(lambda: False) as heard:
+        capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+        while capture.isOpened() and position - last < _GIVEN_UP:
+            position += 1
+            if not capture.grab():
+                broken.append(position)
+                heard()
+                continue
+            now = capture.get(cv2.CAP_PROP_PTS)
+            if _skips(path, clock, now, position - last):
+                skipped.append(position)
+            if heard():
+                complained.append(position)
+            clock, last = now, position
+        capture.release()
+    return Scan(last, tuple(frame for frame in broken if frame < last), tuple(skipped), tuple(complained))
+
+
+@contextlib.contextmanager
+def _caught_stderr() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether a line that matters was written to file descriptor 2 since it was asked."""
+    with tempfile.TemporaryFile() as file:
+        kept, at = os.dup(2), 0
+
+        def heard() -> bool:
+            nonlocal at
+            file.seek(at)
+            said = file.read()
+            at += len(said)
+            return b"[" in said  # FFmpeg's lines begin with the decoder's name in brackets
+
+        os.dup2(file.fileno(), 2)
+        try:
+            yield heard
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def from_video(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray | Reject]]:
@@ -105,16 +152,39 @@ def from_video(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndar
       frame and [h, w, 3] uint8 RGB, or a Reject for a frame that does not decode; those behind it are read on.
     """
     capture = cv2.VideoCapture(str(path) if path.is_file() else "")
-    position = last = 0
+    position, last, clock, skipped = 0, 0, None, []
     for frame in sorted(set(wanted)):
         grabbed = False
         while capture.isOpened() and position < frame and position - last < _GIVEN_UP:
             grabbed = capture.grab()
             position += 1
-            last = position if grabbed else last
+            if grabbed:
+                now = capture.get(cv2.CAP_PROP_PTS)
+                skipped += [position] * _skips(path, clock, now, position - last)
+                clock, last = now, position
         picture = capture.retrieve()[1] if grabbed and position == frame else None
         yield frame, _missing(path, frame, last) if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     capture.release()
+    if skipped:
+        logging.warning("%s: %s", path, skips(skipped))
+
+
+def skips(frames: Sequence[int]) -> str:
+    """What to say of frames in front of which an AVI holds empty ones."""
+    return (
+        f"the container has empty frames in front of frame {some(frames)}; they are not counted, as by a tracker that "
+        "reads with OpenCV: for a text that counts them crops are late from there on"
+    )
+
+
+def some(frames: Sequence[int]) -> str:
+    """The first eight numbers, in words."""
+    return ", ".join(map(str, frames[:8])) + (", ..." if len(frames) > 8 else "")
+
+
+def _skips(path: Path, before: float | None, now: float, frames: int) -> bool:
+    """Whether an AVI's clock, which counts frames, went on by more than was read: an empty one is not read."""
+    return path.suffix.lower() == ".avi" and before is not None and now - before > frames
 
 
 def from_pictures(paths: Mapping[int, Path]) -> Iterator[tuple[int, np.ndarray | Reject]]:

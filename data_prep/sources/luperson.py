@@ -45,6 +45,7 @@ class LUPerson(Pictures):
         """Reads the keys; `root` holds `keys.pkl` beside the folder of the LMDB, or is that folder."""
         super().__init__(root)
         self._database = _find(root)
+        self.container = self._database / _DATA
         self._videos: dict[str, list[_Crop]] = {}
         for crop in _crops(root, self._database):
             self._videos.setdefault(crop.video, []).append(crop)

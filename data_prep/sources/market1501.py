@@ -12,6 +12,10 @@ from data_prep.sources.pictures import Pictures, is_picture, listing
 from data_prep.types import Image, Reject, SourceError
 
 TRAIN_FOLDERS = ("bounding_box_train", "bbox_train", "train", "image_train")
+# Folders of query and gallery: what is learned must not see them.
+EVALUATION_FOLDERS = frozenset(
+    {"query", "gallery", "test", "bounding_box_test", "bbox_test", "image_query", "image_test", "gt_bbox", "gt_query"}
+)
 MAX_GAP = 300  # frames between two crops of one tracklet
 
 
@@ -44,7 +48,12 @@ class Market1501(Pictures):
         self._videos: dict[str, list[_Crop]] = {}
         listing(folder)  # raises where it is no folder
         for path in sorted(walk(folder, depth=2), key=lambda path: path.name):
-            if not path.is_dir():
+            if path.is_dir() and path.name in EVALUATION_FOLDERS:
+                detail = (
+                    f"got a folder of the evaluation, expected one of {', '.join(TRAIN_FOLDERS)} or crops to learn from"
+                )
+                self.rejected.append(Reject("folder of the evaluation", str(path), detail))
+            elif not path.is_dir() and path.parent.name not in EVALUATION_FOLDERS - {folder.name}:
                 self._add(path)
         if not self._videos:
             first = f"; the first: {self.rejected[0].detail}" if self.rejected else ""

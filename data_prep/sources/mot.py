@@ -15,7 +15,7 @@ from data_prep.sources._opened import Opened
 from data_prep.sources._reading import Located, Others, Reading
 from data_prep.sources._rows import Table
 from data_prep.sources._sequences import PICTURES, TRACKS, Clip
-from data_prep.sources.frames import cut, from_pictures, from_video, is_video
+from data_prep.sources.frames import cut, from_pictures, from_video, is_video, scan
 from data_prep.sources.pictures import drop_duplicates
 from data_prep.types import Finding, Image, Reject, SourceError
 
@@ -40,6 +40,7 @@ class Mot:
         "lines frame,id,left,top,width,height,..."
     )
     identified, timed = False, True
+    container: Path | None = None
 
     def __init__(self, root: Path, tracks: str | None = None, settings: MotConfig | None = None):
         """Lists the sequences; `tracks` is where the track texts are, `settings` how they are read."""
@@ -65,7 +66,7 @@ class Mot:
         evidence = []
         for clip in chosen:
             try:
-                opened = Opened(clip)
+                opened = Opened(clip, self.settings)
             except SourceError:
                 continue
             if opened.table.first_frame is None and opened.table.box is None:
@@ -84,7 +85,7 @@ class Mot:
         if clip.text is None:
             return [], [self._no_text(clip)]
         try:
-            opened = Opened(clip)
+            opened = Opened(clip, self.settings)
         except SourceError as error:
             return [], [Reject("unreadable track text", str(clip.text), str(error))]
         reading = opened.decide(self.settings, self.others)
@@ -109,12 +110,17 @@ class Mot:
         clip = self.clips[video]
         if clip.problem is not None or clip.text is None:
             reject = clip.problem or self._no_text(clip)
-            return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",))
+            return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",), usable=False)
         try:
-            opened = Opened(clip)
+            opened = Opened(clip, self.settings)
         except SourceError as error:
             return Finding(video, {}, problems=(str(error),))
         return _findings.of(opened, opened.decide(self.settings, self.others), self.settings)
+
+    def watch(self, video: str) -> list[str]:
+        """Reads a video to its end and tells what OpenCV does not: frames that are broken, skipped or made up."""
+        path = self.clips[video].video
+        return [] if path is None else _findings.of_scan(path, scan(path, listen=True))
 
     def fingerprints(self) -> dict[str, str]:
         """A digest of each sequence that copies of one video share."""
@@ -145,12 +151,17 @@ class Mot:
         path = opened.clip.folder / TRUTH
         if not path.is_file():
             return {}, []
-        located, rejects = _reading.locate(table := mottext.table(path), opened.frames, reading)
+        table = mottext.table(path)
+        table = _reading.swap(table) if self.settings.order == "id,frame" else table
+        located, rejects = _reading.locate(table, opened.frames, reading)
         people = {(each.picture, each.box): max(each.row.track, -1) for each in located}
         return people, table.rejects + rejects
 
     def _no_text(self, clip: Clip) -> Reject:
         detail = f"got none of {', '.join(self._texts)}, {clip.name}.txt; expected one of them in {clip.folder}"
+        texts = sorted(path.name for path in clip.folder.iterdir() if path.suffix.lower() in (".txt", ".csv"))[:4]
+        if texts:
+            detail += f", which holds {', '.join(texts)}; where one is it, say --config.tracks={texts[0]}"
         return Reject("no track text", clip.name, detail)
 
 

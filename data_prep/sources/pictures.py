@@ -19,6 +19,7 @@ class Pictures:
     """The half of a Source that concerns pixels, for formats whose images are whole picture files."""
 
     identified, timed = False, False
+    container: Path | None = None
 
     def __init__(self, root: Path):
         self.root = root
@@ -33,8 +34,9 @@ class Pictures:
         images, rejects = self.read(video)
         tracklets = len({image.tracklet for image in images})
         cells = {"images": f"{len(images):,}", "tracklets": f"{tracklets:,}", "set aside": f"{len(rejects):,}"}
-        notes = [] if images else [f"no image in {video!r}"]
-        return Finding(video, cells, ("whole pictures are taken as crops",), tuple(notes))
+        first = f"; the first reject: {rejects[0].where}: {rejects[0].detail}" if rejects else ""
+        notes = () if images else (f"no image in {video!r}{first}",)
+        return Finding(video, cells, ("whole pictures are taken as crops",), notes, usable=bool(images))
 
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:
         """Decoded pictures in the order given; see `data_prep.types.Source`."""

@@ -74,7 +74,9 @@ class Tracklets(Pictures):
             )
         problems += self._several_cameras(video)
         level = "the root is the one video" if self._depth == 1 else f"{self._depth} levels above the pictures"
-        return Finding(video, found.cells, (f"a folder is a tracklet, {level}",), found.notes, tuple(problems))
+        return Finding(
+            video, found.cells, (f"a folder is a tracklet, {level}",), found.notes, tuple(problems), found.usable
+        )
 
     def _several_cameras(self, video: str) -> list[str]:
         """A problem where folders are people as benchmarks have them: crops of several cameras in one."""
@@ -128,7 +130,7 @@ def _depth(root: Path) -> int:
     """
     found: dict[int, Path] = {}
     for folder in folders(root)[:_LOOKED_AT]:
-        depth = _depth_of(folder, 1)
+        depth = _depth_of(folder, 1, frozenset({root.resolve()}))
         if depth is not None:
             found.setdefault(depth, folder)
     if not found:
@@ -139,21 +141,26 @@ def _depth(root: Path) -> int:
     return next(iter(found))
 
 
-def _depth_of(folder: Path, depth: int) -> int | None:
+def _depth_of(folder: Path, depth: int, above: frozenset[Path]) -> int | None:
     """Depth of the deepest folder of pictures on the way through the first folders that hold any."""
+    real = folder.resolve()
+    if real in above:  # a link that leads up again
+        return None
     inside = listing(folder)
     below = [path for path in inside if path.is_dir()] if depth < _DEEPEST else []
     for path in below[:_LOOKED_AT]:
-        if (found := _depth_of(path, depth + 1)) is not None:
+        if (found := _depth_of(path, depth + 1, above | {real})) is not None:
             return found
     return depth if any(is_picture(path) for path in inside) else None
 
 
 def _at(root: Path, depth: int) -> list[Path]:
-    """All folders at a depth below the root."""
-    found = [root]
+    """All folders at a depth below the root, each once, whatever links lead to it."""
+    found, seen = [root], {root.resolve()}
     for _ in range(depth):
-        found = [path for folder in found for path in folders(folder)]
+        below = {path.resolve(): path for folder in found for path in reversed(folders(folder))}
+        found = sorted(path for real, path in below.items() if real not in seen)
+        seen |= set(below)
     return found
 
 

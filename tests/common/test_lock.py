@@ -35,6 +35,7 @@ def test_the_second_is_told_who_is_there(tmp_path, holder):
 
 def test_a_killed_process_is_replaced_at_once(tmp_path, holder, capsys):
     holder.kill()
+    holder.wait()
     with lock.held(tmp_path, "another"):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert f"process {holder.pid} on" in capsys.readouterr().err

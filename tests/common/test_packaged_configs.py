@@ -24,6 +24,12 @@ def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
     assert packaged_configs.find("vit_b:x") == "vit_b:x"
 
 
+def test_a_folder_of_that_name_is_no_file(tmp_path, monkeypatch):
+    (tmp_path / "data_prep").mkdir()  # as in a checkout
+    monkeypatch.chdir(tmp_path)
+    assert packaged_configs.find("data_prep") == str(packaged_configs.folder() / "data_prep.py")
+
+
 @pytest.mark.parametrize("given", ["vit_b.py", "configs/vit_b", "nowhere.py:x"])
 def test_a_path_stays_a_path(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

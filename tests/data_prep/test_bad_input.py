@@ -16,7 +16,7 @@ from data_prep.output.report import page
 from data_prep.pipeline import beam, per_video, run
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Image
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, by_key, job, paint
+from tests.data_prep.painted import BLUE, GREEN, RED, by_key, job, paint
 
 
 @pytest.fixture(autouse=True)

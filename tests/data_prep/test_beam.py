@@ -5,8 +5,8 @@ import pytest
 from data_prep.config import Config
 from data_prep.pipeline import beam, run
 from data_prep.pipeline.workdir import Work
+from tests.data_prep.painted import content, paint
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import content, paint
 
 OURS = {"source", "input", "output", "config"}
 
@@ -100,13 +100,13 @@ def test_two_workers_write_what_one_does(tmp_path):
 
 
 def test_every_flag_of_the_documents_is_one():
-    text = (ROOT / "docs" / "denoising.md").read_text().replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if line.startswith("python -m data_prep ") and "runner" in line]
+    text = (ROOT / "docs" / "guides" / "beam.md").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("cion-prep ") and "runner" in line]
     assert {flag for line in lines for flag in line.split() if flag.startswith("--runner")} == {
         "--runner=DataflowRunner",
         "--runner=FlinkRunner",
         "--runner=SparkRunner",
     }
     for line in lines:
-        ours, _ = beam.split_flags(line.split()[3:], OURS)
+        ours, _ = beam.split_flags(line.split()[1:], OURS)
         assert [flag.split("=")[0] for flag in ours] == ["--source", "--input", "--embedder", "--output"]

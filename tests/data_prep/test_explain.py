@@ -15,8 +15,8 @@ from data_prep import explain
 from data_prep.output.dataset import Dataset, DatasetError, _nearest
 from data_prep.output.report import page
 from data_prep.pipeline import run
+from tests.data_prep.painted import GREEN, RED, A, B, by_key, job, paint
 from tests.data_prep.test_main import ROOT
-from tests.data_prep.test_pipeline import GREEN, RED, A, B, by_key, job, paint
 
 
 @pytest.fixture(scope="module")

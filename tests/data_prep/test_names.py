@@ -7,9 +7,9 @@ import pytest
 
 import data_prep
 from cion_jax.common.errors import UserError
+from tests.data_prep.painted import BLUE, GREEN, RED, by_key, paint
 from tests.data_prep.test_bad_input import listed
 from tests.data_prep.test_main import call
-from tests.data_prep.test_pipeline import BLUE, GREEN, RED, by_key, paint
 
 BAD = os.fsdecode(b"stra\xdfe")
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import subprocess
+import sys
 from collections import Counter, defaultdict
 
 import cv2
@@ -266,16 +268,23 @@ def test_impossible_settings(change, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_command_line_refuses_to_overwrite(tmp_path, capsys):
+def command(*flags):
+    call = [sys.executable, "-m", "data_prep.synthetic.street", *flags]
+    return subprocess.run(call, capture_output=True, text=True, timeout=120)
+
+
+def test_command_line_refuses_to_overwrite(tmp_path):
     (tmp_path / "precious").touch()
-    assert street.main([f"--output={tmp_path}", *TINY]) == 1
-    assert "is not an empty folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        street.main([f"--output={tmp_path}", "--peple=3"])
+    done = command(f"--output={tmp_path}", *TINY)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not an empty folder" in done.stderr
+    unknown = command(f"--output={tmp_path}", "--peple=3")
+    assert "Unknown command line flag 'peple'. Did you mean: people" in unknown.stderr
 
 
 def test_command_line_writes_what_it_says(tmp_path):
-    assert street.main([f"--output={tmp_path / 'out'}", *TINY]) == 0
+    done = command(f"--output={tmp_path / 'out'}", *TINY)
+    assert (done.returncode, done.stdout) == (0, f"wrote {tmp_path}/out/videos\n")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["street.json", "videos"]
     assert sorted(p.name for p in (tmp_path / "out" / "videos" / "c1s1").iterdir()) == [
         "c1s1.mp4", "seqinfo.ini", "tracks.txt", "truth.txt",

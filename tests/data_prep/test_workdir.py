@@ -27,6 +27,17 @@ def test_claim(tmp_path):
         work.claim({"source": "mot", "config": {"seed": 1, "r_s": None}})
 
 
+def test_what_is_forgotten_of_a_video_is_all_of_it_and_no_other(tmp_path):
+    work = Work(tmp_path)
+    work.folder.mkdir()
+    kept = [work.file("a.b", "npy"), work.file("a.b.c", "npy"), work.file("b", "npy"), work.folder / "a.json"]
+    gone = [work.file("a", kind) for kind in ("arrow", "npy", "whatever_a_method_keeps")]
+    for path in (*kept, *gone):
+        path.touch()
+    work.forget(["a", "never seen"])
+    assert sorted(work.folder.iterdir()) == sorted(kept)
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match="is not empty"):

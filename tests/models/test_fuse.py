@@ -62,7 +62,7 @@ def test_a_fused_family_computes_the_same(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in toy.PAPERS if name.startswith(WITH_NORMS)])
+@pytest.mark.parametrize("name", [name for name in toy.PUBLISHED if name.startswith(WITH_NORMS)])
 def test_a_fused_backbone_computes_the_same(name, fixtures):
     with jax.enable_x64():
         _compare(_reference(name, fixtures))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parity
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in toy.PAPERS],
+    params=[pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in toy.PUBLISHED],
 )
 def measured(request, fixtures) -> parity.Measured:
     return parity.measure(request.param, fixtures)

@@ -45,6 +45,8 @@ PAPER = {
     "volo_d2": (57.62, 9.15),
     "volo_d3": (85.26, 13.26),
 }
+# timm's own sizes at 224x224 without a classifier, in millions.
+TIMM = {"vit_small_patch16": (21.666, 384), "vit_base_patch16": (85.799, 768), "vit_large_patch16": (303.302, 1024)}
 NORMALIZED = 5  # operations that the paper's count has for every normalized number; ours has products alone
 
 
@@ -68,7 +70,16 @@ def normalized(monkeypatch):
 
 
 def test_every_backbone_of_the_paper_is_there():
-    assert set(toy.PAPERS) == set(PAPER)
+    assert set(toy.PUBLISHED) == set(PAPER)
+    assert set(toy.PUBLISHED) <= set(toy.ZOO)
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_plain_vits_have_timms_sizes(name):
+    """There are 14x14 positions at 224x224, 16x8 here."""
+    parameters, width = TIMM[name]
+    here = flops.parameters(models.abstract(name)) + (14 * 14 - 16 * 8) * width
+    assert here / 1e6 == pytest.approx(parameters, abs=0.0006)
 
 
 @pytest.mark.parametrize("name", PAPER)

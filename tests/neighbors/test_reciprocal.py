@@ -71,6 +71,17 @@ def test_nearest_are_the_largest_products():
     np.testing.assert_allclose(np.take_along_axis(product, found, 1), np.sort(product, axis=1)[:, :-6:-1], atol=1e-6)
 
 
+@pytest.mark.parametrize("tile", [1, 2, 7, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_any_size_find_the_same_nearest(monkeypatch, tile, dtype):
+    rows = unit(np.random.default_rng(3).standard_normal((40, 6))).astype(dtype)
+    product = rows @ rows.T
+    np.fill_diagonal(product, -np.inf)
+    monkeypatch.setattr(search, "_TILE", tile)
+    for k in (1, 5, 39):
+        assert search.nearest(rows, k).tolist() == np.argsort(-product, axis=1)[:, :k].tolist()
+
+
 def test_a_row_is_never_its_own_neighbor():
     assert search.nearest(np.ones((4, 1), np.float32), 3).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 

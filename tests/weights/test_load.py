@@ -21,6 +21,8 @@ from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer, toy
 from tests.test_train import final_state, rows
 
+ONE = np.ones(1, np.float32)
+
 
 def random_network(seed, **changes):
     """(backbone, head) of the toy network under PyTorch's names, of any numbers."""
@@ -29,6 +31,11 @@ def random_network(seed, **changes):
     rng = np.random.default_rng(seed)
     stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), stats)
     return torch_names.to_torch(params["backbone"], stats["backbone"]), torch_names.to_torch(params["head"], {})
+
+
+def like():
+    """(params, stats) of the toy, of shapes."""
+    return models.split(models.abstract("toy"))[1:]
 
 
 def wrapped(network, prefix=""):
@@ -70,7 +77,7 @@ def assert_same(found, expected):
 def test_teacher_and_student_of_a_released_checkpoint(released):
     path, teacher, student = released
     for network, (backbone, head) in {"teacher": teacher, "student": student}.items():
-        named = load.read(path, network)
+        named = load.read(path, network, like())
         assert_same(named.backbone, backbone)
         assert_same(named.head, head)
         found = load.load(f"file:toy@48x16={path}", network)
@@ -107,14 +114,14 @@ def test_every_misfit_is_listed_unless_excused(tmp_path):
     backbone, _ = random_network(3)
     path = tmp_path / "weights.safetensors"
     del backbone["conv3.bias"]
-    safetensors.numpy.save_file(backbone | {"head.weight": np.zeros((5, 16), np.float32)}, path)
+    safetensors.numpy.save_file(backbone | {"neck.weight": np.zeros((5, 16), np.float32)}, path)
     with pytest.raises(WeightsError, match=r"weights\.safetensors") as error:
         load.load(f"file:toy={path}")
     assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
-        "missing: conv3.bias",
-        "unexpected: head.weight",
+        "1 missing: conv3.bias",
+        "1 unexpected: neck.weight",
     ]
-    found = load.load(f"file:toy={path}", ignore=[r"head\..*", "conv3.bias"])
+    found = load.load(f"file:toy={path}", ignore=[r"neck\..*", "conv3.bias"])
     untrained = models.split(models.create("toy", rngs=nnx.Rngs(0)))[1]
     np.testing.assert_array_equal(found.params["conv3"]["bias"], untrained["conv3"]["bias"])
     np.testing.assert_array_equal(found.params["conv2"]["bias"], backbone["conv2.bias"])
@@ -126,23 +133,27 @@ def test_every_misfit_is_listed_unless_excused(tmp_path):
         ([1, 2], "teacher", "holds a list, expected a state dict"),
         ({}, "teacher", "it is empty"),
         ({"epoch": 3}, "teacher", "'epoch' is no tensor"),
-        ({"student": {}}, "teacher", "has no teacher, but a student"),
-        ({"model": {}}, "student", "holds one network"),
-        ({"module.a": torch_writer.tensor([1.0]), "a": torch_writer.tensor([1.0])}, "teacher", "differ only by"),
+        ({"student": torch_writer.state_dict({"conv1.weight": ONE})}, "teacher", "has no teacher, but a student"),
+        ({"model": torch_writer.state_dict({"conv1.weight": ONE})}, "student", "holds one network"),
+        (
+            {"net": torch_writer.state_dict({"\x1b[31mx": ONE})},
+            "teacher",
+            r"none of its 1 names .* \\x1b\[31mx; the model",
+        ),
     ],
 )
 def test_what_is_no_network(tmp_path, saved, network, message):
     torch_writer.save(tmp_path / "weights.pth", saved)
     with pytest.raises(WeightsError, match=message):
-        load.read(tmp_path / "weights.pth", network)
+        load.read(tmp_path / "weights.pth", network, like())
 
 
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
         ("file:toy", ConfigError, "file:NAME@HEIGHTxWIDTH=FILE, got 'file:toy'"),
-        ("file:tpy=x.pth", WeightsError, "there is no x.pth"),
-        ("nowhere", WeightsError, "there is no nowhere; expected a training workdir"),
+        ("file:toy=x.pth", WeightsError, "x.pth does not exist"),
+        ("nowhere", WeightsError, "nowhere does not exist; expected a training workdir"),
     ],
 )
 def test_specs_that_lead_nowhere(spec, error, message):
@@ -159,7 +170,7 @@ def test_files_that_do_not_say_which_backbone_they_are_of(tmp_path, released):
         load.load(f"file:toi={released[0]}")
     path.write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="is no safetensors file"):
-        load.read(path)
+        load.read(path, like=like())
 
 
 def start(config):
@@ -198,7 +209,7 @@ def test_a_head_of_another_shape_stays_random(released, capsys):
     assert_same(backbone, released[1][0])
     assert_same(head, torch_names.to_torch(models.split(Distill(config).network())[1]["head"], {}))
     said = capsys.readouterr().err
-    assert "without its head, which is another (wrong shape: last_layer.weight_" in said
+    assert "without its head, which is another (2 of a wrong shape: last_layer.weight_" in said
 
 
 def test_a_backbone_that_does_not_fit_stops(tmp_path):

@@ -61,7 +61,7 @@ def test_round_trip_is_exact(named, trees):
         np.testing.assert_array_equal(back[name], array, err_msg=name)
 
 
-def test_one_error_lists_everything(named, trees):
+def test_one_error_tells_of_everything(named, trees):
     del named["conv1.weight"]
     named["fc.weight"] = np.zeros((1000, 512), np.float32)
     named["bn1.weight"] = np.zeros(32, np.float32)
@@ -70,10 +70,10 @@ def test_one_error_lists_everything(named, trees):
         torch_names.from_torch(named, *trees)
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
     assert lines == [
-        "missing: conv1.weight",
-        "unexpected: fc.weight",
-        "wrong dtype: bn1.bias is float16, the model has float32",
-        "wrong shape: bn1.weight is (32,), the model has (64,)",
+        "1 missing: conv1.weight",
+        "1 unexpected: fc.weight",
+        "1 of a wrong shape: bn1.weight is (32,), the model has (64,)",
+        "1 of a wrong type: bn1.bias is float16, the model has float32",
     ]
 
 

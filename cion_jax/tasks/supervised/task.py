@@ -98,13 +98,13 @@ class Supervised:
             trains = partial(from_step, first=self._first_whole_step(steps_per_epoch))
             return {"learning_rate": rate, "weight_decay": decay, "backbone_trains": trains}
         ends = jnp.cumsum(jnp.array(steps_per_epoch))
-        kw = {"base": base, "epochs": epochs, "warmup": settings.warmup_epochs}
 
         def rate_of(step: Any, factor: float) -> jax.Array:
-            return schedules.transreid(jnp.searchsorted(ends, step, side="right"), factor=factor, **kw)
+            epoch = jnp.searchsorted(ends, step, side="right")
+            return schedules.transreid(epoch, base, factor, epochs=epochs, warmup=settings.warmup_epochs)
 
         rates = {"learning_rate": 1.0, "learning_rate_bias": settings.bias_rate}
-        return {name: partial(rate_of, factor=factor) for name, factor in rates.items()} | {"weight_decay": decay}
+        return {"weight_decay": decay, **{name: partial(rate_of, factor=factor) for name, factor in rates.items()}}
 
     def network(self) -> nnx.Module:
         """The network with random parameters from the run's seed."""
@@ -169,12 +169,13 @@ class Supervised:
         smoothing = self.config.loss.smoothing
         if self.config.model.method == "mgn":
             parts = module(x_BHWC, train=True, frozen=context.static)
-            terms, logits_BC = losses.mgn(*parts, label_B, smoothing), parts.cosines.mean(1)
+            terms = losses.mgn(parts.features, parts.cosines, label_B, smoothing)
+            logits_BC = parts.cosines.mean(1)
         else:
             out = module(x_BHWC, train=True, key=key)
-            terms, logits_BC = losses.bnneck(*out, label_B, smoothing), out.logits
+            terms, logits_BC = losses.bnneck(out.features, out.logits, label_B, smoothing), out.logits
         measured = {name: term.sum() for name, term in terms.items()}
-        loss = sum(measured.values())
+        loss = measured["identity"] + measured["triplet"]
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
         return loss, (models.split(module)[2], measured)
 

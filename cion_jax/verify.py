@@ -1,0 +1,92 @@
+"""Checks what is kept: reads it from end to end and says what is damaged.
+
+    python -m cion_jax.verify FILE [FILE ...]
+
+Files of weights (torch.save and safetensors): every checksum, every length and offset, every number. Exit status 0
+where all is whole, 2 where something is damaged.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+
+from cion_jax.common import cli
+from cion_jax.common.printable import printable
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.weights.verify_file import verify_file
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+      looked_at: one line, what was read.
+      damage: a line for each thing that is wrong.
+    """
+
+    looked_at: str
+    damage: list[str]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be checked.
+
+    Attributes:
+      what: for messages.
+      is_one: whether a path is one.
+      check: looks at all of it; a `UserError` says that it cannot be read at all.
+    """
+
+    what: str
+    is_one: Callable[[Path], bool]
+    check: Callable[[Path], Report]
+
+
+_SHOWN = 10
+KINDS = [Kind("a file of weights", Path.is_file, lambda path: Report(*verify_file(path)))]
+
+
+def verify(path: Path) -> Report:
+    """Checks what a path names; one that is of no known kind is a damaged thing."""
+    for kind in KINDS:
+        if kind.is_one(path):
+            return kind.check(path)
+    what = "is not" if path.exists() else "does not exist; expected"
+    return Report("nothing was checked", [f"{printable(path)} {what} {' or '.join(kind.what for kind in KINDS)}"])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Checks everything that is named; a damaged one does not keep the others from being checked."""
+    if len(argv) < 2:
+        raise ConfigError("nothing to check; give a file: python -m cion_jax.verify FILE")
+    reports = {name: verify(Path(name)) for name in argv[1:]}
+    for name, report in reports.items():
+        said = f"{len(report.damage)} damaged" if report.damage else "ok"
+        print(f"{printable(name)}: {said}: {report.looked_at}")
+        shown = report.damage if flags.FLAGS.all else report.damage[:_SHOWN]
+        print(*(f"  {line}" for line in shown), sep="\n", end="\n" if shown else "", file=sys.stderr)
+        if len(shown) < len(report.damage):
+            print(f"  and {len(report.damage) - len(shown)} more; --all lists them", file=sys.stderr)
+    return cli.MISTAKE if any(report.damage for report in reports.values()) else 0
+
+
+def define_flags() -> None:
+    """Defines --all."""
+    flags.DEFINE_bool("all", False, "List every damaged thing, not the first ten.")
+
+
+def run_main() -> None:
+    """The command `cion-verify`."""
+    define_flags()
+    cli.run(main, names=True)
+
+
+if __name__ == "__main__":
+    run_main()

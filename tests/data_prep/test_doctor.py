@@ -1,0 +1,101 @@
+"""What the doctor says, and that a run asks it before anything is cropped."""
+
+import os
+import struct
+
+import pytest
+
+from data_prep import doctor, sources
+from data_prep.config import Config, MotConfig
+from data_prep.sources.frames import from_video, scan
+from data_prep.types import SourceError
+from tests.data_prep.clips import line, pictures, seen, text, video
+
+
+def mot(root, **settings):
+    return sources.open("mot", root, settings=MotConfig(**settings))
+
+
+def test_what_is_as_usual_is_said_in_no_word(tmp_path, capsys):
+    text(pictures(tmp_path / "a" / "img1").parent / "gt.txt", [line(n) for n in range(1, 7)])
+    doctor.check(mot(tmp_path))
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_odd_is_said_once_with_its_sequences(tmp_path, capsys):
+    for name in "abc":
+        text(video(tmp_path / f"{name}.avi").with_suffix(".txt"), [line(n) for n in range(6)] + [line(2, -1)])
+    doctor.check(mot(tmp_path))
+    said = capsys.readouterr().err
+    assert "a, b, c: the text counts its frames from 0" in said
+    assert "a, b, c: 1 of 7 boxes have no id (-1)" in said
+    assert "a, b, c have identical pictures" in said
+
+
+def test_doubt_is_refused_before_anything_is_cropped(tmp_path):
+    text(pictures(tmp_path / "a" / "img1", range(6)).parent / "tracks.txt", [line(n) for n in range(1, 6)])
+    with pytest.raises(SourceError, match=r"beyond doubt:\na: frames may be counted from 0 .*first_frame=0"):
+        doctor.check(mot(tmp_path))
+    doctor.check(mot(tmp_path, first_frame=0))
+
+
+def test_nothing_to_read_quotes_the_first_of_each_reason(tmp_path):
+    text(pictures(tmp_path / "a" / "img1").parent / "tracks.txt", ["1;2", "3;4"])
+    pictures(tmp_path / "b" / "img1")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(SourceError, match="nothing in the input can be read") as error:
+        doctor.check(mot(tmp_path))
+    for words in ("got '1;2', expected frame,id,left", "no track text: got none of tracks.txt", "1 x no sequence"):
+        assert words in str(error.value)
+
+
+def test_a_run_looks_for_some_seconds_only(tmp_path, capsys):
+    text(pictures(tmp_path / "a" / "img1").parent / "tracks.txt", [line(n) for n in range(1, 7)])
+    doctor.check(mot(tmp_path), seconds=-1)
+    assert "looked at 0 of 1 videos; python -m data_prep.doctor looks at all" in capsys.readouterr().err
+
+
+def test_settings_reach_their_source():
+    config = Config(tracks="t.txt", mot=MotConfig(box="xyxy"))
+    assert sources.options("mot", config) == {"tracks": "t.txt", "settings": MotConfig(box="xyxy")}
+    assert sources.options("tracklets", Config()) == {}
+
+
+def chunks(path):
+    """The video's bytes, and where its twelve frames begin."""
+    data, at = bytearray(path.read_bytes()), []
+    i = data.find(b"movi")
+    while (i := data.find(b"00dc", i + 1)) > 0 and len(at) < 12:
+        at.append(i)
+    return data, at
+
+
+def test_a_frame_that_does_not_decode_costs_itself(tmp_path):
+    path = video(tmp_path / "v.avi", 12)
+    data, at = chunks(path)
+    size = struct.unpack("<I", data[at[4] + 4 : at[4] + 8])[0]
+    data[at[4] + 8 : at[4] + 8 + size] = bytes(size)
+    path.write_bytes(data)
+    found = {number: frame for number, frame in from_video(path, range(1, 14))}
+    assert [number for number in found if hasattr(found[number], "mean")] == [1, 2, 3, 4, *range(6, 13)]
+    assert all(round(found[number].mean() / 20) == number for number in (4, 6, 12))
+    assert scan(path) == (12, (5,), (), ())
+
+
+def test_an_empty_frame_of_an_avi_is_told(tmp_path):
+    path = video(tmp_path / "v.avi", 12)
+    data, at = chunks(path)
+    path.write_bytes(data[: at[4] + 4] + struct.pack("<I", 0) + data[at[5] :])
+    assert scan(path, listen=True) == (11, (), (5,), ())
+    text(path.with_suffix(".txt"), [line(n) for n in range(1, 12)])
+    assert "late from there on" in mot(tmp_path).watch("v")[0]
+
+
+def test_pipes_do_not_hang(tmp_path):
+    for name in ("tracks.txt", "seqinfo.ini", "labels.txt", "v.avi"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / "a" / name)
+    text(pictures(tmp_path / "b" / "img1").parent / "tracks.txt", [line(n) for n in range(1, 8)])
+    os.mkfifo(tmp_path / "b" / "img1" / "000007.png")
+    doctor.check(mot(tmp_path))
+    assert seen(tmp_path) == {"a": [], "b": [("1", n) for n in range(1, 7)]}

@@ -1,0 +1,141 @@
+"""Finding rows of an index."""
+
+import json
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+from absl import flags
+
+from cion_jax import search
+from cion_jax.common.errors import UserError
+from cion_jax.reid import index as indexes
+from cion_jax.reid.feature_file import FeatureFile
+from tests.reid.test_metrics import Between
+
+
+def written(path, keys, features):
+    np.savez(path, keys=np.array(keys), features=np.asarray(features, np.float32))
+    return path
+
+
+@pytest.mark.parametrize(("rows", "k"), [(5, 20), (300, 7), (300, 1)])
+def test_exact_answers_are_those_of_all_distances_sorted(tmp_path, rows, k, monkeypatch):
+    monkeypatch.setattr(indexes, "_BLOCK", 32)
+    g = np.random.default_rng(rows)
+    features = g.integers(-2, 3, (rows, 6)) + 0.1  # with rows that are equal
+    query = g.standard_normal((4, 6)).astype(np.float32)
+    index = indexes.opened(written(tmp_path / "f.npz", [f"{i}.jpg" for i in range(rows)], features))
+    row, distance, said = index.search(query, k)
+    whole = Between(query, np.asarray(index.rows_ND, np.float32)).rows(slice(None))
+    order = np.argsort(whole.round(6), axis=1, kind="stable")[:, :k]
+    np.testing.assert_allclose(distance, np.take_along_axis(whole, order, axis=1), atol=1e-3)  # rows are of float16
+    assert np.array_equal(np.sort(row), np.sort(order)) or k < rows
+    assert said == f"exact, {rows} rows"
+
+
+def test_every_float16_is_widened_exactly():
+    finite = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = finite[np.isfinite(finite)][None]
+    np.testing.assert_array_equal(indexes._widened(finite) * np.float32(2.0**112), finite.astype(np.float32))
+
+
+def test_equal_rows_in_their_order(tmp_path):
+    index = indexes.opened(written(tmp_path / "f.npz", list("abcdefgh"), np.ones((8, 2))))
+    np.testing.assert_array_equal(index.search(np.ones((1, 2)), 3)[0], [[0, 1, 2]])
+
+
+def test_the_map_is_made_once_and_again_when_the_file_changes(tmp_path, monkeypatch):
+    file = written(tmp_path / "f.npz", ["a"], [[3.0, 4.0]])
+    assert indexes.opened(file).rows_ND.dtype == np.float16
+    monkeypatch.setattr(indexes, "FeatureFile", None)
+    np.testing.assert_allclose(indexes.opened(file).rows_ND, [[0.6, 0.8]], atol=1e-3)
+    monkeypatch.setattr(indexes, "FeatureFile", FeatureFile)
+    written(file, ["a", "b"], [[3.0, 4.0], [1, 0]])
+    assert indexes.opened(file).keys == ["a", "b"]
+
+
+def test_tracklets_are_folders(tmp_path):
+    keys = ["v/1/a.jpg", "v/1/b.jpg", "v/2/a.jpg"]
+    index = indexes.opened(written(tmp_path / "f.npz", keys, [[1, 0], [0, 1], [0, 1]])).grouped()
+    assert index.keys == ["v/1", "v/2"]
+    np.testing.assert_allclose(index.rows_ND, [[0.5**0.5, 0.5**0.5], [0, 1]], atol=1e-3)
+    with pytest.raises(indexes.GalleryError, match="no key of the index lies in a folder, got 'a'"):
+        indexes.opened(written(tmp_path / "g.npz", ["a"], [[1, 0]])).grouped()
+
+
+def test_scann_says_how_much_it_finds(tmp_path, monkeypatch):
+    pytest.importorskip("scann")
+    monkeypatch.setattr(indexes, "EXACT", 1000)
+    g = np.random.default_rng(0)
+    features = g.standard_normal((3000, 16))
+    index = indexes.opened(written(tmp_path / "f.npz", [f"{i}" for i in range(3000)], features))
+    row, distance, said = index.search(features[:5], 10)
+    np.testing.assert_array_equal(row[:, 0], np.arange(5))
+    np.testing.assert_allclose(distance[:, 0], 0, atol=1e-2)
+    assert said.startswith("ScaNN, 3,000 rows, finds ")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (np.ones((1, 3)), "the queries have 3 features, the index 2; embed both"),
+        (np.array([[1, np.nan]]), "features of query 0 are not finite; 1 of 1"),
+    ],
+)
+def test_wrong_queries(tmp_path, query, message):
+    with pytest.raises(indexes.GalleryError, match=message):
+        indexes.opened(written(tmp_path / "f.npz", ["a"], [[1, 0]])).search(query, 1)
+
+
+def test_an_index_that_is_not_finite(tmp_path):
+    with pytest.raises(indexes.GalleryError, match="1 rows that are not finite, the first of b"):
+        indexes.opened(written(tmp_path / "f.npz", ["a", "b"], [[1, 0], [np.inf, 0]]))
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs the program in this process with flags of its own."""
+
+    def run(*args):
+        values = flags.FlagValues()
+        with monkeypatch.context() as patch:
+            for kind in ("string", "integer", "bool", "float", "enum", "multi_string"):
+                define = partial(getattr(flags, f"DEFINE_{kind}"), flag_values=values)
+                patch.setattr(flags, f"DEFINE_{kind}", define)
+            search.define_flags()
+        monkeypatch.setattr(flags, "FLAGS", values)
+        values(["search", *args])
+        search.main([])
+
+    return run
+
+
+def test_command(tmp_path, command, capsys):
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    for name in "ab":
+        cv2.imwrite(str(gallery / f"{name}.jpg"), np.full((8, 4, 3), 90, np.uint8))
+    index = written(tmp_path / "f.npz", ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+    query = written(tmp_path / "q.npz", ["a.jpg"], [[1, 0.1]])
+    scores = {"metric": "cosine", "rerank": False, "tpr_at_fpr": [{"fpr": 0.001, "tpr": 0.5, "threshold": 0.5}]}
+    (tmp_path / "score.json").write_text(json.dumps(scores))
+    answer, sheet = tmp_path / "answer.json", tmp_path / "sheet.png"
+    known = [f"--index={index}", f"--query={query}", f"--scores={tmp_path / 'score.json'}"]
+    command(*known, "--fpr=1e-3", f"--output={answer}", f"--sheet={sheet}", f"--images={gallery}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["exact, 2 rows, nearer than 0.5000", "a.jpg: 1 found"]
+    assert lines[2].split() == ["1", "0.0050", "a.jpg"]
+    assert json.loads(answer.read_text())["answers"] == [
+        {"query": "a.jpg", "found": [{"key": "a.jpg", "distance": pytest.approx(0.00496, abs=1e-4)}]}
+    ]
+    assert cv2.imread(str(sheet)).shape[0] > 2 * 128
+    with pytest.raises(UserError, match=r"knows false positive rates 0.001, got 0.01"):
+        command(*known, "--fpr=1e-2")
+    with pytest.raises(UserError, match="leave --threshold out"):
+        command(*known, "--fpr=1e-3", "--threshold=0.2")
+    with pytest.raises(UserError, match=r"no image in --query=.*gone; expected an image, a folder of some, or"):
+        command(f"--index={index}", f"--query={tmp_path / 'gone'}")
+    with pytest.raises(UserError, match="queries that are images need --checkpoint"):
+        command(f"--index={index}", f"--query={gallery}")

@@ -1,0 +1,62 @@
+"""Networks in ONNX form as feature extractors."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cion_jax.embed import load_extractor
+from cion_jax.weights.torch_names import WeightsError
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
+
+
+@pytest.fixture
+def network(tmp_path):
+    """Makes a file with the mean of every channel as its features."""
+
+    def make(shape=("N", 3, 8, 4), kind=TensorProto.FLOAT, keep=0):
+        node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=keep)
+        axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
+        given, made = helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", kind, None)
+        graph = helper.make_graph([node], "mean", [given], [made], [axes])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, tmp_path / "mean.onnx")
+        return tmp_path / "mean.onnx"
+
+    return make
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+def test_images_of_any_size_in_batches_free_or_fixed(network, batch):
+    extractor = load_extractor(f"onnx:{network((batch, 3, 8, 4))}", batch_size=2)
+    colors = np.array([[200, 20, 2], [3, 130, 33], [0, 0, 255], [9, 9, 9], [1, 2, 3]])
+    images = (np.full((h, 7, 3), color, np.uint8) for h, color in zip((8, 3, 40, 16, 9), colors, strict=True))
+    np.testing.assert_allclose(extractor(images), (colors / 255 - MEAN) / STD, atol=1e-5)
+    assert (extractor.name, extractor.step, extractor.size, extractor.features) == ("mean.onnx", None, (8, 4), 3)
+    assert extractor([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            {"shape": ("N", 1, 8, 4)},
+            r"the first \['N', 1, 8, 4\] tensor\(float\), expected one \[N, 3, height, width\]",
+        ),
+        ({"shape": ("N", 3, "H", 4)}, "of fixed height and width"),
+        ({"kind": TensorProto.DOUBLE}, r"tensor\(double\), expected"),
+        ({"keep": 1}, r"gives \[1, 3, 1, 1\] for one image, expected \[1, d\]"),
+    ],
+)
+def test_other_networks(network, made, message):
+    with pytest.raises(WeightsError, match=message):
+        load_extractor(f"onnx:{network(**made)}")
+
+
+def test_no_network(tmp_path):
+    with pytest.raises(WeightsError, match="no ONNX model at"):
+        load_extractor(f"onnx:{tmp_path / 'x.onnx'}")
+    (tmp_path / "x.onnx").write_text("text")
+    with pytest.raises(WeightsError, match="is not a usable ONNX model"):
+        load_extractor(f"onnx:{tmp_path / 'x.onnx'}")
