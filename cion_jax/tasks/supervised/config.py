@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from cion_jax.common.bounds import SHARE, Bounds, at_least, between
+from cion_jax.common.bounds import SHARE, Bounds, between
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.crops import CropSpec
 from cion_jax.data.train_split import Protocol
@@ -13,7 +13,7 @@ from cion_jax.tasks.supervised.necks import Served
 from cion_jax.training import config as training
 
 Count = Annotated[int, between(0, 2**24)]
-Rate = Annotated[float, at_least(0)]
+Rate = Annotated[float, between(0, 10**6)]
 
 
 @dataclass(frozen=True)
