@@ -121,6 +121,14 @@ class Distill:
         center = jnp.zeros(self.config.model.prototypes, jnp.float32)
         return student, {"teacher": jax.tree.map(jnp.copy, student), "center": center}
 
+    def backbone(self, network: dict[str, Any]) -> dict[str, Any]:
+        """The backbone, without the head."""
+        return {kind: tree.get("backbone", {}) for kind, tree in network.items()}
+
+    def with_backbone(self, network: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
+        """The network with another backbone."""
+        return {kind: tree | ({"backbone": backbone[kind]} if backbone[kind] else {}) for kind, tree in network.items()}
+
     def start(self, state: TrainState, weights: dict[str, Any]) -> TrainState:
         """Student and teacher both start from `weights`."""
         kept = state.kept | {"teacher": jax.tree.map(jnp.copy, weights)}
