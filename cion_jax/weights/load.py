@@ -120,9 +120,7 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
         if step is None:
             raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
         run = checkpointer.run(step)
-        kind = TASKS[run["task"]]
-        config = freeze(kind.schema, run["config"], "checkpoint.config", old_names=True)
-        task = kind(config)
+        task = task_of(run)
         like = on_one_device(jax.eval_shape(lambda: init_state(task)))
         if network == "teacher":
             trees = checkpointer.restore_served(step, like, task.served)
@@ -130,9 +128,15 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
             trees = checkpointer.restore(step, like, task.served).trained
     check_weights(torch_names.to_torch(trees["params"], trees["stats"]))
     values = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
-    origin = Run(workdir, config, step, run["position"].get("index", ""))
+    origin = Run(workdir, task.config, step, run["position"].get("index", ""))
     name, graphdef, params, stats = task.serve(trees)
     return Backbone(name, graphdef, params, stats, values, step, origin, trees["params"].get("head", {}))
+
+
+def task_of(run: Mapping[str, Any]) -> Any:
+    """The task of a checkpoint's `run` item; ConfigError where its settings cannot be any more."""
+    kind = TASKS[run["task"]]
+    return kind(freeze(kind.schema, run["config"], "checkpoint.config", old_names=True))
 
 
 def read(

@@ -33,7 +33,7 @@ def test_embed_writes_no_such_features(tmp_path, monkeypatch):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 4, 3), grey, np.uint8))
     args = {"input": str(tmp_path), "output": str(tmp_path / "f.npz"), "normalize": False, "checkpoint": "x"}
     monkeypatch.setattr(embed.flags, "FLAGS", types.SimpleNamespace(**args))
-    monkeypatch.setattr(embed, "backbone_of_flags", lambda: broken)
+    monkeypatch.setattr(embed, "extractor_of_flags", lambda: broken)
     with pytest.raises(NotFiniteError, match=r"1 of 2 images are not finite: light\.png"):
         embed.main([])
     assert not (tmp_path / "f.npz").exists()

@@ -243,7 +243,7 @@ def test_wrong_tables(tree, table, message):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<id>.*", "is no regular expression: missing \\)"),
+        ("(?P<id>.*", r"is no regular expression that can be used: missing \)"),
         (r"(?P<id>\d+).*", r"lacks \(\?P<cam>...\), which read identity and camera"),
         (r"(?P<id>\d+)-(?P<cam>\d+)", "reads none of 1 names in .*query: 1_c1.jpg; give --pattern=REGEX"),
     ],
