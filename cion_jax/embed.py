@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -30,7 +29,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.distances import normalize
 from cion_jax.weights.extractor import Extractor, Flipped
-from cion_jax.weights.load import load, weights_file
+from cion_jax.weights.load import Network, load, weights_file
 from cion_jax.weights.onnx_backbone import OnnxBackbone
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
@@ -51,19 +50,22 @@ class Embedded:
     unreadable: list[str]
 
 
-def load_extractor(spec: str, batch_size: int = 64, flip: bool = False, **choice: Any) -> Extractor:
-    """Makes a feature extractor from what --checkpoint says: a `Backbone`, or the network of `onnx:FILE`.
+def load_extractor(
+    spec: str, network: Network = "teacher", ignore: Sequence[str] = (), batch_size: int = 64, flip: bool = False
+) -> Extractor:
+    """Makes a feature extractor from what --checkpoint says: the network of `onnx:FILE`, or what `load` takes.
 
     Args:
-      spec: as `weights.load.load` takes it, or `onnx:FILE`.
+      spec: `onnx:FILE`, or as `load` takes it; so are the next three.
+      network: which one of a run.
+      ignore: regular expressions of names.
       batch_size: images that are computed at a time.
       flip: average the features of every image and of its mirror image.
-      choice: `network` and `ignore` of `weights.load.load`; raises like it.
     """
     if spec.startswith("onnx:"):
         plain: Extractor = OnnxBackbone(str(local_path(spec.removeprefix("onnx:"), "--checkpoint")), batch_size)
     else:
-        plain = load(spec, batch_size=batch_size, **choice)
+        plain = load(spec, network, ignore, batch_size)
     return Flipped(plain) if flip else plain
 
 
@@ -100,7 +102,7 @@ def define_weights_flags(required: bool = True) -> None:
         "checkpoint",
         None,
         "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
-        "cion_jax.export, random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
+        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
         required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
@@ -117,7 +119,7 @@ def define_extractor_flags(required: bool = True) -> None:
 def extractor_of_flags() -> Extractor:
     """The extractor that the flags of `define_extractor_flags` name."""
     args = flags.FLAGS
-    return load_extractor(args.checkpoint, args.batch_size, args.flip, network=args.network, ignore=args.ignore)
+    return load_extractor(args.checkpoint, args.network, args.ignore, args.batch_size, args.flip)
 
 
 def define_overwrite() -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def main(_: Sequence[str]) -> None:
     if args.report:
         report = local_path(args.report, "--report")
         replaceable(report / "index.html", "--report", args.overwrite, inputs)
+        _report()  # before the work, not after it
     extractor = FeatureFile(features) if features else extractor_of_flags()
 
     done = []
@@ -73,9 +75,7 @@ def main(_: Sequence[str]) -> None:
     if output:
         write_text(output, json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n")
     if report:
-        from cion_jax.reid.report import write  # only now: it takes Matplotlib
-
-        print(f"report: {write(report, done)}")
+        print(f"report: {_report()(report, done)}")
 
 
 def score(
@@ -184,6 +184,14 @@ def _model(extractor: Extractor | FeatureFile) -> dict[str, Any]:
     return {"model": extractor.name, "step": extractor.step, "input_size": extractor.size}
 
 
+def _report() -> Callable[[Path, Sequence[Scored]], Path]:
+    try:
+        from cion_jax.reid.report import write  # only now: it takes Matplotlib and Jinja
+    except ImportError as error:
+        raise ConfigError(f"--report needs more packages ({error}); pip install 'cion-jax'") from error
+    return write
+
+
 def _distances(query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str, reranked: bool, expansion: int) -> Distances:
     if expansion:
         both = expand(np.concatenate([query_QD, gallery_GD]), expansion)
@@ -217,7 +225,8 @@ def _benchmarks(chosen: Sequence[str], data: str | None, **options: str | None) 
     ]
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_extractor_flags(required=False)
     flags.DEFINE_list("benchmark", ["market1501"], "NAME, in the folder --data; or NAME=DIR,NAME=DIR for several.")
     flags.DEFINE_string("data", None, "Folder of the benchmark.")
@@ -236,7 +245,7 @@ def _define_flags() -> None:
 
 def run_main() -> None:
     """The command `cion-evaluate`."""
-    _define_flags()
+    define_flags()
     cli.run(main)
 
 

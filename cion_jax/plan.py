@@ -164,7 +164,7 @@ def _compile(task: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     return own + m.temp_size_in_bytes + m.generated_code_size_in_bytes, compiled
 
 
-def _largest_batch(task: Any, mesh, memory: int, chip: Chip) -> int:
+def _largest_batch(task: Any, mesh: jax.sharding.Mesh, memory: int, chip: Chip) -> int:
     """Images of one chip that fit, as a multiple of whole identity groups."""
     config = task.config
     shares = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -132,7 +132,8 @@ def _draw(sheet: Path, answers: Sequence[dict[str, Any]], query: Path, gallery: 
     contact_sheet.save(sheet, contact_sheet.sheet(columns, jpegs))
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines what the command takes."""
     define_extractor_flags(required=False)
     flags.DEFINE_string("index", None, "Features of the gallery, a .npz or .parquet file.", required=True)
     flags.DEFINE_string("query", None, "An image, a folder of images, or a file of features.", required=True)
@@ -147,6 +148,11 @@ def _define_flags() -> None:
     flags.DEFINE_string("images", ".", "Folder that the index's keys are relative to, for the contact sheet.")
 
 
-if __name__ == "__main__":
-    _define_flags()
+def run_main() -> None:
+    """The command `cion-search`."""
+    define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_main()

@@ -91,6 +91,11 @@ def define_flags() -> None:
     flags.DEFINE_bool("all", False, "List every damaged thing, not the first ten.")
 
 
-if __name__ == "__main__":
+def run_main() -> None:
+    """The command `cion-verify`."""
     define_flags()
     cli.run(main, names=True)
+
+
+if __name__ == "__main__":
+    run_main()

@@ -1,9 +1,9 @@
 """From tracked people to identity shards: `data_prep.run(...)`, `data_prep.open(FOLDER)`, `python -m data_prep`.
 
-import data_prep
+    people = data_prep.run("mot", "videos", "people", embedder="onnx:reid.onnx")
+    people.metrics["selection"], people.provenance.to_pandas(), people.show(0)
 
-people = data_prep.run("mot", "videos", "people", embedder="onnx:reid.onnx")
-people.metrics["selection"], people.provenance.to_pandas(), people.show(0)
+Errors are exceptions; those that the caller can mend are `cion_jax.common.errors.UserError`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from cion_jax.common.bounds import COUNT, SEED, Bounds, between
 from cion_jax.common.typed_config import ConfigError, unknown
@@ -179,5 +179,5 @@ def _at_least(lowest: int, name: str, value: int) -> None:
         raise ConfigError(f"config.{name} must be at least {lowest}, got {value}")
 
 
-def _set(value, default):
+def _set(value: Any, default: Any) -> Any:
     return default if value is None else value

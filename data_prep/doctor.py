@@ -7,6 +7,7 @@ Exit status 2 where something cannot be decided; every run of data_prep asks the
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections import Counter, defaultdict
@@ -17,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cion_jax.common import cli
+from cion_jax.common.paths import local_path
 from data_prep import sources
+from data_prep.config import Config
 from data_prep.types import Finding, Reject, Source, SourceError
 
 SECONDS = 5.0  # that a run spends on looking
@@ -104,10 +107,18 @@ def _set_aside(rejects: Sequence[Reject]) -> list[str]:
     ]
 
 
-def main(_: Sequence[str]) -> None:
+def define_flags() -> Callable[[], Config]:
+    """Defines the flags; returns what gives the settings once they are parsed."""
+    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
+    flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
+    return cli.define_config(Config, "data_prep")
+
+
+def main(settings: Callable[[], Config], _: Sequence[str]) -> None:
     """Prints what was found; raises SourceError where something cannot be decided."""
-    args, config = flags.FLAGS, _settings()
-    source = sources.open(args.source, args.input, **sources.options(args.source, config))
+    args, config = flags.FLAGS, settings()
+    place = local_path(args.input, "--input")
+    source = sources.open(args.source, place, **sources.options(args.source, config))
     found = examine(source)
     Console(width=150).print(_table(found))
     does: dict[str, list[str]] = defaultdict(list)
@@ -125,6 +136,11 @@ def main(_: Sequence[str]) -> None:
     _refuse(source, found)
 
 
+def run_main() -> None:
+    """The command `data_prep.doctor`; never returns."""
+    cli.run(functools.partial(main, define_flags()))
+
+
 def _table(found: Sequence[Finding]) -> Table:
     columns = list(dict.fromkeys(name for each in found for name in each.cells))
     table = Table("video", *columns)
@@ -134,9 +150,4 @@ def _table(found: Sequence[Finding]) -> Table:
 
 
 if __name__ == "__main__":
-    from data_prep.config import Config
-
-    _settings = cli.define_config(Config, "data_prep")
-    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
-    flags.DEFINE_string("input", None, "The input folder (for annotations the list).", required=True)
-    cli.run(main)
+    run_main()

@@ -53,14 +53,7 @@ UPWARD: set[tuple[str, str]] = {
     ("cion_jax.weights.start", "cion_jax.training.state"),
     ("cion_jax.weights.start", "cion_jax.training.task"),
 }
-MISSING: set[tuple[str, str]] = {
-    ("cion_jax.tasks.supervised.losses", "cion_jax.models.head"),
-    ("cion_jax.tasks.supervised.necks", "cion_jax.models.head"),
-    ("cion_jax.tasks.supervised.necks", "cion_jax.typed"),
-    ("cion_jax.tasks.supervised.optimizers", "cion_jax.optimizer"),
-    ("cion_jax.tasks.supervised.optimizers", "cion_jax.typed"),
-    ("cion_jax.tasks.supervised.recipes", "cion_jax.typed"),
-}
+MISSING: set[tuple[str, str]] = set()
 CIRCLES: set[frozenset[str]] = set()
 TOO_LONG: set[str] = set()
 

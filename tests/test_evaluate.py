@@ -16,7 +16,7 @@ from flax import nnx
 from cion_jax import models
 from cion_jax.common.errors import UserError
 from cion_jax.common.preprocessing import Preprocessing
-from cion_jax.evaluate import evaluate, score, table
+from cion_jax.evaluate import _benchmarks, evaluate, score, table
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.analysis import analyze
 from cion_jax.reid.distances import ScoreError
@@ -250,7 +250,7 @@ def test_command(street, tmp_path):
 )
 def test_mistakes_in_naming_benchmarks(chosen, data, options, message):
     with pytest.raises(UserError, match=message):
-        evaluate._benchmarks(chosen, data, **options)
+        _benchmarks(chosen, data, **options)
 
 
 def test_mistakes_end_with_one_message(street):

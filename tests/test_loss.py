@@ -165,7 +165,7 @@ def test_prototypes_pass_by_in_few_equal_chunks():
         ({"teacher_temperature": 0.0}, "config.teacher_temperature must be above 0, got 0.0"),
         ({"center_momentum": 2.0}, r"config.center_momentum must be in \[0, 1\], got 2.0"),
         ({"center_momentum": float("nan")}, "config.center_momentum takes a finite number, got nan"),
-        ({"centering": "mean"}, "config.centering is called config.centering now"),
+        ({"centring": "mean"}, "config.centring is called config.centering now"),
     ],
 )
 def test_settings_out_of_bounds(settings, message):
@@ -174,4 +174,4 @@ def test_settings_out_of_bounds(settings, message):
 
 
 def test_settings_of_old_files_are_taken_under_their_old_names():
-    assert freeze(LossConfig, {"centering": "sinkhorn"}, old_names=True).centering == "sinkhorn"
+    assert freeze(LossConfig, {"centring": "sinkhorn"}, old_names=True).centering == "sinkhorn"

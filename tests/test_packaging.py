@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -104,6 +105,17 @@ def installed(tmp_path_factory):
     (wheel,) = away.glob("*.whl")
     _run(bin_ / "pip", "install", "--quiet", wheel, cwd=away)
     return away, bin_, wheel
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_file(installed):
+    _, _, wheel = installed
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    files = (path for package in ("cion_jax", "data_prep") for path in (ROOT / package).rglob("*") if path.is_file())
+    ours = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    assert ours <= packed
+    assert {f"cion_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")} <= packed
+    assert not {name for name in packed if not name.startswith(("cion_jax", "data_prep"))}
 
 
 @pytest.mark.slow

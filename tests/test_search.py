@@ -104,7 +104,7 @@ def command(monkeypatch):
             for kind in ("string", "integer", "bool", "float", "enum", "multi_string"):
                 define = partial(getattr(flags, f"DEFINE_{kind}"), flag_values=values)
                 patch.setattr(flags, f"DEFINE_{kind}", define)
-            search._define_flags()
+            search.define_flags()
         monkeypatch.setattr(flags, "FLAGS", values)
         values(["search", *args])
         search.main([])

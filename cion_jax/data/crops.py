@@ -42,7 +42,7 @@ class EraseSpec:
     tries: Annotated[int, between(1, 1000)] = 10
     fill: Literal["noise", "black"] = "noise"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where a range does not rise."""
         for name in ("area", "ratio"):
             low, high = getattr(self, name)

@@ -68,7 +68,7 @@ class ViewSpec:
     solarize: Annotated[float, SHARE] = 0.0
     threshold: Annotated[int, between(0, 255)] = 128
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError where a range does not rise."""
         for name in ("scale", "ratio", "sigma"):
             low, high = getattr(self, name)

@@ -14,7 +14,8 @@ from cion_jax.common.errors import UserError
 
 METRICS = ("cosine", "euclidean")
 FLOOR = 1e-12  # of squared euclidean distances, and of the length that cosine divides by
-_BYTES, _MOST_ROWS = 2**28, 1024  # of a block of float32; enough rows for matrix products at full speed
+# Of a block of float32, of which two exist for a moment; rows enough for matrix products at full speed.
+_BYTES, _MOST_ROWS = 2**27, 1024
 
 
 class ScoreError(UserError):

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
@@ -94,6 +92,7 @@ def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str
         if path.suffix == ".npz":
             np.savez(file, keys=np.array(keys, np.str_), features=features, meta=json.dumps(about))
         else:
+            pa, pq = _arrow(path)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
             table = pa.table({"key": pa.array(keys, pa.string()), "feature": lists})
             pq.write_table(table.replace_schema_metadata({"cion_jax": json.dumps(about)}), file)
@@ -110,6 +109,7 @@ def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    pa, pq = _arrow(path)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
@@ -133,3 +133,13 @@ def _one(path: Path, wanted: Sequence[str], there: Sequence[str]) -> str:
             f"{path} holds {', '.join(there) or 'nothing'}, expected one called {' or '.join(wanted)}"
         )
     return found[0]
+
+
+def _arrow(path: Path) -> tuple[Any, Any]:
+    """`pyarrow` and `pyarrow.parquet`, which `.npz` files do without."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise FeatureFileError(f"{path} needs pyarrow ({error}); pip install 'cion-jax'") from error
+    return pyarrow, pyarrow.parquet

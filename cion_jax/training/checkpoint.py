@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -68,10 +68,10 @@ class Checkpointer:
         handlers = {name: ocp.StandardCheckpointHandler() for name in trees} | {"run": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with self._writing(), contextlib.closing(self._manager):
                 self._manager.wait_until_finished()
@@ -182,7 +182,7 @@ class Checkpointer:
     def _items(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         with self._reading(step):
             found = self._manager.item_metadata(step)
-            old = found["served"] is None
+            old = "served" not in set(found)
             stored = {_OLD_SERVED if old and item == "served" else item: _renamed(t, old) for item, t in like.items()}
             for item, expected in stored.items():
                 _compare(expected, found[item].tree, f"checkpoint {step} ({item})")

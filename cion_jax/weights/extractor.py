@@ -20,19 +20,23 @@ class Extractor(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """See above."""
+        ...
 
     @property
     def step(self) -> int | None:
-        """Training steps behind it."""
+        """See above."""
+        ...
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of its input."""
+        """See above."""
+        ...
 
     @property
     def features(self) -> int:
-        """Width of its output."""
+        """See above."""
+        ...
 
     def __call__(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """[h, w, 3] uint8 RGB images of any sizes -> [N, d] float32, not normalized."""

@@ -32,8 +32,10 @@ class OnnxBackbone:
 
     def __init__(self, file: str, batch_size: int = 64):
         """Opens the file; raises WeightsError where it is missing, no ONNX model, or has other inputs."""
-        import onnxruntime  # only now: other checkpoints do without it
-
+        try:
+            import onnxruntime  # only now: other checkpoints do without it
+        except ImportError as error:
+            raise WeightsError(f"onnx:FILE needs onnxruntime ({error}); pip install 'cion-jax[onnx]'") from error
         path = Path(file)
         if not path.is_file():
             raise WeightsError(f"no ONNX model at {path}; give --checkpoint=onnx:FILE with an existing file")

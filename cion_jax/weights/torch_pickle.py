@@ -37,7 +37,7 @@ class Inert:
     def __init__(self, name: str):
         self.name = name
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{printable(self.name)}, not loaded>"
 
 

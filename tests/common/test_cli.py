@@ -96,3 +96,10 @@ def test_a_bug_shows_its_traceback(command):
     ended = command("--config.seed=14")
     assert ended.returncode == 1
     assert "FileNotFoundError: [Errno 2] No such file or directory: 'a file that is not there'" in ended.stderr
+
+
+def test_help_lists_flags_of_other_modules_too(command):
+    """`--config` is defined by `common.cli`, which absl's own --help leaves out."""
+    done = command("--help")
+    assert done.returncode == 0
+    assert "--config: Python file with a get_config() function, or one of data_prep, demo" in done.stdout

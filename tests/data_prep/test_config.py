@@ -56,6 +56,10 @@ def test_a_setting_overrules_its_preset_alone():
         ({"calibration": {"max_distances": 10}}, "config.calibration.max_distances must be at least 30"),
         ({"search": {"exact_rows": 10}}, "config.search.exact_rows must be at least 4096, got 10"),
         ({"sigma_cts": 0.2}, "did you mean 'sigma_cst'"),
+        ({"mot": {"box": "xyxx"}}, "did you mean 'xyxy'"),
+        ({"mot": {"first_frame": -1}}, "config.mot.first_frame must be a frame number from 0, got -1"),
+        ({"mot": {"class_column": 3}}, "config.mot.class_column must be at least 7"),
+        ({"mot": {"order": "id"}}, "did you mean 'id,frame'"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, message):

@@ -156,6 +156,9 @@ def test_cvat_video(tmp_path):
     tracks = "".join(f'<track id="{t}" label="{label}">{boxes}</track>' for t, label in ((1, "person"), (2, "car")))
     text(tmp_path / "a" / "annotations.xml", [f"<annotations><version>1.1</version>{tracks}</annotations>"])
     assert seen(tmp_path) == {"a": SIX[:4]}
+    (tmp_path / "a" / "annotations.xml").rename(tmp_path / "v.xml")
+    assert seen(tmp_path) == {"v": SIX[:4]}
+    (tmp_path / "v.xml").unlink()
     text(tmp_path / "a" / "annotations.xml", ['<!DOCTYPE a [<!ENTITY b "b">]><annotations>&b;</annotations>'])
     assert "document type" in sources.open("mot", tmp_path).read("a")[1][0].detail
 

@@ -60,6 +60,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere" / "a")
     (tmp_path / "elsewhere" / "a" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
     assert seen(tmp_path / "in") == {"link": SIX}
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from data_prep import sources
 from data_prep.config import MotConfig
+from data_prep.sources import _numbering
 from data_prep.types import SourceError
 from tests.data_prep.clips import frames_of, line, pictures, seen, text, video
 
@@ -67,6 +68,16 @@ def test_texts_of_one_tracker_decide_together(tmp_path):
         video(tmp_path / name / "v.avi")
         text(tmp_path / name / "tracks.txt", lines(frames))
     assert seen(tmp_path) == {"a": [("1", n) for n in range(1, 7)], "b": [("1", 3), ("1", 5)]}
+
+
+def test_a_lost_picture_is_no_evidence():
+    # Of pictures 1 to 100 the third is lost; the texts have rows there.
+    frames = _numbering.Frames([n for n in range(1, 101) if n != 3], named=True)
+    found = _numbering.find(dict.fromkeys(range(1, 100), 1), frames)
+    assert found.votes == {0, 1}
+    assert found.numbering == _numbering.Numbering(1)
+    assert found.numbering.picture(4, frames.numbers) == 4
+    assert _numbering.find(dict.fromkeys(range(100), 1), frames).numbering == _numbering.Numbering(0)
 
 
 def test_a_text_of_another_video_is_refused(tmp_path):

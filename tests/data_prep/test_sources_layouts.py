@@ -100,6 +100,14 @@ LISTS = {
 }
 
 
+def test_a_text_of_paths_and_ids(tmp_path):
+    put(tmp_path, "a/1.jpg", "a/2.jpg")
+    (tmp_path / "train.txt").write_text("a/1.jpg 7\na/2.jpg 8\na/2.jpg\n")
+    source = sources.open("annotations", tmp_path / "train.txt")
+    assert [(image.path, image.truth) for image in source.read("a")[0]] == [("a/1.jpg", 7), ("a/2.jpg", 8)]
+    assert "expected a path and an id" in source.rejected[0].detail
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_in_other_spellings(tmp_path, name):
     rows = [("Part1/7/1.jpg", 7), ("Part1/7/2.jpg", 7), ("Part2/9/1.jpg", 9)]

@@ -118,8 +118,8 @@ def test_counting_ranks_equals_sorting_with_many_equal_distances(decimals, monke
 
 
 def test_operating_points_by_hand():
-    """300 pairs of different people at 1, 2, .. 300: of those 0, 0 and 3 may be called the same."""
-    distance = np.concatenate([[0.5, 2.5, 3.9, 9], np.arange(1, 301)])[None]
+    """300 pairs of different people at 1, 2, .. 300: of those 0, 0 and 3 may be called the same; 4 is not below 4."""
+    distance = np.concatenate([[0.5, 2.5, 3.9, 4], np.arange(1, 301)])[None]
     scores = score(distance, [7], np.repeat([7, 0], [4, 300]), [1], np.full(304, 2))
     assert [(o.fpr, o.tpr, o.threshold) for o in scores.operating] == [
         (1e-4, 0.25, 1),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cion_jax.common import crop_names
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import walk
 from cion_jax.common.images import SUFFIXES
 from cion_jax.common.registry import Registry
 
@@ -135,18 +136,16 @@ def load(name: str, folder: Path, **options: str | None) -> Benchmark:
     return benchmark
 
 
-def named(folder: Path, pattern: re.Pattern, example: str) -> Images:
-    """The images of a folder whose names say identity and camera.
+def named(folder: Path, example: str) -> Images:
+    """The images of a folder whose names say identity and camera in one of the forms of `crop_names`.
 
     Args:
-      folder: is not searched deeper.
-      pattern: of whole names, with groups `id` and `cam`.
+      folder: people may have folders of their own in it.
       example: a name as it should be, for messages.
     """
-    files = images_in(folder, example)
-    matches = [(path, pattern.fullmatch(path.name)) for path in files]
-    found = [(path, int(match["id"]), int(match["cam"])) for path, match in matches if match]
-    unnamed = tuple(path for path, match in matches if not match)
+    read = [(path, crop_names.parse(path.name)) for path in images_in(folder, example, depth=2)]
+    found = [(path, said.person, said.camera) for path, said in read if said]
+    unnamed = tuple(path for path, said in read if not said)
     return kept(found, unnamed, f"{folder}, where names are expected like {example}")
 
 
@@ -160,11 +159,12 @@ def kept(found: Sequence[tuple[Path, int, int]], unnamed: Sequence[Path], where:
     return Images(paths, np.array(identity), np.array(camera), None, len(found) - len(used), tuple(unnamed))
 
 
-def images_in(folder: Path, expected: str) -> list[Path]:
-    """Sorted image files of a folder; raises BenchmarkError where there are none."""
+def images_in(folder: Path, expected: str, depth: int = 1) -> list[Path]:
+    """Image files in `depth` levels of folders, sorted by name; raises BenchmarkError where there are none."""
     if not folder.is_dir():
         raise BenchmarkError(f"no folder {folder}; expected one with images like {expected}{_beside(folder)}")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    inside = sorted(walk(folder, depth), key=lambda path: path.name)
+    files = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.is_dir()]
     if not files:
         raise BenchmarkError(f"no image in {folder}; expected some like {expected}, in {', '.join(SUFFIXES)}")
     return files

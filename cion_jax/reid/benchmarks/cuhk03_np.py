@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 
 from cion_jax.reid.benchmarks.base import REGISTRY, RULES, Benchmark, Reader, named
 
-NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)(_\w+)?(\.\w+)+")
 EXAMPLE = "0001_c1_01.png"
 
 
 def read(folder: Path, *, boxes: str) -> Benchmark:
     """Reads the folder that holds `query` and `bounding_box_test`, or that of both kinds of boxes."""
     folder = folder / boxes if (folder / boxes).is_dir() else folder
-    query, gallery = named(folder / "query", NAME, EXAMPLE), named(folder / "bounding_box_test", NAME, EXAMPLE)
+    query, gallery = named(folder / "query", EXAMPLE), named(folder / "bounding_box_test", EXAMPLE)
     return Benchmark(f"cuhk03_np_{boxes}", f"{RULES}; new protocol, {boxes} boxes", query, gallery, boxes)
 
 

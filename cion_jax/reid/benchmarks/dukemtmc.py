@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 
 from cion_jax.reid.benchmarks.base import REGISTRY, RULES, Benchmark, Reader, named
 
-NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)_f\d+(\.\w+)+")
 EXAMPLE = "0005_c2_f0046985.jpg"
 
 
 def read(folder: Path, *, name: str) -> Benchmark:
     """Reads a folder that holds `query` and `bounding_box_test`."""
-    return Benchmark(
-        name, RULES, named(folder / "query", NAME, EXAMPLE), named(folder / "bounding_box_test", NAME, EXAMPLE)
-    )
+    return Benchmark(name, RULES, named(folder / "query", EXAMPLE), named(folder / "bounding_box_test", EXAMPLE))
 
 
 for _name in ("dukemtmc", "occluded_duke"):

@@ -6,7 +6,6 @@ Any folder with its layout and file names can be read as one.
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +22,13 @@ from cion_jax.reid.benchmarks.base import (
     named,
 )
 
-NAME = re.compile(r"(?P<id>-1|\d+)_c(?P<cam>\d+)s\d+_\d+_\d+(\.\w+)+")  # Market has a few .jpg.jpg
 EXAMPLE = "0002_c1s1_000451_03.jpg"
 _DISTRACTORS = ("distractors", "distractors_500k", "images")  # as people unpack the archive of 500,000
 
 
 def read(folder: Path) -> Benchmark:
     """Reads a folder that holds `query` and `bounding_box_test`."""
-    query, gallery = named(folder / "query", NAME, EXAMPLE), named(folder / "bounding_box_test", NAME, EXAMPLE)
+    query, gallery = named(folder / "query", EXAMPLE), named(folder / "bounding_box_test", EXAMPLE)
     return Benchmark("market1501", RULES, query, gallery)
 
 

@@ -14,6 +14,7 @@ from cion_jax.reid.analysis import Analysis
 from cion_jax.reid.metrics import Scores
 
 SAME, DIFFERENT, LINE = "#2f9e75", "#d9534f", "#3b7dd8"
+_JOINED = 5  # bins of the analysis that are one bar
 _INK = "#010203"  # stands for "the color of the text" until the SVG is written: Matplotlib has no such color
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -60,9 +61,14 @@ def _roc(axes: Axes, scores: Scores, analysis: Analysis) -> None:
 
 def _distances(axes: Axes, scores: Scores, analysis: Analysis) -> None:
     for counts, color, name in ((analysis.same, SAME, "same"), (analysis.different, DIFFERENT, "different")):
-        density = counts / max(counts.sum(), 1)
+        density = counts.reshape(-1, _JOINED).sum(axis=1) / max(counts.sum(), 1)
         axes.stairs(
-            density, analysis.edges, fill=True, color=color, alpha=0.45, label=f"{name} ({counts.sum():,} pairs)"
+            density,
+            analysis.edges[::_JOINED],
+            fill=True,
+            color=color,
+            alpha=0.45,
+            label=f"{name} ({counts.sum():,} pairs)",
         )
     axes.set(title="Distances of pairs", xlabel="distance", yticks=[])
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper right")

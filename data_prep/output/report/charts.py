@@ -65,7 +65,7 @@ def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> Markup:
         return _svg(figure)
 
 
-def _noise(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def _noise(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     consistency = np.array([row["consistency_noise"] for row in rows])
     discrimination = np.array([row["discrimination_noise"] for row in rows])
     axes.bar(names, consistency, 0.6, color=BLUE, label="consistency")
@@ -77,7 +77,7 @@ def _noise(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Non
     axes.legend()
 
 
-def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def _scores(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     kinds = {"pairwise_precision": BLUE, "pairwise_recall": AMBER, "pairwise_f1": GREEN}
     for name, color in kinds.items():
         label = name.removeprefix("pairwise_").replace("f1", "F1")
@@ -87,7 +87,7 @@ def _scores(axes, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> No
     axes.legend()
 
 
-def _histograms(axes, panel: Panel, same: np.ndarray, other: np.ndarray) -> None:
+def _histograms(axes: Any, panel: Panel, same: np.ndarray, other: np.ndarray) -> None:
     end = max(panel.threshold * 1.25, *(float(np.max(values, initial=0)) for values in (same, other)))
     kinds = {"same person": (same, BLUE), "different people": (other, AMBER)}
     for label, (values, color) in kinds.items():
