@@ -148,19 +148,15 @@ class Provenance(Kind):
     """Where every image comes from."""
 
     def __init__(self, folder):
-        from data_prep.output.shards import write
-        from tests import toy
+        import pyarrow.parquet as pq
+
         from tests.data_prep import small_run
 
         self.folder = folder / "data"
         self.folder.mkdir()
-        del write
-        import pyarrow.parquet as pq
-
         pq.write_table(small_run.table(), self.folder / records.PROVENANCE_FILE, write_page_checksum=True)
         metrics = {"levels": [], "thresholds": {"a": 1.0}, "selection": {"images": 1, "identities": 1}, "rejected": {}}
         (self.folder / records.METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-        del toy
 
     def files(self):
         return [self.folder / records.PROVENANCE_FILE]
@@ -276,13 +272,14 @@ def late(*_):
     raise TimeoutError(f"it takes more than {SECONDS} s")
 
 
-def outcome(kind, right, file):
-    """(what became of it, or "", why that is wrong, or "")."""
+def outcome(kind, right, file, folder):
+    """(what became of it, why that is wrong or ""); a message has to say which file it is about."""
     signal.alarm(SECONDS)
     try:
         found = kind.read()
     except UserError as error:
-        return "refused", "" if kind.folder_named(str(error)) else f"no name in {error}"
+        said = str(error)
+        return "refused", "" if str(folder) in said or "are damaged" in said else f"no file is named: {said}"
     except BaseException as error:
         return "escaped", f"{file.name}: {type(error).__name__}: {error}"
     finally:
@@ -296,7 +293,6 @@ def study(name, folder, count):
     """The row of one kind."""
     signal.signal(signal.SIGALRM, late)
     kind, rng = KINDS[name](folder), random.Random(0)
-    kind.folder_named = lambda text: str(folder) in text or "records are damaged" in text
     right, done, slowest, wrong = kind.read(), {"refused": 0, "same": 0, "other": 0, "escaped": 0}, 0.0, []
     files = kind.files()
     for i in range(count):
@@ -306,7 +302,7 @@ def study(name, folder, count):
         CHANGES[i // len(files) % len(CHANGES)](data, rng)
         file.write_bytes(data)
         began = time.monotonic()
-        what, why = outcome(kind, right, file)
+        what, why = outcome(kind, right, file, folder)
         slowest = max(slowest, time.monotonic() - began)
         done[what] += 1
         wrong += [f"{i} {why}"] if why else []

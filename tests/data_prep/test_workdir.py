@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cion_jax.common.files import finished
