@@ -114,8 +114,8 @@ def test_a_run(run):
     (run / "config.json").write_text('{"task": "distill", "seed": -1}')
     damage = verify(run).damage
     assert [line.partition(":")[0].rpartition("/")[2] for line in damage[:2]] == [
-        "config.json is damaged (config.json.seed must be in [0, 9.22337204e+18), got -1); nothing reads it, and resuming "
-        "writes it again",
+        "config.json is damaged (config.json.seed must be in [0, 9.22337204e+18), got -1); nothing reads it, and "
+        "resuming writes it again",
         "metrics.jsonl",
     ]
     assert f"{run}/metrics.jsonl:2: no row of measurements" in damage
