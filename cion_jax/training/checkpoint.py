@@ -70,8 +70,8 @@ class Checkpointer:
             self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self._folder} cannot be opened: a _CHECKPOINT_METADATA in it is damaged; it holds times alone, delete "
-                f"it ({_short(error)})"
+                f"{self._folder} cannot be opened: a _CHECKPOINT_METADATA in it is damaged; delete that file, "
+                f"it holds times alone ({_short(error)})"
             ) from error
 
     def __enter__(self) -> Self:
