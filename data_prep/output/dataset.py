@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cion_jax.common import contact_sheet
-from cion_jax.common.errors import UserError
 from cion_jax.common.files import read_regular
 from cion_jax.data import records
+from cion_jax.data.records import DatasetError
 from cion_jax.data.shards import ShardReader
 from data_prep.denoise.method import METHODS
 from data_prep.output.provenance import PROVENANCE
@@ -32,10 +32,6 @@ _METRICS = {"levels": list, "thresholds": dict, "selection": dict, "rejected": d
 Decided = Mapping[str, tuple[str, float]]
 Row = Mapping[str, Any]
 """One row of the provenance; see `output.provenance.PROVENANCE`."""
-
-
-class DatasetError(UserError):
-    """There is no such data set, image or identity."""
 
 
 class Picture(np.ndarray):
