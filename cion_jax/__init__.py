@@ -126,13 +126,15 @@ def export(
     network: Literal["teacher", "student"] = "teacher",
     ignore: Iterable[str] = (),
     licence: str = "",
+    overwrite: bool = False,
 ) -> Path:
     """Writes a backbone as one file for other tools, as `python -m cion_jax.export` does.
 
     Args:
       checkpoint: as `load` takes it; so are network and ignore.
-      output: a file that does not exist; its suffix says the format: `.safetensors`, `.onnx`, `.stablehlo`, `.msgpack`.
+      output: the file; its suffix says the format: `.safetensors`, `.onnx`, `.stablehlo` or `.msgpack`.
       licence: of the weights, for the card.
+      overwrite: whether a file that is there may be replaced.
 
     Returns:
       The model card that was written beside the file, `output`.md.
@@ -145,7 +147,8 @@ def export(
     from cion_jax.exporting.formats import of_suffix
 
     form, backbone = of_suffix(Path(output)), load(checkpoint, network=network, ignore=ignore)
-    write(backbone, form, Path(output), source=str(checkpoint), network=network, licence=licence)
+    origin = {"source": str(checkpoint), "network": network, "licence": licence}
+    write(backbone, form, Path(output), overwrite=overwrite, **origin)
     return Path(f"{output}.md")
 
 

@@ -21,14 +21,15 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
-from cion_jax.common.files import read_regular, walk
+from cion_jax.common.files import read_regular, replaceable, walk
 from cion_jax.common.finite import check_finite
+from cion_jax.common.paths import local_path
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.distances import normalize
 from cion_jax.weights.extractor import Extractor, Flipped
-from cion_jax.weights.load import Network, load
+from cion_jax.weights.load import Network, load, weights_file
 from cion_jax.weights.onnx_backbone import OnnxBackbone
 
 _THREADS, _AHEAD = 4, 256  # that decode; images decoded ahead of the device
@@ -62,7 +63,7 @@ def load_extractor(
       flip: average the features of every image and of its mirror image.
     """
     if spec.startswith("onnx:"):
-        plain: Extractor = OnnxBackbone(spec.removeprefix("onnx:"), batch_size)
+        plain: Extractor = OnnxBackbone(str(local_path(spec.removeprefix("onnx:"), "--checkpoint")), batch_size)
     else:
         plain = load(spec, network, ignore, batch_size)
     return Flipped(plain) if flip else plain
@@ -75,6 +76,9 @@ def embed_files(backbone: Extractor, paths: Sequence[Path], what: str) -> Embedd
       backbone: the model.
       paths: N image files.
       what: beginning of the progress line.
+
+    Raises:
+      NotFiniteError: features are NaN or infinite.
     """
     kept, unreadable = np.ones(len(paths), bool), []
 
@@ -88,6 +92,7 @@ def embed_files(backbone: Extractor, paths: Sequence[Path], what: str) -> Embedd
                 yield image
 
     features = backbone(readable())
+    check_finite(features, [path for path, is_kept in zip(paths, kept, strict=True) if is_kept])
     return Embedded(features, kept, unreadable)
 
 
@@ -101,7 +106,7 @@ def define_weights_flags(required: bool = True) -> None:
         required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")
-    flags.DEFINE_multi_string("ignore", [], "Regular expression of names that FILE may lack or have too many.")
+    flags.DEFINE_multi_string("ignore", [], "Regular expression (RE2) of names that FILE may lack or have too many.")
 
 
 def define_extractor_flags(required: bool = True) -> None:
@@ -117,11 +122,9 @@ def extractor_of_flags() -> Extractor:
     return load_extractor(args.checkpoint, args.network, args.ignore, args.batch_size, args.flip)
 
 
-def make_room(output: Path) -> None:
-    """Makes the folder of a file to be written, so that a wrong path shows before the work and not after it."""
-    if output.is_dir():
-        raise ConfigError(f"--output={output} is a folder; give a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
+def define_overwrite() -> None:
+    """Defines --overwrite, of every command that writes a file."""
+    flags.DEFINE_bool("overwrite", False, "Replaces an output that is there already.")
 
 
 def list_unreadable(unreadable: Sequence[str], of: int, where: str) -> None:
@@ -153,21 +156,20 @@ def _try_to_read(path: Path) -> np.ndarray | str:
 def main(_: Sequence[str]) -> None:
     """Embeds a folder of images."""
     args = flags.FLAGS
-    folder, output = Path(args.input), Path(args.output)
+    folder, output = local_path(args.input, "--input"), local_path(args.output, "--output")
     feature_file.check_name(output)
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images")
     paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:
         raise ConfigError(f"no image in --input={folder}; expected files ending in {', '.join(images.SUFFIXES)}")
+    replaceable(output, "--output", args.overwrite, [*paths, *weights_file(args.checkpoint)])
     backbone = extractor_of_flags()
-    make_room(output)
 
     choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
     embedded = resumable.embed(functools.partial(embed_files, backbone), paths, output, choice)
     list_unreadable(embedded.unreadable, len(paths), "input")
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
-    check_finite(embedded.features, keys)
     features = normalize(embedded.features) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {
@@ -187,6 +189,7 @@ def define_flags() -> None:
     flags.DEFINE_string("input", None, "Folder of images, searched recursively.", required=True)
     flags.DEFINE_string("output", None, "The .npz or .parquet file to write.", required=True)
     flags.DEFINE_bool("normalize", False, "Scale features to length 1.")
+    define_overwrite()
 
 
 def run_main() -> None:

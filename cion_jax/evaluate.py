@@ -20,14 +20,17 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.files import replaceable, write_text
+from cion_jax.common.finite import check_finite
+from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import (
     Embedded,
     define_extractor_flags,
+    define_overwrite,
     embed_files,
     extractor_of_flags,
     list_unreadable,
-    make_room,
 )
 from cion_jax.reid import benchmarks, metrics
 from cion_jax.reid.benchmarks import Benchmark, Images
@@ -37,6 +40,7 @@ from cion_jax.reid.nearest import expand
 from cion_jax.reid.rerank import Reranked
 from cion_jax.reid.scored import Scored
 from cion_jax.weights.extractor import Extractor
+from cion_jax.weights.load import weights_file
 
 RANKS = (1, 5, 10)
 _COLUMNS = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{r}": f"Rank-{r}" for r in RANKS}
@@ -50,12 +54,17 @@ def main(_: Sequence[str]) -> None:
         print(warning, file=sys.stderr)
     if (args.checkpoint is None) == (args.features is None):
         raise ConfigError("give either --checkpoint, for features to be made, or --features=FILE, for those of a file")
-    extractor = extractor_of_flags() if args.checkpoint else FeatureFile(Path(args.features))
+    features = args.features and local_path(args.features, "--features")
+    inputs = [features] if features else weights_file(args.checkpoint)
+    inputs += [path for benchmark in chosen for part in (benchmark.query, benchmark.gallery) for path in part.paths]
+    output, report = args.output and local_path(args.output, "--output"), None
+    if output:
+        replaceable(output, "--output", args.overwrite, inputs)
     if args.report:
+        report = local_path(args.report, "--report")
+        replaceable(report / "index.html", "--report", args.overwrite, inputs)
         _report()  # before the work, not after it
-    for output in (args.output, args.report and f"{args.report}/index.html"):
-        if output:
-            make_room(Path(output))
+    extractor = FeatureFile(features) if features else extractor_of_flags()
 
     done = []
     for benchmark in chosen:
@@ -63,11 +72,10 @@ def main(_: Sequence[str]) -> None:
         done[-1].result["checkpoint"] = args.checkpoint or args.features
     results = [scored.result for scored in done]
     print(table(results))
-    if args.output:
-        written = results[0] if len(results) == 1 else results
-        Path(args.output).write_text(json.dumps(written, indent=1) + "\n")
-    if args.report:
-        print(f"report: {_report()(Path(args.report), done)}")
+    if output:
+        write_text(output, json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n")
+    if report:
+        print(f"report: {_report()(report, done)}")
 
 
 def score(
@@ -157,13 +165,16 @@ def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> 
     list_unreadable(found.unreadable, len(images.paths), part)
     left = images.take(found.kept)
     if not len(left):
-        raise ScoreError(f"nothing to score: no image of the {part} could be read, of {len(images.paths)}")
+        raise ScoreError(f"nothing to score: 0 readable images of the {part}, of {len(images.paths)}")
     return left, left.pooled(found.features), found.unreadable
 
 
 def _stored(file: FeatureFile, images: Images) -> Embedded:
     rows = file.rows(images.paths)
     lost = [f"{path}: no features in {file.path}" for path, row in zip(images.paths, rows, strict=True) if row < 0]
+    check_finite(
+        file.features[rows[rows >= 0]], [path for path, row in zip(images.paths, rows, strict=True) if row >= 0]
+    )
     return Embedded(file.features[rows[rows >= 0]], rows >= 0, lost)
 
 
@@ -193,7 +204,7 @@ def _benchmarks(chosen: Sequence[str], data: str | None, **options: str | None) 
     if len(chosen) == 1 and "=" not in chosen[0]:
         if data is None:
             raise ConfigError(f"where is {chosen[0]}? Give its folder, as --benchmark={chosen[0]}=DIR or --data=DIR")
-        return [benchmarks.load(chosen[0], Path(data), **options)]
+        return [benchmarks.load(chosen[0], local_path(data, "--data"), **options)]
     if data is not None or not all("=" in each for each in chosen):
         raise ConfigError(
             f"--benchmark takes NAME with --data=DIR, or NAME=DIR,NAME=DIR without it, got {','.join(chosen)!r}"
@@ -205,7 +216,11 @@ def _benchmarks(chosen: Sequence[str], data: str | None, **options: str | None) 
         if value is not None and not any(option in takes for takes in taken.values()):
             raise ConfigError(f"none of {', '.join(taken)} has --{option}, got {value!r}; leave it out")
     return [
-        benchmarks.load(name, Path(folder), **{key: value for key, value in options.items() if key in taken[name]})
+        benchmarks.load(
+            name,
+            local_path(folder, "--benchmark"),
+            **{key: value for key, value in options.items() if key in taken[name]},
+        )
         for name, _, folder in parts
     ]
 
@@ -221,6 +236,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("features", None, "Score these features, of a .npz or .parquet file, instead of a checkpoint.")
     flags.DEFINE_string("output", None, "JSON file to write.")
+    define_overwrite()
     flags.DEFINE_string("report", None, "Folder to write a report into, a page that needs no network.")
     flags.DEFINE_enum("metric", "cosine", METRICS, "Distance.")
     flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbors.")

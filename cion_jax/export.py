@@ -13,46 +13,52 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from cion_jax.common import cli
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import replaceable
+from cion_jax.common.finite import check_finite
+from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.embed import define_weights_flags, make_room
+from cion_jax.embed import define_overwrite, define_weights_flags
 from cion_jax.exporting.card import card
 from cion_jax.exporting.formats import FORMATS
 from cion_jax.weights.backbone import Backbone
-from cion_jax.weights.load import load
+from cion_jax.weights.load import load, weights_file
 
 
 class ExportError(UserError):
     """What was written is not what was to be written."""
 
 
-def export(backbone: Backbone, form: str, output: Path, **origin: str) -> float:
+def export(backbone: Backbone, form: str, output: Path, overwrite: bool = False, **origin: str) -> float:
     """Writes `output` and its card `output`.md; both appear whole or not at all.
 
     Args:
       backbone: what to write.
       form: one of `FORMATS`.
-      output: a file that does not exist, with the format's suffix.
+      output: a file with the format's suffix.
+      overwrite: whether it, and its card, may be there already.
       origin: `source`, `network` and `licence` for the card.
 
     Returns:
       Largest difference between the file's features and Flax's, in standard deviations of the latter; 0 for weights.
 
     Raises:
-      ConfigError: the output exists, or has another suffix.
+      UserError: the output exists, or has another suffix.
       ExportError: the file does not come back as what was written.
+      NotFiniteError: the features of an image are NaN or infinite.
       NotInOnnx: an operation that the ONNX format lacks.
     """
     kind, beside = FORMATS[form], output.with_name(f"{output.name}.md")
     if output.suffix != kind.suffix:
         raise ConfigError(f"--output={output} must end in {kind.suffix}, as files of --format={form} do")
-    for taken in (output, beside):
-        if taken.exists():
-            raise ConfigError(f"{taken} exists; remove it, or give another --output")
-    make_room(output)
+    read = weights_file(origin["source"])
+    for file in (output, beside):
+        replaceable(file, "--output", overwrite, read)
+    check_finite(np.asarray(backbone.forward(np.full((1, *backbone.size, 3), 128, np.uint8))), ["a gray image"])
     with tempfile.TemporaryDirectory(prefix=".export", dir=output.parent) as unfinished:
         file = Path(unfinished) / output.name
         kind.write(file, backbone)
@@ -73,8 +79,9 @@ def main(_: Sequence[str]) -> None:
     """Loads, writes, says how far it is off."""
     args = flags.FLAGS
     backbone = load(args.checkpoint, args.network, args.ignore)
-    output = Path(args.output)
-    error = export(backbone, args.format, output, source=args.checkpoint, network=args.network, licence=args.licence)
+    output = local_path(args.output, "--output")
+    origin = {"source": args.checkpoint, "network": args.network, "licence": args.licence}
+    error = export(backbone, args.format, output, args.overwrite, **origin)
     print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
 
 
@@ -84,6 +91,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("format", None, tuple(FORMATS), "What to write.", required=True)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_string("licence", "", "Licence of the weights, for the card.")
+    define_overwrite()
 
 
 def run_main() -> None:

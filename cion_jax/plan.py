@@ -28,6 +28,8 @@ from absl import flags
 from jax.experimental import topologies
 
 from cion_jax.common import cli
+from cion_jax.common.files import replaceable, write_text
+from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import hlo_collectives, sharding
 from cion_jax.tasks import TASKS, schemas
@@ -197,19 +199,32 @@ def _verdict(p: Plan) -> str:
     return "" if p.fits is None else ", fits" if p.fits else ", DOES NOT FIT"
 
 
+def _outputs() -> dict[str, Path]:
+    """The files to write, by flag; raises UserError where one cannot be."""
+    given = {flag: flags.FLAGS[flag].value for flag in ("json", "shardings")}
+    outputs = {flag: local_path(name, f"--{flag}") for flag, name in given.items() if name}
+    for flag, path in outputs.items():
+        others = [other for name, other in outputs.items() if name < flag]
+        replaceable(path, f"--{flag}", flags.FLAGS.overwrite, cli.config_files())
+        if path.absolute() in map(Path.absolute, others):
+            raise ConfigError(f"--json and --shardings are both {path}; give two names")
+    return outputs
+
+
 def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
     """Plans what the flags ask for: exit status 1 where the step does not fit."""
     args, config = flags.FLAGS, settings()
+    outputs = _outputs()
     task = TASKS[config.task](config)
     found = plan(task, args.topology)
     print(text(found, config.model.name))
-    if args.json:
+    if "json" in outputs:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
-        Path(args.json).write_text(json.dumps(row, indent=1) + "\n")
-    if args.shardings:
+        write_text(outputs["json"], json.dumps(row, indent=1) + "\n")
+    if "shardings" in outputs:
         mesh = sharding.make_mesh(config.mesh, _devices(args.topology)[0])
         state = jax.eval_shape(lambda: init_state(task))
-        Path(args.shardings).write_text(sharding.describe(state, mesh, task.rules) + "\n")
+        write_text(outputs["shardings"], sharding.describe(state, mesh, task.rules) + "\n")
     return int(found.fits is False)
 
 
@@ -218,6 +233,7 @@ def define_flags() -> Callable[[], Any]:
     flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
     flags.DEFINE_string("json", "", "File to write the plan to as well.")
     flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
+    flags.DEFINE_bool("overwrite", False, "Replaces a file that is there already.")
     return cli.define_config(schemas(), unused=["data.path"])
 
 

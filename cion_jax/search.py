@@ -20,8 +20,16 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, contact_sheet, images
+from cion_jax.common.files import read_regular, replaceable, walk, write_text
+from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.embed import define_extractor_flags, embed_files, extractor_of_flags, list_unreadable, make_room
+from cion_jax.embed import (
+    define_extractor_flags,
+    define_overwrite,
+    embed_files,
+    extractor_of_flags,
+    list_unreadable,
+)
 from cion_jax.reid import index as indexes
 from cion_jax.reid.feature_file import FeatureFile
 
@@ -30,11 +38,14 @@ def main(_: Sequence[str]) -> None:
     """Answers every query."""
     args = flags.FLAGS
     threshold = _threshold(args.threshold, args.fpr, args.scores)
-    index = indexes.opened(Path(args.index))
+    file, query = local_path(args.index, "--index"), local_path(args.query, "--query")
+    given = {"--output": args.output, "--sheet": args.sheet}
+    outputs = {flag: local_path(name, flag) for flag, name in given.items() if name}
+    for flag, path in outputs.items():
+        replaceable(path, flag, args.overwrite, [file, query])
+    index = indexes.opened(file)
     index = index.grouped() if args.group == "tracklet" else index
-    for output in filter(None, (args.output, args.sheet)):
-        make_room(Path(output))
-    names, query_QD = _queries(Path(args.query))
+    names, query_QD = _queries(query)
     row_QK, distance_QK, said = index.search(query_QD, args.top)
     answers = [
         {
@@ -48,11 +59,11 @@ def main(_: Sequence[str]) -> None:
         for name, rows, distances in zip(names, row_QK, distance_QK, strict=True)
     ]
     print(table(answers, said, threshold))
-    if args.output:
+    if "--output" in outputs:
         written = {"index": args.index, "how": said, "threshold": threshold, "answers": answers}
-        Path(args.output).write_text(json.dumps(written, indent=1) + "\n")
-    if args.sheet:
-        _draw(Path(args.sheet), answers, Path(args.query), Path(args.images))
+        write_text(outputs["--output"], json.dumps(written, indent=1) + "\n")
+    if "--sheet" in outputs:
+        _draw(outputs["--sheet"], answers, query, local_path(args.images, "--images"))
 
 
 def table(answers: Sequence[dict[str, Any]], said: str, threshold: float | None) -> str:
@@ -71,7 +82,7 @@ def _threshold(threshold: float | None, fpr: float | None, scores: str | None) -
     if threshold is not None or scores is None:
         raise ConfigError("--fpr takes its threshold from --scores=FILE of cion_jax.evaluate; leave --threshold out")
     try:
-        found = json.loads(Path(scores).read_text())
+        found = json.loads(read_regular(local_path(scores, "--scores")))
         points = {point["fpr"]: point["threshold"] for point in found["tpr_at_fpr"]}
         plain = found["metric"] == "cosine" and not found["rerank"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -89,7 +100,7 @@ def _queries(query: Path) -> tuple[list[str], np.ndarray]:
         file = FeatureFile(query)
         return file.keys, file.features
     paths = sorted(
-        path for path in (query.rglob("*") if query.is_dir() else [query]) if path.suffix.lower() in images.SUFFIXES
+        path for path in (walk(query) if query.is_dir() else [query]) if path.suffix.lower() in images.SUFFIXES
     )
     if not paths:
         raise ConfigError(
@@ -116,7 +127,7 @@ def _draw(sheet: Path, answers: Sequence[dict[str, Any]], query: Path, gallery: 
         paths += [min(path.iterdir()) if path.is_dir() else path for path in found]
 
     def jpegs(numbers: list[int]) -> list[bytes | None]:
-        return [paths[number].read_bytes() if paths[number].is_file() else None for number in numbers]
+        return [read_regular(paths[number]) if paths[number].is_file() else None for number in numbers]
 
     contact_sheet.save(sheet, contact_sheet.sheet(columns, jpegs))
 
@@ -133,6 +144,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("group", "image", ("image", "tracklet"), "What is found: images, or folders of them as one.")
     flags.DEFINE_string("output", None, "JSON file to write.")
     flags.DEFINE_string("sheet", None, "Contact sheet (PNG) to draw.")
+    define_overwrite()
     flags.DEFINE_string("images", ".", "Folder that the index's keys are relative to, for the contact sheet.")
 
 

@@ -20,6 +20,7 @@ from absl import flags
 
 from cion_jax.common import cli
 from cion_jax.common.errors import UserError
+from cion_jax.common.paths import local_path
 from cion_jax.data.shards import UnreadableError
 from cion_jax.distributed import cpu_allocator, multihost
 from cion_jax.distributed.preemption import LEFT, Signals
@@ -76,7 +77,7 @@ def define_flags() -> Callable[[Sequence[str]], int]:
     settings = cli.define_config(schemas())
     workdir = flags.DEFINE_string("workdir", None, "Folder of this run: metrics and checkpoints.", required=True)
     place = multihost.define_flags()
-    return functools.partial(_as_flags_say, settings, lambda: Path(workdir.value), place)
+    return functools.partial(_as_flags_say, settings, lambda: local_path(workdir.value, "--workdir"), place)
 
 
 def _as_flags_say(settings: Callable, workdir: Callable, place: Callable, _: Sequence[str]) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from cion_jax.common.bounds import COUNT, SEED, Bounds, between
 from cion_jax.common.typed_config import ConfigError, unknown
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.settings import (
@@ -42,10 +43,10 @@ class MotConfig:
       order: of the first two columns, "frame,id" or "id,frame".
     """
 
-    first_frame: int | None = None
+    first_frame: Annotated[int | None, Bounds(0, 2**31, open_high=True)] = None
     box: str | None = None
     classes: str | None = None
-    class_column: int | None = None
+    class_column: Annotated[int | None, between(7, 10_000)] = None  # behind the box
     order: str | None = None
 
 
@@ -92,17 +93,17 @@ class Config:
     calibrate: bool | None = None
     cannot_link: bool | None = None
     normalize: bool | None = None
-    sigma_cst: float | None = None
-    sigma_drm: float | None = None
-    r_s: int | None = None
-    seed: int = 0
+    sigma_cst: Annotated[float | None, between(0, 2)] = None
+    sigma_drm: Annotated[float | None, between(0, 2)] = None
+    r_s: Annotated[int | None, between(0, 10**9)] = None
+    seed: Annotated[int, SEED] = 0
     tracks: str | None = None
     mot: MotConfig = MotConfig()
     annotations: AnnotationsConfig = AnnotationsConfig()
-    max_tracklet_images: int = 100
+    max_tracklet_images: Annotated[int, COUNT] = 100
     blur_faces: bool = False
-    min_identity_images: int = 2
-    max_identity_images: int = 32
+    min_identity_images: Annotated[int, COUNT] = 2
+    max_identity_images: Annotated[int, COUNT] = 32
     shared_neighbors: SharedNeighborSettings = field(default_factory=SharedNeighborSettings)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
@@ -132,7 +133,7 @@ class Config:
         return Thresholds(_set(self.sigma_cst, sigma_cst), _set(self.sigma_drm, sigma_drm), self.denoising.r_s)
 
     def validate(self) -> None:
-        """Raises ConfigError where a setting is out of its range."""
+        """Raises ConfigError where settings contradict each other, or have a name that does not exist."""
         if self.preset not in PRESETS:
             raise ConfigError(unknown(f"config.preset={self.preset!r}", self.preset, PRESETS))
         if self.linkage in _FORMER:
@@ -140,8 +141,9 @@ class Config:
         if self.linkage is not None and self.linkage not in METHODS:
             raise ConfigError(unknown(f"config.linkage={self.linkage!r}", self.linkage, METHODS))
         self._validate_options()
-        self._validate_ranges()
-        self._validate_mot()
+        self._validate_sizes()
+        if self.mot.box is not None and self.mot.box not in BOX_FORMS:
+            raise ConfigError(unknown(f"config.mot.box={self.mot.box!r}", self.mot.box, BOX_FORMS))
 
     def _validate_options(self) -> None:
         method = self.denoising.method
@@ -154,29 +156,11 @@ class Config:
                     f"or take config.linkage={others}"
                 )
 
-    def _validate_ranges(self) -> None:
-        thresholds, own, search = self.thresholds(), self.shared_neighbors, self.search
-        for name in ("sigma_cst", "sigma_drm"):
-            if not 0 <= (value := getattr(thresholds, name)) <= 2:
-                raise ConfigError(f"config.{name} is a cosine distance in 0 .. 2, got {value}")
-        shares = {f"shared_neighbors.{name}": getattr(own, name) for name in ("agreement", "min_overlap", "threshold")}
-        shares |= {"cooccurrence.max_iou": self.cooccurrence.max_iou}
-        shares |= {"calibration.false_links": self.calibration.false_links}
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise ConfigError(f"config.{name} is a share in 0 .. 1, got {share}")
-        for name in ("threshold", "shrinkage"):
-            if not getattr(own, name) > 0:
-                raise ConfigError(f"config.shared_neighbors.{name} must be above 0, got {getattr(own, name)}")
-        _at_least(0, {"r_s": thresholds.r_s, "seed": self.seed, "shared_neighbors.tracklet_prior": own.tracklet_prior})
-        _at_least(1, {name: getattr(self, name) for name in ("max_tracklet_images", "min_identity_images")})
-        _at_least(1, {f"shared_neighbors.{name}": getattr(own, name) for name in ("k1", "k2", "sub_tracklets")})
-        _at_least(1, {"cooccurrence.min_frames": self.cooccurrence.min_frames, "search.neighbors": search.neighbors})
-        _at_least(1, {"calibration.min_pairs": self.calibration.min_pairs})
-        _at_least(2, {f"search.{name}": getattr(search, name) for name in ("noise_sample", "group_sample")})
+    def _validate_sizes(self) -> None:
+        search = self.search
         # Beyond it so many are drawn or looked for.
-        _at_least(max(search.noise_sample, search.neighbors + 1), {"search.exact_rows": search.exact_rows})
-        _at_least(self.calibration.min_pairs, {"calibration.max_distances": self.calibration.max_distances})
+        _at_least(max(search.noise_sample, search.neighbors + 1), "search.exact_rows", search.exact_rows)
+        _at_least(self.calibration.min_pairs, "calibration.max_distances", self.calibration.max_distances)
         if self.max_identity_images < self.min_identity_images:
             raise ConfigError(
                 f"config.max_identity_images={self.max_identity_images} is below config.min_identity_images="
@@ -188,18 +172,11 @@ class Config:
             raise ConfigError(unknown(f"config.mot.box={self.mot.box!r}", self.mot.box, BOX_FORMS))
         if self.mot.order not in (None, *COLUMN_ORDERS):
             raise ConfigError(unknown(f"config.mot.order={self.mot.order!r}", self.mot.order, COLUMN_ORDERS))
-        if self.mot.first_frame is not None and not 0 <= self.mot.first_frame < 2**31:
-            raise ConfigError(f"config.mot.first_frame must be a frame number from 0, got {self.mot.first_frame}")
-        if self.mot.class_column is not None and self.mot.class_column < 7:
-            raise ConfigError(
-                f"config.mot.class_column must be at least 7, behind the box, got {self.mot.class_column}"
-            )
 
 
-def _at_least(lowest: int, settings: Mapping[str, float]) -> None:
-    for name, value in settings.items():
-        if value < lowest:
-            raise ConfigError(f"config.{name} must be at least {lowest}, got {value}")
+def _at_least(lowest: int, name: str, value: int) -> None:
+    if value < lowest:
+        raise ConfigError(f"config.{name} must be at least {lowest}, got {value}")
 
 
 def _set(value: Any, default: Any) -> Any:

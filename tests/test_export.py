@@ -16,6 +16,7 @@ import safetensors
 from jax import export as jax_export
 
 from cion_jax import models
+from cion_jax.common.errors import UserError
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.export import ExportError, export
 from cion_jax.exporting import formats
@@ -165,10 +166,11 @@ def test_what_exists_is_not_overwritten(tmp_path, small):
     path = tmp_path / "toy.msgpack"
     for taken in (path, tmp_path / "toy.msgpack.md"):
         taken.write_text("mine")
-        with pytest.raises(ConfigError, match=f"{taken.name} exists"):
+        with pytest.raises(UserError, match=f"{taken.name} is there already"):
             export(small, "flax", path, **ORIGIN)
         assert taken.read_text() == "mine"
-        taken.unlink()
+    assert export(small, "flax", path, overwrite=True, **ORIGIN) == 0
+    assert path.read_bytes() != b"mine"
     with pytest.raises(ConfigError, match=r"must end in \.msgpack"):
         export(small, "flax", tmp_path / "toy.bin", **ORIGIN)
 

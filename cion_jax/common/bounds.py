@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """A range of numbers: `epochs: Annotated[int, at_least(1)]`. `typed_config.freeze` checks it.
+    """A range of numbers: `epochs: Annotated[int, between(1, 1000)]`. `typed_config.freeze` checks it.
+
+    Every setting has both ends, the greatest one beyond whatever makes sense: what is absurd had better be refused
+    than take minutes, or all memory.
 
     Attributes:
       low, high: least and greatest value; of a tuple, of each of its numbers.
@@ -16,8 +18,8 @@ class Bounds:
       open_high: whether `high` itself is excluded.
     """
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float
+    high: float
     open_low: bool = False
     open_high: bool = False
 
@@ -26,19 +28,7 @@ class Bounds:
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
-
-
-def at_least(low: float) -> Bounds:
-    """Numbers from `low` on."""
-    return Bounds(low)
-
-
-def above(low: float) -> Bounds:
-    """Numbers greater than `low`."""
-    return Bounds(low, open_low=True)
+        return f"in {'(' if self.open_low else '['}{self.low:.9g}, {self.high:.9g}{')' if self.open_high else ']'}"
 
 
 def between(low: float, high: float) -> Bounds:
@@ -46,5 +36,11 @@ def between(low: float, high: float) -> Bounds:
     return Bounds(low, high)
 
 
+def positive(high: float) -> Bounds:
+    """Numbers above 0, up to `high`."""
+    return Bounds(0, high, open_low=True)
+
+
 SHARE = between(0, 1)
 SEED = Bounds(0, 2**63, open_high=True)
+COUNT = between(1, 10**9)

@@ -9,6 +9,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -19,7 +20,9 @@ from cion_jax.common.errors import UserError
 
 MISTAKE = 2  # exit status where nothing could be done
 # What a machine refuses, whatever the program does.
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+_REFUSALS |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # how JAX begins to say it
 
 
 def define_config(
@@ -55,6 +58,11 @@ def define_config(
     return settings
 
 
+def config_files() -> list[Path]:
+    """The files that --config names, to be read and not written."""
+    return [Path(file) for name in _schemas if (file := config_flags.get_config_filename(flags.FLAGS[name]))]
+
+
 def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> type:
     if isinstance(schema, type):
         return schema
@@ -72,8 +80,8 @@ def run(
 ) -> None:
     """Parses the flags and runs `main`; never returns. `--help` shows the docstring of `main`'s module and all flags.
 
-    A `UserError`, and what a machine refuses (no room, no permission), end with one message on stderr and exit status
-    2; any other exception is a bug and shows its traceback.
+    A `UserError`, and what a machine refuses (no room, no memory, no permission), end with one message on stderr and
+    exit status 2; any other exception is a bug and shows its traceback.
 
     Args:
       main: takes what is left of the command line; its result is the exit status (None: 0).
@@ -92,6 +100,10 @@ def run(
             if error.errno not in _REFUSALS:
                 raise
             print(f"error: {error}; make room, or give a place that this user may use", file=sys.stderr)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not str(error).startswith(_NO_MEMORY):
+                raise
+            print(f"error: not enough memory: {error}; take a smaller batch, network or input", file=sys.stderr)
         sys.exit(MISTAKE)
 
     if _HELP.intersection(sys.argv[1:]):

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cion_jax.common.errors import UserError
@@ -72,21 +72,43 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, "utf-8", errors="backslashreplace")
 
 
-def replaceable(path: Path, flag: str, overwrite: bool = False) -> Path:
+def replaceable(path: Path, flag: str, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Path:
     """A file that may be written, and the folder that it is written to; says so before the work and not after it.
 
     Args:
       path: the file.
       flag: that gave it, for the message.
       overwrite: whether it may be there already.
+      inputs: files that are read, or folders, of which it may not be one in any case.
 
     Raises:
-      UserError: it is a folder, a device or a pipe, or it is there and is not to be replaced.
+      UserError: it is a folder, a device, a pipe or an input, it is there and is not to be replaced, or its folder
+        cannot be written to.
     """
-    if path.exists() and not path.is_file():
+    if _there(path, flag) and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise UserError(f"{flag}={path} is {kind}, expected the name of a file to write")
+    if path.exists() and any(_same(path, one) for one in inputs):
+        raise UserError(f"{flag}={path} is one of the files that are read; give another name")
     if path.exists() and not overwrite:
         raise UserError(f"{flag}={path} is there already; give another name, or --overwrite to replace it")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{flag}={path}: {error.filename} is no folder; give another name") from error
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{flag}={path}: its folder cannot be written to; give another place")
     return path
+
+
+def _there(path: Path, flag: str) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name that no file can have
+        raise UserError(f"{flag}={path}: {error.strerror}; give another name") from error
+
+
+def _same(path: Path, other: Path) -> bool:
+    if other.is_dir():
+        return path.resolve().is_relative_to(other.resolve())
+    return other.exists() and path.samefile(other)

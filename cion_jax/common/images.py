@@ -13,6 +13,8 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # what `decode` reads, in
 JPEG_MAGIC = b"\xff\xd8"
 QUALITY = 95  # of the JPEGs that data_prep encodes itself
 MAX_PIXELS = 100_000_000  # of a picture that is decoded: 300 MB
+_MAX_SEGMENTS = 10_000  # of a JPEG before its picture, filling bytes included; no file comes near
+_OLD_BMP = 12  # bytes of the header of OS/2's bitmaps, with sides of 16 bits
 MAX_PIXELS_VARIABLE = "CION_MAX_PIXELS"  # of the environment, for another limit
 
 
@@ -31,14 +33,7 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
       PictureError: empty, truncated, not a picture, or of more than `max_pixels()`; the message says which.
     """
-    if not data:
-        raise PictureError("the file is empty; expected a JPEG, PNG, WebP or BMP picture")
-    height, width = size(data) or (0, 0)
-    if height * width > max_pixels():
-        raise PictureError(
-            f"the header says {width} x {height} pixels, expected at most {max_pixels():,} in all; where such pictures "
-            f"are meant, set {MAX_PIXELS_VARIABLE} to more"
-        )
+    check_size(data)
     if is_jpeg(data):
         try:
             return simplejpeg.decode_jpeg(data)
@@ -47,9 +42,32 @@ def decode(data: bytes) -> np.ndarray:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if picture is None:
-        start = data[:8].hex(" ")
-        raise PictureError(f"{len(data)} bytes starting {start}; expected a whole JPEG, PNG, WebP or BMP picture")
+        raise _no_picture(data)
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def check_size(data: bytes) -> None:
+    """Looks at a picture's header before anything of its size is made; a few kilobytes can claim gigabytes.
+
+    Raises:
+      PictureError: empty, not of a kind that `decode` reads, or of more than `max_pixels()`.
+    """
+    if not data:
+        raise PictureError("the file is empty; expected a JPEG, PNG, WebP or BMP picture")
+    claimed = size(data)
+    if claimed is None:
+        raise _no_picture(data)
+    height, width = claimed
+    if height * width > max_pixels():
+        raise PictureError(
+            f"the header says {width} x {height} pixels, expected at most {max_pixels():,} in all; where such pictures "
+            f"are meant, set {MAX_PIXELS_VARIABLE} to more"
+        )
+
+
+def _no_picture(data: bytes) -> PictureError:
+    start = data[:8].hex(" ")
+    return PictureError(f"{len(data)} bytes starting {start}; expected a whole JPEG, PNG, WebP or BMP picture")
 
 
 def max_pixels() -> int:
@@ -65,6 +83,8 @@ def size(data: bytes) -> tuple[int, int] | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
         return struct.unpack(">II", data[16:24])[::-1]
     if data.startswith(b"BM") and len(data) >= 26:
+        if int.from_bytes(data[14:18], "little") == _OLD_BMP:
+            return struct.unpack("<HH", data[18:22])[::-1]
         width, height = struct.unpack("<ii", data[18:26])
         return abs(height), abs(width)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
@@ -75,7 +95,9 @@ def size(data: bytes) -> tuple[int, int] | None:
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Of the largest start-of-frame segment: a thumbnail or a second one behind it must not hide it."""
     at, found = 2, []
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(_MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            break
         marker = data[at + 1]
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cion_jax.common.errors import UserError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # with one slash where it was a `Path` before
 
 
 def path_name(path: Sequence[Any]) -> str:
@@ -32,10 +35,12 @@ def local_path(given: str, flag: str) -> Path:
     Raises:
       UserError: a URL, which would otherwise become a folder of that name here.
     """
-    scheme, separator, _ = given.partition("://")
-    if separator and scheme.isidentifier():
+    if _URL.match(given):
         raise UserError(
             f"{flag}={given} is a URL, expected a path on this machine; copy it here (gcloud storage cp -r, aws s3 "
             "sync), or mount the bucket (gcsfuse, mount-s3) and give the path below the mount"
         )
-    return Path(given).expanduser()
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise UserError(f"{flag}={given}: {error}; write the path out") from error

@@ -7,7 +7,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import ml_collections
@@ -123,10 +123,19 @@ def _finite(value: float, path: str) -> float:
 
 
 def _bounded(value: Any, bounds: Bounds, path: str) -> Any:
-    for number in value if isinstance(value, tuple) else (value,):
-        if number is not None and number not in bounds:
+    for number in _numbers(value):
+        if number not in bounds:
             raise ConfigError(f"{path} must be {bounds}, got {value!r}")
     return value
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers of a value, of tuples all of them."""
+    if isinstance(value, tuple):
+        for one in value:
+            yield from _numbers(one)
+    elif value is not None:
+        yield value
 
 
 def _tuple(args: tuple, value: Any, path: str) -> tuple:

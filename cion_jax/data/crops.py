@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cion_jax.common.bounds import SHARE, between, positive
 from cion_jax.common.preprocessing import IMAGENET_MEAN as MEAN
 from cion_jax.common.preprocessing import IMAGENET_STD as STD
 from cion_jax.data import image_ops
@@ -34,23 +35,19 @@ class EraseSpec:
       fill: `noise`, a standard normal number for every normalized value, or `black`, level 0 before normalization.
     """
 
-    probability: float = 0.5
-    area: tuple[float, float] = (0.02, 1 / 3)
-    ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    probability: Annotated[float, SHARE] = 0.5
+    area: Annotated[tuple[float, float], positive(1)] = (0.02, 1 / 3)
+    ratio: Annotated[tuple[float, float], positive(1000)] = (0.3, 1 / 0.3)
     even: Literal["log", "ratio"] = "log"
-    tries: int = 10
+    tries: Annotated[int, between(1, 1000)] = 10
     fill: Literal["noise", "black"] = "noise"
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a value is out of its range."""
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability is in 0 .. 1, got {self.probability}")
-        for name, limit in (("area", 1.0), ("ratio", math.inf)):
+        """Raises ValueError where a range does not rise."""
+        for name in ("area", "ratio"):
             low, high = getattr(self, name)
-            if not 0 < low <= high <= limit:
-                raise ValueError(f"{name} is a rising pair of positive numbers up to {limit}, got {(low, high)}")
-        if self.tries < 1:
-            raise ValueError(f"tries is at least 1, got {self.tries}")
+            if low > high:
+                raise ValueError(f"{name} is a rising pair of numbers, got {(low, high)}")
 
 
 @dataclass(frozen=True)
@@ -65,23 +62,13 @@ class CropSpec:
       mean, std: by which values in 0 .. 1 are normalized, per channel.
     """
 
-    height: int = 256
-    width: int = 128
-    flip: float = 0.5
-    pad: int = 10
+    height: Annotated[int, between(1, 4096)] = 256
+    width: Annotated[int, between(1, 4096)] = 128
+    flip: Annotated[float, SHARE] = 0.5
+    pad: Annotated[int, between(0, 1024)] = 10
     erase: EraseSpec = EraseSpec()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    def __post_init__(self) -> None:
-        """Raises ValueError where a value is out of its range."""
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip is a probability, expected 0 .. 1, got {self.flip}")
-        if min(self.height, self.width) < 1 or self.pad < 0 or min(self.std) <= 0:
-            raise ValueError(
-                f"expected an image of at least one pixel, pad >= 0 and std > 0, got height {self.height}, "
-                f"width {self.width}, pad {self.pad}, std {self.std}"
-            )
+    mean: Annotated[tuple[float, float, float], between(-1000, 1000)] = (0.5, 0.5, 0.5)
+    std: Annotated[tuple[float, float, float], positive(1000)] = (0.5, 0.5, 0.5)
 
 
 TRANSREID = CropSpec()

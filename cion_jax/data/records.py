@@ -8,13 +8,20 @@ input image came from and what became of it), ``metrics.json``, ``report.html`` 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import finished, read_regular
+from cion_jax.common.printable import printable
 
 DATASET_NAME = "identity_shards"
 SPLIT = "train"
@@ -32,6 +39,19 @@ PROVENANCE_FILE = "provenance.parquet"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 CARD_FILE = "README.md"
+
+# What readers raise on bytes that are not what was written.
+_DAMAGED: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+)
+_DAMAGED += (SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 class DatasetError(UserError):
@@ -78,7 +98,7 @@ class Index:
 
     def save(self, folder: Path) -> None:
         """Writes ``index.npz`` into an identity-shard folder."""
-        with open(folder / INDEX_FILE, "wb") as file:
+        with finished(folder / INDEX_FILE) as part, part.open("wb") as file:
             np.savez(file, identity=self.identity.astype("<i8"), tracklet=self.tracklet.astype("<i8"))
 
     @classmethod
@@ -89,5 +109,43 @@ class Index:
             raise DatasetError(
                 f"no {INDEX_FILE} in {folder}: expected a folder written by `python -m data_prep --output=...`"
             )
-        with np.load(path) as arrays:
-            return cls(arrays["identity"], arrays["tracklet"])
+        with damage(path):
+            identity, tracklet = _arrays(path, "identity", "tracklet")
+            return cls(identity, tracklet)
+
+
+@contextlib.contextmanager
+def damage(path: Path, remedy: str = "write the data set again with data_prep") -> Iterator[None]:
+    """Around the reading of a file of a data set: what goes wrong in it is damage, said with the file's name.
+
+    Raises:
+      DatasetError: in place of whatever a reader raises where its bytes are not what was written.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except PermissionError:
+        raise
+    except _DAMAGED as error:
+        said = printable(f"{type(error).__name__}: {error}")
+        raise DatasetError(f"{path} is damaged ({said}); {remedy}") from error
+
+
+def _arrays(path: Path, *names: str) -> Iterator[np.ndarray]:
+    """Arrays of whole numbers of an .npz that `Index.save` wrote: nothing in it is compressed.
+
+    Every member is read whole, so that its CRC-32 is looked at before anything is made of it.
+    """
+    data = read_regular(path)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise ValueError("it holds a name twice")
+        for name in names:
+            member = archive.getinfo(f"{name}.npy")
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(data):
+                raise ValueError(f"{name} is compressed")
+            array = np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
+            if array.dtype != np.int64:
+                raise ValueError(f"{name} is {array.dtype}, expected int64")
+            yield array

@@ -14,11 +14,16 @@ import cv2
 import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
+from cion_jax.common import images
+from cion_jax.common.files import read_regular
+from cion_jax.common.paths import local_path
 from cion_jax.data import records
 from cion_jax.data.records import Index
 
+INFO_FILE = "dataset_info.json"
 # Random access: what lies behind the record asked for is not read ahead.
 _READER_OPTIONS = "readahead_buffer_size:0"
 _READER_BUFFER_BYTES = 32768
@@ -51,8 +56,9 @@ class ShardReader:
           ShardError: there is no dataset in `folder`.
           ShardError: names the file that is missing or wrong, what was expected and what was got.
         """
-        self.index = Index.load(Path(folder))
-        self._paths, lengths = _shard_files(Path(folder))
+        folder = local_path(str(folder), "the folder of the data")
+        self.index = Index.load(folder)
+        self._paths, lengths = _shard_files(folder)
         self._first = np.concatenate([[0], np.cumsum(lengths)]).tolist()
         self._readers = [_open(path, n) for path, n in zip(self._paths, lengths, strict=True)]
         if len(self) != len(self.index.identity):
@@ -63,6 +69,14 @@ class ShardReader:
 
     def __len__(self) -> int:
         return self._first[-1]
+
+    def digest(self) -> str:
+        """Of the index: who is on every record."""
+        return self.index.digest()
+
+    def decode(self, jpeg: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
+        """`decode` of this module, which a record's image is for."""
+        return decode(jpeg, canvas_HWC)
 
     def where(self, record: int) -> str:
         """File and number within it, for messages."""
@@ -98,8 +112,11 @@ class ShardReader:
             places.setdefault(bisect_right(self._first, number) - 1, []).append(i)
         return places
 
-    def _parse(self, value: bytes, number: int) -> dict[str, Any]:
-        fields = parse(value)
+    def _parse(self, value: bytes, number: int) -> dict[str, Any] | None:
+        try:
+            fields = parse(value)
+        except (DecodeError, IndexError, UnicodeDecodeError):
+            return None
         if fields[records.IDENTITY] != self.index.identity[number]:
             raise ShardError(
                 f"{self.where(number)} is of identity {fields[records.IDENTITY]}, {records.INDEX_FILE} expects "
@@ -131,9 +148,14 @@ def decode(jpeg: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
       Height and width of the image on the canvas.
 
     Raises:
-      ValueError: not a JPEG, or one that is damaged or cut short.
+      ValueError: not a JPEG, one that is damaged or cut short, or of too many pixels (`images.max_pixels`).
     """
-    image = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+    images.check_size(jpeg)
+    return lay(simplejpeg.decode_jpeg(jpeg, colorspace="RGB"), canvas_HWC)
+
+
+def lay(image: np.ndarray, canvas_HWC: np.ndarray) -> tuple[int, int]:
+    """Lays an [h, w, 3] uint8 image into the top left corner of a canvas, as `decode` does."""
     scale = np.divide(canvas_HWC.shape[:2], image.shape[:2]).min()
     if scale < 1:
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])
@@ -170,8 +192,8 @@ class Unreadable:
             if self.skipped > self.max_share * max(self.images, _GRACE):
                 raise UnreadableError(
                     f"{self.skipped} of {self.images} images could not be decoded, expected a share of at most "
-                    f"{self.max_share}; the last one is {where}: {reason}. Write the dataset again with data_prep, "
-                    "or allow a larger share as config.data.max_skipped"
+                    f"{self.max_share}; the last one is {where}: {reason}. Write the dataset again with data_prep "
+                    "or mend the files, or allow a larger share as config.data.max_skipped"
                 )
 
 
@@ -192,25 +214,34 @@ def _read_one(reader: ArrayRecordReader, position: int) -> bytes | None:
 
 def _shard_files(folder: Path) -> tuple[list[Path], list[int]]:
     """Paths and numbers of records of all shards, as ``dataset_info.json`` lists them."""
-    path = folder / "dataset_info.json"
+    path = folder / INFO_FILE
     if not path.is_file():
         raise ShardError(
             f"no {path.name} in {folder}: data_prep writes it last, so the dataset is incomplete; run data_prep again"
         )
-    splits = json.loads(path.read_text())["splits"]
-    lengths = [int(n) for n in next(s for s in splits if s["name"] == records.SPLIT)["shardLengths"]]
+    with records.damage(path):
+        (split,) = (s for s in json.loads(read_regular(path))["splits"] if s["name"] == records.SPLIT)
+        lengths = [int(n) for n in _list(split["shardLengths"])]
     stem = f"{records.DATASET_NAME}-{records.SPLIT}.array_record"
     names = [f"{stem}-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
     return [folder / name for name in names], lengths
 
 
+def _list(value: Any) -> list:
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"got {value!r}, expected a list of numbers of records")
+    return value
+
+
 def _open(path: Path, expected: int) -> ArrayRecordReader:
     if not path.is_file():
         raise ShardError(f"{path} is missing, expected {expected} records in it; copy the dataset again")
-    reader = ArrayRecordReader(str(path), _READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER_BYTES)
-    if reader.num_records() != expected:
+    with records.damage(path, "copy the data set again"):
+        reader = ArrayRecordReader(str(path), _READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER_BYTES)
+        found = reader.num_records()
+    if found != expected:
         raise ShardError(
             f"{path} is cut short or of another dataset: expected {expected} records, got "
-            f"{reader.num_records()} in {path.stat().st_size} bytes; copy the dataset again"
+            f"{found} in {path.stat().st_size} bytes; copy the dataset again"
         )
     return reader

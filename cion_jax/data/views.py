@@ -1,4 +1,4 @@
-"""Views of a batch, made on the device: random crops and colors of decoded canvases. Imports only JAX.
+"""Views of a batch, made on the device: random crops and colors of decoded canvases. Of others it imports only JAX.
 
 What is drawn for a view depends on the key, the image's place in the global batch and the view's number alone, so it
 does not depend on how the batch lies on the devices.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cion_jax.common.bounds import SHARE, between, positive
 from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from cion_jax.data import image_ops
 
@@ -26,6 +27,10 @@ _NO_THRESHOLD = 256.0
 _USES = {"area": _TRIES, "ratio": _TRIES, "place": 2, "order": 4, "factors": 4, "sigma": 1} | dict.fromkeys(
     ("flip", "jitter", "gray", "blur", "solarize"), 1
 )
+
+
+Side = Annotated[int, between(1, 4096)]
+Strength = Annotated[float, between(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -47,36 +52,28 @@ class ViewSpec:
       threshold: least level that is inverted, 0 .. 255.
     """
 
-    height: int = 256
-    width: int = 128
-    scale: tuple[float, float] = (0.8, 1.0)
-    ratio: tuple[float, float] = (0.4, 0.6)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    hue: float = 0.1
-    gray: float = 0.2
-    blur: float = 1.0
-    sigma: tuple[float, float] = (0.1, 2.0)
-    solarize: float = 0.0
-    threshold: int = 128
+    height: Side = 256
+    width: Side = 128
+    scale: Annotated[tuple[float, float], positive(1)] = (0.8, 1.0)
+    ratio: Annotated[tuple[float, float], positive(1000)] = (0.4, 0.6)
+    flip: Annotated[float, SHARE] = 0.5
+    jitter: Annotated[float, SHARE] = 0.8
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.2
+    hue: Annotated[float, between(0, 0.5)] = 0.1
+    gray: Annotated[float, SHARE] = 0.2
+    blur: Annotated[float, SHARE] = 1.0
+    sigma: Annotated[tuple[float, float], positive(100)] = (0.1, 2.0)
+    solarize: Annotated[float, SHARE] = 0.0
+    threshold: Annotated[int, between(0, 255)] = 128
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a value is out of its range."""
-        for name in ("flip", "jitter", "gray", "blur", "solarize"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, expected 0 .. 1, got {getattr(self, name)}")
+        """Raises ValueError where a range does not rise."""
         for name in ("scale", "ratio", "sigma"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} is a rising pair of positive numbers, got {getattr(self, name)}")
-        if self.scale[1] > 1 or not 0 <= self.hue <= 0.5 or min(self.height, self.width) < 1:
-            raise ValueError(
-                f"expected scale <= 1, hue in 0 .. 0.5 and a view of at least one pixel, got scale {self.scale}, "
-                f"hue {self.hue}, height {self.height}, width {self.width}"
-            )
+            if low > high:
+                raise ValueError(f"{name} is a rising pair of numbers, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ class ViewsConfig:
     global_1: ViewSpec = ViewSpec()
     global_2: ViewSpec = ViewSpec(blur=0.1, solarize=0.2)
     local: ViewSpec = ViewSpec(height=128, width=64, scale=(0.05, 0.8), blur=0.5)
-    local_views: int = 8
+    local_views: Annotated[int, between(0, 1000)] = 8
 
     def __post_init__(self) -> None:
         """Raises ValueError where the views cannot be one batch."""
@@ -102,8 +99,6 @@ class ViewsConfig:
                 f"both global views must have one size, got {first.height} x {first.width} and "
                 f"{second.height} x {second.width}"
             )
-        if self.local_views < 0:
-            raise ValueError(f"local_views is a number of views, got {self.local_views}")
 
     @property
     def globals(self) -> tuple[ViewSpec, ...]:

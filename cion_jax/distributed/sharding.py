@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,24 +19,28 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common.bounds import between
 from cion_jax.common.paths import path_name
 from cion_jax.common.typed_config import ConfigError
 
 BATCH = P(("data", "fsdp"))
 
 
+Devices = Annotated[int, between(-1, 2**20)]
+
+
 @dataclass(frozen=True)
 class MeshConfig:
     """Devices along each mesh axis; -1 takes what is left."""
 
-    data: int = -1
-    fsdp: int = 1
-    model: int = 1
+    data: Devices = -1
+    fsdp: Devices = 1
+    model: Devices = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError where an axis has no device, or more than one axis takes what is left."""
         sizes = (self.data, self.fsdp, self.model)
-        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+        if 0 in sizes or sizes.count(-1) > 1:
             raise ValueError(
                 f"data, fsdp and model are numbers of devices, at least 1, one of them may be -1; got data={self.data} "
                 f"fsdp={self.fsdp} model={self.model}"

@@ -12,6 +12,7 @@ import jax
 
 from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from cion_jax.exporting.formats import Format
+from cion_jax.training.metrics import ROWS, read_rows
 from cion_jax.weights.backbone import Backbone, Run
 
 UNKNOWN_LICENCE = "not stated (--licence); weights are bound by the terms of the data that they were trained on"
@@ -69,8 +70,7 @@ def _training(run: Run | None) -> list[str]:
 
 def _metrics(run: Run) -> dict[str, Any]:
     """The last row of metrics that is not later than the checkpoint."""
-    file = run.workdir / "metrics.jsonl"
-    rows = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+    rows = read_rows(run.workdir / ROWS)
     return max((row for row in rows if row["step"] <= run.step), key=lambda row: row["step"], default={})
 
 

@@ -126,7 +126,7 @@ def _program_error(run: Callable, backbone: Backbone) -> float:
 
 _PROGRAM = "the program with its weights: `images` [any, height, width, 3] uint8 RGB -> features of length 1, float32"
 
-FORMATS: Registry[Format] = Registry("export format", "cion_jax.exporting", "formats")
+FORMATS: Registry[Format] = Registry("export format", "cion_jax.exporting.formats", "formats")
 FORMATS.register_all(
     {
         "safetensors": Format(

@@ -110,7 +110,7 @@ def opened(path: Path) -> Index:
     stat = path.stat() if path.is_file() else None
     state = stat and {"size": stat.st_size, "changed": stat.st_mtime_ns}
     about = folder / "index.json"
-    if not (state and about.is_file() and json.loads(about.read_text())["of"] == state):
+    if not (state and _of(about) == state and (folder / "rows.npy").is_file()):
         file = FeatureFile(path)
         bad = np.flatnonzero(~np.isfinite(file.features).all(axis=1))
         if len(bad):
@@ -121,6 +121,14 @@ def opened(path: Path) -> Index:
         with finished(about) as part:
             part.write_text(json.dumps({"of": state, "keys": file.keys}))
     return Index(json.loads(about.read_text())["keys"], np.load(folder / "rows.npy", mmap_mode="r"))
+
+
+def _of(about: Path) -> object:
+    """What an index says that it was made of; None where it says nothing that can be read."""
+    try:
+        return json.loads(about.read_text())["of"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def exact(rows_ND: np.ndarray, unit_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -56,7 +57,7 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
-        """Opens `workdir`/checkpoints; CheckpointError where that is no folder."""
+        """Opens `workdir`/checkpoints; CheckpointError where that is no folder, or cannot be opened."""
         self._folder = (Path(workdir) / FOLDER).resolve()
         if self._folder.exists() and not self._folder.is_dir():
             raise CheckpointError(f"{self._folder} is a file, expected a folder of checkpoints; give another --workdir")
@@ -65,12 +66,18 @@ class Checkpointer:
         options = ocp.CheckpointManagerOptions(**(reads if read_only else writes))
         trees = dict.fromkeys(("served", _OLD_SERVED, "training"))
         handlers = {name: ocp.StandardCheckpointHandler() for name in trees} | {"run": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._folder} cannot be opened: a _CHECKPOINT_METADATA in it is damaged; delete that file, "
+                f"it holds times alone ({_short(error)})"
+            ) from error
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with self._writing(), contextlib.closing(self._manager):
                 self._manager.wait_until_finished()
@@ -114,6 +121,7 @@ class Checkpointer:
         """
         with self._writing(), jax.transfer_guard("allow"):  # Orbax copies as it likes
             run = {**run, "digests": digests.of(_flatten(state))}
+            run["digest"] = _digest_of(run)
             trees = {name: ocp.args.StandardSave(tree) for name, tree in _trees(state, served).items()}
             self._manager.save(step, args=ocp.args.Composite(**trees, run=ocp.args.JsonSave(run)))
 
@@ -124,11 +132,33 @@ class Checkpointer:
           CheckpointError: it cannot be read, or it is of another step than its folder says.
         """
         with self._reading(step):
-            run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
-            saved = run["position"]["step"]
-            if saved != step or not isinstance(run["config"], dict):
-                raise ValueError(f"it is of step {saved}, in the folder of step {step}")
+            run = self._run(step)
         return {"task": "distill", "preprocessing": None, "digests": None} | run
+
+    def _run(self, step: int) -> dict[str, Any]:
+        """The `run` item as it is, of its step and not damaged; raises whatever shows that it is not."""
+        for path in (self._folder / str(step)).rglob("*"):
+            if not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path} is no regular file")
+        run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        if run.get("digest", _digest_of(run)) != _digest_of(run):
+            raise ValueError("its item `run` is not what was saved")
+        saved = run["position"]["step"]
+        if saved != step or not isinstance(run["config"], dict):
+            raise ValueError(f"it is of step {saved}, in the folder of step {step}")
+        return run
+
+    def last_good(self, before: int) -> int | None:
+        """The newest step before `before` whose checkpoint can be opened; its arrays are not looked at."""
+        for step in sorted((s for s in self._manager.all_steps() if s < before), reverse=True):
+            with contextlib.suppress(Exception):  # whatever Orbax raises on damage
+                self._run(step)
+                return step
+        return None
+
+    def steps(self) -> list[int]:
+        """Steps of all complete checkpoints, rising."""
+        return sorted(self._manager.all_steps())
 
     def restore(self, step: int, like: TrainState, served: tuple[str, ...]) -> TrainState:
         """The state at `step`.
@@ -184,10 +214,11 @@ class Checkpointer:
         except CheckpointError:
             raise
         except Exception as error:
-            older = [s for s in self._manager.all_steps() if s < step]
+            good = self.last_good(step)
+            back = "the beginning" if good is None else f"step {good}, {self._folder / str(good)}, the last good one"
             raise CheckpointError(
-                f"checkpoint {self._folder / str(step)} is damaged; delete that folder to go on from "
-                f"{f'step {max(older)}' if older else 'the beginning'}. ({_short(error)})"
+                f"checkpoint {self._folder / str(step)} is damaged; delete that folder to go on from {back}. "
+                f"({_short(error)})"
             ) from error
 
 
@@ -221,6 +252,12 @@ def on_one_device(tree: Any) -> Any:
     """An abstract tree, to be restored onto the first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
+
+
+def _digest_of(run: Mapping[str, Any]) -> str:
+    """SHA-256 of a `run` item, but for the digest itself."""
+    rest = {name: value for name, value in run.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

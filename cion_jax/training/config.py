@@ -5,14 +5,18 @@ A task adds its own in a subclass of `RunConfig` (`tasks/*/config.py`). Bounds s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from cion_jax.common.bounds import SEED, SHARE, above, at_least, between
+from cion_jax.common.bounds import SEED, SHARE, between, positive
+from cion_jax.common.paths import local_path
+from cion_jax.common.patterns import check_patterns
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed.sharding import MeshConfig
 
 MAX_STEPS = 10**9
+MAX_BATCH_BYTES = 2**37  # of the decoded images of a global batch
 Pixels = Annotated[tuple[int, int], between(1, 4096)]
 
 
@@ -59,7 +63,7 @@ class LoopConfig:
     checkpoint_every: Annotated[int, between(1, MAX_STEPS)] = 1000
     keep: Annotated[int, between(1, 10**6)] = 3
     accumulate: Annotated[int, between(1, 2**20)] = 1
-    grace: Annotated[float, above(0)] = 25.0
+    grace: Annotated[float, positive(10**6)] = 25.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class ProfileConfig:
       steps: first and last step, as `metrics.jsonl` counts them, of a trace in WORKDIR/profile; empty: none.
     """
 
-    steps: Annotated[tuple[int, ...], at_least(0)] = ()
+    steps: Annotated[tuple[int, ...], between(0, MAX_STEPS)] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,15 @@ class RunConfig:
         """Raises ConfigError where settings contradict each other."""
         if not self.data.path:
             raise ConfigError("config.data.path is empty; give the folder of the data, --config.data.path=DIR")
+        local_path(self.data.path, "config.data.path")
+        local_path(self.init_from, "config.init_from")
+        check_patterns(self.init_ignore, "config.init_ignore")
+        size = self.data.batch_size * math.prod(self.data.canvas) * 3
+        if size > MAX_BATCH_BYTES:
+            raise ConfigError(
+                f"a batch of config.data.batch_size={self.data.batch_size} images on canvases of {self.data.canvas} "
+                f"pixels takes {size / 2**30:,.0f} GiB, expected at most {MAX_BATCH_BYTES / 2**30:.0f}"
+            )
         traced = self.profile.steps
         if traced and (len(traced) != 2 or not 1 <= traced[0] <= traced[1]):
             raise ConfigError(f"config.profile.steps takes a first and a last step, e.g. 10,20, got {traced}")

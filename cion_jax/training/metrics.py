@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 
-from cion_jax.common.files import finished
+from cion_jax.common.files import finished, read_regular
 from cion_jax.common.progress import duration
 from cion_jax.training.checkpoint import SaveError
 from cion_jax.training.task import Task
@@ -136,10 +136,10 @@ class Trace:
             settle()
             self._turn()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._on:
             self._turn()
 
@@ -184,8 +184,8 @@ def _keep_rows(path: Path, step: int) -> None:
     """Drops rows of later steps, a last line cut short, and lines that are no rows: these are said."""
     if not path.exists():
         return
-    lines = path.read_bytes().split(b"\n")[:-1]
-    rows = [(line, _step_of(line)) for line in lines]
+    lines = read_regular(path).split(b"\n")[:-1]
+    rows = [(line, step_of(line)) for line in lines]
     damaged = sum(at is None for _, at in rows)
     if damaged:
         print(f"warning: {path} has {damaged} damaged lines, which are left out", file=sys.stderr)
@@ -193,8 +193,17 @@ def _keep_rows(path: Path, step: int) -> None:
         temporary.write_bytes(b"".join(line + b"\n" for line, at in rows if at is not None and at <= step))
 
 
-def _step_of(line: bytes) -> int | None:
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a run's measurements; lines that are no rows, and what is no number in them, are left out."""
+    lines = read_regular(path).split(b"\n") if path.exists() else []
+    rows = [json.loads(line) for line in lines if step_of(line) is not None]
+    return [{name: value for name, value in row.items() if isinstance(value, int | float)} for row in rows]
+
+
+def step_of(line: bytes) -> int | None:
+    """The step of a row; None where a line is none."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        step = json.loads(line)["step"]
+        return step if type(step) is int else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

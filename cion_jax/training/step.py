@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from cion_jax.training import schedules
 from cion_jax.training.optimizer import Optimizer
 from cion_jax.training.schedules import Schedule
 from cion_jax.training.state import TrainState
-from cion_jax.training.task import Context, Task
+from cion_jax.training.task import Context, Task, Tree
 
 
 def train_step(
@@ -44,7 +44,7 @@ def train_step(
     prepared = task.prepare(state, batch, key, context)
     count = task.config.train.accumulate
 
-    def objective(params, stats, images, number):
+    def objective(params: Tree, stats: Tree, images: Tree, number: Any) -> tuple[jax.Array, Tree]:
         key = jax.random.fold_in(prepared.key, number) if count > 1 else prepared.key
         loss, (stats, measured) = task.loss(params, stats, images, prepared.shared, key, context)
         return loss, (stats, measured | {"loss": loss})
@@ -57,15 +57,17 @@ def train_step(
     kept = task.carry(state, params, prepared, at)
     after = TrainState(state.step + 1, {"params": params, "stats": stats}, kept, opt_state)
     norms = {"gradient_norm": gradients, "parameter_norm": before, "update_norm": updates}
-    measured |= {name: optax.global_norm(tree) for name, tree in norms.items()}
+    measured |= {name: optax.tree.norm(tree) for name, tree in norms.items()}
     return after, measured | {name: value for name, value in at.items() if value.dtype != bool}
 
 
-def _accumulate(gradient, params, stats, microbatches):
+def _accumulate(
+    gradient: Callable, params: Tree, stats: Tree, microbatches: Tree
+) -> tuple[Tree, Tree, dict[str, jax.Array]]:
     """Means of the gradients and measurements over the microbatches [A, ...], and the statistics after all."""
     count = len(jax.tree.leaves(microbatches)[0])
 
-    def add(carry, images):
+    def add(carry: Tree, images: Tree) -> tuple[Tree, dict[str, jax.Array]]:
         total, stats, number = carry
         found, (stats, measured) = gradient(params, stats, images, number)
         return (jax.tree.map(jnp.add, total, found), stats, number + 1), measured
@@ -100,7 +102,7 @@ def init_state(task: Task) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), trained, kept, task.optimizer().init(trained["params"]))
 
 
-def make_trainer(task: Task, mesh: jax.sharding.Mesh, steps_per_epoch) -> Trainer:
+def make_trainer(task: Task, mesh: jax.sharding.Mesh, steps_per_epoch: Sequence[int]) -> Trainer:
     """Puts a run's step together; nothing is compiled or computed yet.
 
     Within the step the compiler places what no rule names, also on a mesh whose axes are Explicit outside of it.

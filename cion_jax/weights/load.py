@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from cion_jax import models
+from cion_jax.common.paths import local_path
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError, freeze
@@ -79,13 +80,22 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")
         return Backbone(name, *models.split(_untrained(name)), Preprocessing(size), step=0)
     if spec.startswith("file:"):
-        name, size, path = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
+        name, size, given = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
+        path = str(local_path(given, "--checkpoint"))
         like = models.split(models.abstract(name))[1:]
         return _fit(read(path, network, like, size), name, Preprocessing(size), ignore, path)
+    spec = str(local_path(spec, "--checkpoint"))
     if Path(spec).is_dir():
         return load_run(spec, network)
     named = read(spec, network)
     return _fit(named, named.metadata["model"], preprocessing(named.metadata, spec), ignore, spec)
+
+
+def weights_file(spec: str) -> list[Path]:
+    """The file that --checkpoint names, if it names one."""
+    match = _FILE.fullmatch(spec)
+    path = match["path"] if match else spec.removeprefix("onnx:")
+    return [] if spec.startswith("random:") else [local_path(path, "--checkpoint")]
 
 
 def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
@@ -98,6 +108,14 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
     Raises:
       CheckpointError: no checkpoint there, or one that does not fit its own config.
     """
+    task, trees, origin, values = restore_run(path, network)
+    check_weights(torch_names.to_torch(trees["params"], trees["stats"]))
+    name, graphdef, params, stats = task.serve(trees)
+    return Backbone(name, graphdef, params, stats, values, origin.step, origin, trees["params"].get("head", {}))
+
+
+def restore_run(path: str | Path, network: Network = "teacher") -> tuple[Any, dict[str, Any], Run, Preprocessing]:
+    """(task, network {"params", "stats"} on one device, where it comes from, its images); as `load_run`."""
     path = Path(path)
     one = path.parent.name == FOLDER and path.name.isdigit()
     workdir = path.parent.parent if one else path
@@ -110,19 +128,20 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
         if step is None:
             raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
         run = checkpointer.run(step)
-        kind = TASKS[run["task"]]
-        config = freeze(kind.schema, run["config"], "checkpoint.config", old_names=True)
-        task = kind(config)
+        task = task_of(run)
         like = on_one_device(jax.eval_shape(lambda: init_state(task)))
         if network == "teacher":
             trees = checkpointer.restore_served(step, like, task.served)
         else:
             trees = checkpointer.restore(step, like, task.served).trained
-    check_weights(torch_names.to_torch(trees["params"], trees["stats"]))
     values = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
-    origin = Run(workdir, config, step, run["position"].get("index", ""))
-    name, graphdef, params, stats = task.serve(trees)
-    return Backbone(name, graphdef, params, stats, values, step, origin, trees["params"].get("head", {}))
+    return task, trees, Run(workdir, task.config, step, run["position"].get("index", "")), values
+
+
+def task_of(run: Mapping[str, Any]) -> Any:
+    """The task of a checkpoint's `run` item; ConfigError where its settings cannot be any more."""
+    kind = TASKS[run["task"]]
+    return kind(freeze(kind.schema, run["config"], "checkpoint.config", old_names=True))
 
 
 def read(

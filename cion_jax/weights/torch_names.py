@@ -9,14 +9,14 @@ All other leaves are stored alike. Two kinds of entries are no weights, but foll
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.patterns import compiled, matches_one
 from cion_jax.common.printable import some
 from cion_jax.models.layers import relative_position_index
 
@@ -63,14 +63,14 @@ def from_torch(
       named: PyTorch names to arrays.
       params: tree of arrays or of `jax.ShapeDtypeStruct`, of which structure, shapes and dtypes are read.
       stats: the same for the running statistics.
-      ignore: regular expressions; a missing or unexpected name that one of them matches in full is excused. A
+      ignore: regular expressions (RE2); a missing or unexpected name that one of them matches in full is excused. A
         missing one keeps the value of the given trees.
 
     Raises:
       MisfitError: names missing, unexpected, of the wrong shape or dtype.
     """
     leaves = _leaves(params, stats)
-    _check(named, leaves, [re.compile(pattern) for pattern in ignore])
+    _check(named, leaves, [compiled(pattern, "--ignore") for pattern in ignore])
 
     def load(tree: dict) -> dict:
         flat = {path: (torch_name(path), leaf) for path, leaf in flatten_dict(tree).items()}
@@ -124,11 +124,11 @@ def _inverse(array: np.ndarray, path: Path) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(np.argsort(_axes(path, array.ndim))))
 
 
-def _check(named: Mapping[str, Any], leaves: dict[Path, Any], ignore: list[re.Pattern]) -> None:
+def _check(named: Mapping[str, Any], leaves: dict[Path, Any], ignore: Sequence[Any]) -> None:
     derived, expected = _derived(leaves), {torch_name(path): path for path in leaves}
 
     def excused(name: str) -> bool:
-        return any(pattern.fullmatch(name) for pattern in ignore)
+        return matches_one(ignore, name)
 
     common = {name: leaves[expected[name]] for name in expected.keys() & named.keys()}
     misfits = {

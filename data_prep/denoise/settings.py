@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from cion_jax.common.bounds import COUNT, SHARE, between, positive
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class SharedNeighborSettings:
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by it.
     """
 
-    k1: int = 20
-    k2: int = 6
-    agreement: float = 2 / 3
-    min_overlap: float = 0.05
-    threshold: float = 0.42
-    tracklet_prior: float = 1.2
-    sub_tracklets: int = 8
-    shrinkage: float = 3.0
+    k1: Annotated[int, between(1, 10_000)] = 20
+    k2: Annotated[int, between(1, 10_000)] = 6
+    agreement: Annotated[float, SHARE] = 2 / 3
+    min_overlap: Annotated[float, SHARE] = 0.05
+    threshold: Annotated[float, positive(1)] = 0.42
+    tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
+    sub_tracklets: Annotated[int, between(1, 10_000)] = 8
+    shrinkage: Annotated[float, positive(10**6)] = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class CooccurrenceSettings:
       max_iou: intersection over union of two boxes above which they are one person detected twice.
     """
 
-    min_frames: int = 2
-    max_iou: float = 0.5
+    min_frames: Annotated[int, COUNT] = 2
+    max_iou: Annotated[float, SHARE] = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,9 @@ class CalibrationSettings:
       max_distances: distances of a kind that are kept.
     """
 
-    min_pairs: int = 30
-    false_links: float = 1e-3
-    max_distances: int = 20_000
+    min_pairs: Annotated[int, COUNT] = 30
+    false_links: Annotated[float, SHARE] = 1e-3
+    max_distances: Annotated[int, COUNT] = 20_000
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,10 @@ class SearchSettings:
       group_sample: members of a larger group that one is compared with to say how near its nearest is.
     """
 
-    exact_rows: int = 50_000
-    neighbors: int = 64
-    noise_sample: int = 4096
-    group_sample: int = 4096
+    exact_rows: Annotated[int, COUNT] = 50_000
+    neighbors: Annotated[int, COUNT] = 64
+    noise_sample: Annotated[int, between(2, 10**9)] = 4096
+    group_sample: Annotated[int, between(2, 10**9)] = 4096
 
 
 DEFAULT_SEARCH = SearchSettings()

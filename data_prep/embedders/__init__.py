@@ -6,6 +6,7 @@ A further one is a class with a `usage` ("mine:FILE") that takes what stands beh
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from cion_jax.common.registry import Registry
@@ -15,6 +16,8 @@ from data_prep.types import Embedder
 
 # Its modules import onnxruntime, OpenVINO and JAX only when an extractor of theirs is opened.
 REGISTRY: Registry[Callable[[str], Embedder]] = Registry("embedder", "data_prep.embedders", "embedders")
+
+FORMER = {"colour": "color"}  # names that extractors had
 
 __all__ = ["REGISTRY", "EmbedderError", "kinds", "open"]
 
@@ -34,6 +37,9 @@ def open(spec: str) -> Embedder:
       EmbedderError: no such embedder (the nearest one is named), or its file is missing or unusable.
     """
     name, _, argument = spec.partition(":")
+    if name in FORMER:
+        name = FORMER[name]
+        print(f"note: --embedder={spec} is called {name} now", file=sys.stderr)
     if name not in REGISTRY or bool(argument) != (":" in _usage(name)):
         raise EmbedderError(unknown(f"embedder {spec!r}", spec, kinds()))
     return REGISTRY[name](argument)

@@ -18,20 +18,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cion_jax.common import contact_sheet, images
-from cion_jax.common.errors import UserError
+from cion_jax.common.files import read_regular
 from cion_jax.data import records
+from cion_jax.data.records import DatasetError
 from cion_jax.data.shards import ShardReader
 from data_prep.denoise.method import METHODS
+from data_prep.output.provenance import PROVENANCE
 
 _CANDIDATES = 2000  # keys among which the nearest of an unknown one is looked for
+
+# What every run has, and of which type.
+_METRICS = {"levels": list, "thresholds": dict, "selection": dict, "rejected": dict}
 
 Decided = Mapping[str, tuple[str, float]]
 Row = Mapping[str, Any]
 """One row of the provenance; see `output.provenance.PROVENANCE`."""
-
-
-class DatasetError(UserError):
-    """There is no such data set, image or identity."""
 
 
 class Picture(np.ndarray):
@@ -59,12 +60,12 @@ class Dataset:
         if missing:
             raise DatasetError(f"{path} has no {missing[0]}; expected a folder that data_prep has finished")
         self._file = self.path / records.PROVENANCE_FILE
-        try:
-            self.metrics: dict[str, Any] = json.loads((self.path / records.METRICS_FILE).read_text("utf-8"))
-            thresholds: Mapping[str, float] = self.metrics["thresholds"]
-            pq.read_schema(self._file)
-        except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise DatasetError(f"{path} is damaged: {error}; write the data set again") from error
+        self.metrics: dict[str, Any] = read_metrics(self.path / records.METRICS_FILE)
+        with records.damage(self._file):
+            schema = pq.read_schema(self._file)
+            if lacking := [name for name in PROVENANCE.names if name not in schema.names]:
+                raise ValueError(f"it has no {lacking[0]}")
+        thresholds = self.metrics["thresholds"]
         decides = METHODS[self.metrics["method"]].decides if "method" in self.metrics else {}
         self.decided = {level: (name, thresholds[name]) for level, name in decides.items() if name in thresholds}
 
@@ -81,7 +82,7 @@ class Dataset:
     @functools.cached_property
     def provenance(self) -> pa.Table:
         """One row per image that was read, of the schema `output.provenance.PROVENANCE`."""
-        return pq.read_table(self._file)
+        return self._read()
 
     def show(self, identity: int) -> Picture:
         """What was written of an identity, its tracklets side by side; a notebook displays it.
@@ -114,7 +115,7 @@ class Dataset:
         """The provenance of one image; raises DatasetError with the nearest keys where there is none."""
         rows = self._rows("key", key)
         if not rows:
-            near = _nearest(key, pq.read_table(self._file, columns=["key"])["key"])
+            near = _nearest(key, self._read(columns=["key"])["key"])
             raise DatasetError(f"no image {key!r} in {self.path}; the nearest keys are {', '.join(map(repr, near))}")
         return rows[0]
 
@@ -122,7 +123,7 @@ class Dataset:
         """The provenance of all images of an identity; raises DatasetError where there is none."""
         rows = self._rows("identity", number)
         if not rows:
-            last = pc.max(pq.read_table(self._file, columns=["identity"])["identity"]).as_py()
+            last = pc.max(self._read(columns=["identity"])["identity"]).as_py()
             raise DatasetError(f"no identity {number} in {self.path}; expected a number of 0 .. {last}")
         return rows
 
@@ -139,7 +140,28 @@ class Dataset:
         return sheet.view(Picture)
 
     def _rows(self, column: str, value: str | int) -> list[Row]:
-        return pq.read_table(self._file, filters=[(column, "==", value)]).to_pylist()
+        return self._read(filters=[(column, "==", value)]).to_pylist()
+
+    def _read(self, **what: Any) -> pa.Table:
+        with records.damage(self._file):
+            return pq.read_table(self._file, page_checksum_verification=True, **what)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The content of ``metrics.json``; raises DatasetError where it is not what a run writes."""
+    with records.damage(path):
+        metrics = json.loads(read_regular(path))
+        for name, kind in _METRICS.items():
+            if not isinstance(metrics[name], kind):
+                raise TypeError(f"{name} is {type(metrics[name]).__name__}")
+        numbers = [*metrics["thresholds"].values(), *metrics["rejected"].values()]
+        numbers += [metrics["selection"][name] for name in ("images", "identities")]
+        numbers += [level[name] for level in metrics["levels"] for name in ("images", "identities")]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("a count or threshold is no number")
+        if metrics.get("method", next(iter(METHODS))) not in METHODS:
+            raise ValueError(f"there is no method {metrics['method']!r}")
+    return metrics
 
 
 def by_tracklet(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row]]]:

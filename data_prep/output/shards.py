@@ -66,7 +66,7 @@ def write(
     sizes = [_write_shard(path, chunk, jpeg_of) for path, chunk in _shards(folder, chunks)]
     index.save(folder)
     with finished(folder / records.PROVENANCE_FILE) as part:
-        pa.parquet.write_table(provenance, part)
+        pa.parquet.write_table(provenance, part, write_page_checksum=True)
     features().save_config(folder)
     with finished(folder / INFO_FILE) as part:
         part.write_text(_dataset_info([len(chunk) for chunk in chunks], sum(sizes)))

@@ -65,9 +65,9 @@ def stamps(work: Work) -> dict[str, Stamp]:
     """The stamps of all videos that the work folder has files of; one that is cut short counts as missing."""
     found = {}
     for path in sorted(work.folder.glob("*.input")):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             stamp = json.loads(path.read_text())
-            found[stamp["video"]] = stamp
+            found[stamp["video"]] = stamp | {"images": int(stamp["images"])}
     return found
 
 

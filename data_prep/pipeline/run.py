@@ -26,6 +26,7 @@ from data_prep.denoise.calibrate import Calibration
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.settings import Thresholds
 from data_prep.output import dataset_card, faces, shards
+from data_prep.output.dataset import read_metrics
 from data_prep.output.provenance import RunResult, images_at
 from data_prep.output.rejects import REJECTED_FILE, told
 from data_prep.output.report import page
@@ -89,8 +90,14 @@ def run(job: Job) -> dict[str, Any]:
     Raises:
       SourceError, EmbedderError, FeaturesError, FacesError: nothing could be started.
       OutputError: the output is something else's, or finished and of other settings or another input.
+      InUseError: another run works in the output.
       RunError: a video failed, or nothing is left to write. What is done is kept.
     """
+    with Work(job.output).held():
+        return _run(job)
+
+
+def _run(job: Job) -> dict[str, Any]:
     source, extractor = job.open_source(), job.open_extractor()
     if extractor is None and not source.identified:
         kinds = ", ".join(embedders.kinds())
@@ -103,7 +110,7 @@ def run(job: Job) -> dict[str, Any]:
     videos = [video for video in source.videos() if is_text(video)]
     nameless = [_nameless(video) for video in source.videos() if not is_text(video)]
     if work.claim(settings, job.update) and _unchanged(job, work, source, videos, digest):
-        return json.loads((job.output / records.METRICS_FILE).read_text())
+        return read_metrics(job.output / records.METRICS_FILE)
     work.forget(inputs.changes(work, source, videos, digest, job.config, whole=False))
     beam.each_video("reading and embedding", work, videos, "arrow", functools.partial(_embedding, job), job.beam)
     usable, rejects = _same_width(work, videos)

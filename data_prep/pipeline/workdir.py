@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import sys
 import urllib.parse
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common import lock
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
 from cion_jax.data import records
+from data_prep.output.dataset import read_metrics
 from data_prep.types import is_text
 
 _ARROW_END = b"ARROW1"
@@ -105,9 +109,12 @@ class Work:
         if record.is_file():
             if not whole(record):
                 raise OutputError(f"{record} is damaged: what it was made with is not known; delete {self.output}")
-            changed = _differences(json.loads(record.read_text()), settings)
+            before = json.loads(record.read_text())
+            if not isinstance(before, dict):
+                raise OutputError(f"{record} is damaged: it holds no settings; delete {self.output}")
+            changed = _differences(before, settings)
             if not changed:
-                return whole(self.output / records.METRICS_FILE)
+                return self._finished()
             if not update:
                 raise OutputError(
                     f"{self.output} holds a run with other settings ({', '.join(changed)}); give another --output, the "
@@ -122,6 +129,33 @@ class Work:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(record, json.dumps(settings, indent=1, sort_keys=True) + "\n")
         return False
+
+    def _finished(self) -> bool:
+        """Whether the last file is there; one that is damaged is written again, of work that is kept."""
+        metrics = self.output / records.METRICS_FILE
+        if not metrics.is_file():
+            return False
+        try:
+            read_metrics(metrics)
+        except records.DatasetError as error:
+            print(f"{error}: that is done now", file=sys.stderr)
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other runs out of the output folder, which is made; raises InUseError where one works there."""
+        new = not self.output.exists()
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputError(f"{self.output} is a file; give a new folder as --output") from error
+        try:
+            with lock.held(self.output, "a run of data_prep"):
+                yield
+        finally:
+            if new and not any(self.output.iterdir()):
+                self.output.rmdir()
 
 
 def whole(path: Path) -> bool:
@@ -145,6 +179,8 @@ def whole(path: Path) -> bool:
 def _others(output: Path) -> Iterator[Path]:
     """What lies in the folder besides a work folder that was just being made."""
     for path in output.iterdir():
+        if path.name.startswith(".lock"):
+            continue
         if path.name != "work" or not path.is_dir() or any(p.name != ".run.json.part" for p in path.iterdir()):
             yield path
 

@@ -53,8 +53,8 @@ def load(file: Path) -> Iterator[Entry]:
             return
         where = f"{file}: line {error.lineno}, column {error.colno}"
         raise SourceError(f"{where}: {error.msg}; expected a JSON list") from error
-    except RecursionError as error:
-        raise SourceError(f"{file}: nested too deeply; expected a JSON list of {EXPECTED}") from error
+    except (RecursionError, ValueError) as error:  # of a number with thousands of digits, too
+        raise SourceError(f"{file}: {error}; expected a JSON list of {EXPECTED}") from error
     for i, entry in enumerate(_entries(file, found)):
         yield _entry(f"{file}[{i}]", entry)
 
@@ -85,7 +85,7 @@ def _json_lines(file: Path, text: str) -> Iterator[Entry]:
             continue
         try:
             yield _entry(f"{file}:{number}", json.loads(line, parse_float=Fraction))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             yield Entry(f"{file}:{number}", wrong=f"got {short(line)}, expected a line {EXPECTED}: {error}")
 
 

@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common import typed_config
 from cion_jax.data import crops
-from cion_jax.data.crops import CropParams, CropSpec, EraseSpec
+from cion_jax.data.crops import CropParams, CropSpec
 from cion_jax.distributed import hlo_collectives as collectives
 from tests.tasks import reference
 
@@ -147,15 +148,15 @@ def test_a_sharded_batch_gets_the_same_images_without_talking():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"flip": 1.5}, "flip is a probability"),
-        ({"pad": -1}, "pad >= 0"),
-        ({"std": (0.5, 0.0, 0.5)}, "std > 0"),
+        ({"flip": 1.5}, r"config.flip must be in \[0, 1\]"),
+        ({"pad": -1}, r"config.pad must be in \[0, 1024\]"),
+        ({"std": (0.5, 0.0, 0.5)}, r"config.std must be in \(0, 1000\]"),
         ({"erase": {"area": (0.4, 0.02)}}, "area is a rising pair"),
-        ({"erase": {"ratio": (0.0, 1.0)}}, "ratio is a rising pair"),
-        ({"erase": {"probability": 2.0}}, "probability is in 0 .. 1"),
-        ({"erase": {"tries": 0}}, "tries is at least 1"),
+        ({"erase": {"ratio": (0.0, 1.0)}}, r"config.erase.ratio must be in \(0, 1000\]"),
+        ({"erase": {"probability": 2.0}}, r"config.erase.probability must be in \[0, 1\]"),
+        ({"erase": {"tries": 0}}, r"config.erase.tries must be in \[1, 1000\]"),
     ],
 )
 def test_settings_out_of_range_raise(change, message):
     with pytest.raises(ValueError, match=message):
-        CropSpec(**{name: EraseSpec(**v) if name == "erase" else v for name, v in change.items()})
+        typed_config.freeze(CropSpec, change)

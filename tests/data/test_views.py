@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common import typed_config
 from cion_jax.common.preprocessing import IMAGENET_MEAN as MEAN
 from cion_jax.common.preprocessing import IMAGENET_STD as STD
 from cion_jax.data.views import ViewParams, ViewsConfig, ViewSpec, draw, make_views, render
@@ -236,21 +237,21 @@ def test_rendered_views_equal_the_reference(fixtures, number):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"flip": 1.5}, "flip is a probability"),
+        ({"flip": 1.5}, r"config.flip must be in \[0, 1\]"),
         ({"scale": (0.9, 0.5)}, "scale is a rising pair"),
-        ({"sigma": (0.0, 1.0)}, "sigma is a rising pair"),
-        ({"scale": (0.5, 1.2)}, "scale <= 1"),
-        ({"hue": 0.7}, r"hue in 0 \.\. 0\.5"),
-        ({"width": 0}, "at least one pixel"),
+        ({"sigma": (0.0, 1.0)}, r"config.sigma must be in \(0, 100\]"),
+        ({"scale": (0.5, 1.2)}, r"config.scale must be in \(0, 1\]"),
+        ({"hue": 0.7}, r"config.hue must be in \[0, 0\.5\]"),
+        ({"width": 0}, r"config.width must be in \[1, 4096\]"),
     ],
 )
 def test_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
-        ViewSpec(**settings)
+        typed_config.freeze(ViewSpec, settings)
 
 
 def test_views_that_are_no_batch():
     with pytest.raises(ValueError, match="256 x 128 and 384 x 128"):
         ViewsConfig(global_2=ViewSpec(height=384))
     with pytest.raises(ValueError, match="local_views"):
-        ViewsConfig(local_views=-1)
+        typed_config.freeze(ViewsConfig, {"local_views": -1})

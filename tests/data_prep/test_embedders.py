@@ -56,7 +56,7 @@ def test_color_cancels_the_tint_and_light_of_a_camera():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("color", "did you mean 'color'"),
+        ("colors", "did you mean 'color'"),
         ("color:8", "did you mean 'color'"),
         ("onnx", "did you mean 'onnx:FILE'"),
         ("onnx:/no/such.onnx", "no extractor at /no/such.onnx"),
@@ -150,3 +150,8 @@ def test_a_backbone_of_ours():
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
     assert embedder.name == "flax:random:resnet18@32x16"
     assert len(embedder.digest) == 64
+
+
+def test_a_former_name_is_taken_and_said(capsys):
+    assert embedders.open("colour").name == embedders.open("color").name
+    assert capsys.readouterr().err == "note: --embedder=colour is called color now\n"

@@ -10,7 +10,10 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
+from cion_jax.common.errors import UserError
+from cion_jax.common.patterns import compiled
 from cion_jax.reid.benchmarks.base import (
     DISTRACTOR,
     JUNK,
@@ -37,7 +40,7 @@ def read(folder: Path, *, pattern: str = PATTERN) -> Benchmark:
 
     Args:
       folder: with `images.csv`, or `query.csv` and `gallery.csv`, or folders `query` and `gallery`.
-      pattern: regular expression of whole file names with groups `id` and `cam`.
+      pattern: regular expression (RE2) of whole file names with groups `id` and `cam`.
     """
     tables = {part: folder / f"{part}.csv" for part in _PARTS}
     if (folder / "images.csv").is_file():
@@ -49,7 +52,7 @@ def read(folder: Path, *, pattern: str = PATTERN) -> Benchmark:
     return _benchmark({part: (some, ()) for part, some in rows.items()}, f"the tables of {folder}")
 
 
-def _folders(folder: Path, pattern: re.Pattern) -> Benchmark:
+def _folders(folder: Path, pattern: Any) -> Benchmark:
     parts = {}
     for part in _PARTS:
         files = images_in(folder / part, f"0001_c2_anything.jpg, or {part}.csv, or images.csv")
@@ -113,15 +116,15 @@ def _row(file: Path, number: int, line: dict[str, str | None]) -> Row:
     return file.parent / path, identity, camera
 
 
-def _compiled(pattern: str) -> re.Pattern:
+def _compiled(pattern: str) -> Any:
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise BenchmarkError(f"--pattern={pattern!r} is no regular expression: {error}") from error
-    lacking = [f"(?P<{group}>...)" for group in ("id", "cam") if group not in compiled.groupindex]
+        found = compiled(pattern, "--pattern")
+    except UserError as error:
+        raise BenchmarkError(str(error)) from error
+    lacking = [f"(?P<{group}>...)" for group in ("id", "cam") if group not in found.groupindex]
     if lacking:
         raise BenchmarkError(f"--pattern={pattern!r} lacks {' and '.join(lacking)}, which read identity and camera")
-    return compiled
+    return found
 
 
 REGISTRY.register("folder", Reader(read, {"pattern": ()}))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from cion_jax.common.bounds import SHARE, Bounds, above, at_least, between
+from cion_jax.common.bounds import SHARE, Bounds, between, positive
 from cion_jax.data.groups import UnitKind
 from cion_jax.data.views import ViewsConfig
 from cion_jax.tasks.distill.loss import LossConfig
 from cion_jax.training import config as training
 
 Width = Annotated[int, between(1, 2**24)]
-Rate = Annotated[float, at_least(0)]
+Rate = Annotated[float, between(0, 10**6)]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DataConfig(training.DataConfig):
       curriculum: (first epoch, K) pairs, K images of one identity in a group; every K divides the batch.
     """
 
-    curriculum: tuple[tuple[int, int], ...] = ((0, 2), (40, 4), (60, 6), (80, 8))
+    curriculum: Annotated[tuple[tuple[int, int], ...], between(0, 2**20)] = ((0, 2), (40, 4), (60, 6), (80, 8))
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class OptimizerConfig:
     learning_rate: Rate = 5e-4
     final_learning_rate: Rate = 1e-6
     warmup_epochs: Rate = 10.0
-    weight_decay: Annotated[tuple[float, float], at_least(0)] = (0.04, 0.4)
+    weight_decay: Annotated[tuple[float, float], between(0, 10**6)] = (0.04, 0.4)
     freeze_epochs: Rate = 1.0
     teacher_momentum: Annotated[float, SHARE] = 0.996
-    clip: Annotated[float, above(0)] = 3.0
+    clip: Annotated[float, positive(10**12)] = 3.0
     betas: Annotated[tuple[float, float], SHARE] = (0.9, 0.999)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -27,7 +29,7 @@ class Head(nnx.Module):
         hidden: int = 2048,
         bottleneck: int = 256,
         *,
-        dtype=jnp.float32,
+        dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         kw = {"dtype": dtype, "rngs": rngs}
@@ -56,7 +58,7 @@ class Prototypes(nnx.Module):
     nothing but the embedding crosses devices. `weight_g` starts at 1, where the optimizer leaves it.
     """
 
-    def __init__(self, bottleneck: int, prototypes: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, bottleneck: int, prototypes: int, *, dtype: Any, rngs: nnx.Rngs):
         uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.weight_v = nnx.Param(uniform(rngs.params(), (bottleneck, prototypes), jnp.float32))
         self.weight_g = nnx.Param(jnp.ones((1, prototypes), jnp.float32))
@@ -68,7 +70,7 @@ class Prototypes(nnx.Module):
         return v_FP * (self.weight_g[...] / jnp.linalg.norm(v_FP, axis=0, keepdims=True))
 
 
-def product(x_BF: jax.Array, kernel_FP: jax.Array, dtype) -> jax.Array:
+def product(x_BF: jax.Array, kernel_FP: jax.Array, dtype: Any) -> jax.Array:
     """Logits [..., P] of embeddings [..., F]: products in `dtype`, sums in float32 or wider."""
     sums = jnp.promote_types(dtype, jnp.float32)
     kernel_FP = kernel_FP.astype(dtype)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cion_jax.common.bounds import SHARE, above, at_least, between
+from cion_jax.common.bounds import SHARE, between, positive
 from cion_jax.common.errors import UserError
 
 
@@ -44,11 +44,11 @@ class LossConfig:
 
     weighting: Literal["paper", "released"] = "paper"
     centering: Literal["mean", "sinkhorn"] = "mean"
-    student_temperature: Annotated[float, above(0)] = 0.1
-    teacher_temperature: Annotated[float, above(0)] = 0.04
+    student_temperature: Annotated[float, positive(1000)] = 0.1
+    teacher_temperature: Annotated[float, positive(1000)] = 0.04
     center_momentum: Annotated[float, SHARE] = 0.9
     sinkhorn_rounds: Annotated[int, between(1, 100)] = 3
-    chunk: Annotated[int, at_least(1)] = 8192
+    chunk: Annotated[int, between(1, 2**24)] = 8192
 
 
 class Axes(NamedTuple):
@@ -110,7 +110,9 @@ class Targets(NamedTuple):
     norm_BU: jax.Array
 
 
-def make_targets(teacher: Logits, center_P: jax.Array, config: LossConfig, axes: Axes = ONE_DEVICE):
+def make_targets(
+    teacher: Logits, center_P: jax.Array, config: LossConfig, axes: Axes = ONE_DEVICE
+) -> tuple[Targets, jax.Array]:
     """Targets of a batch, and the center after it.
 
     Args:
@@ -124,8 +126,8 @@ def make_targets(teacher: Logits, center_P: jax.Array, config: LossConfig, axes:
     """
     n = len(teacher.parts)
 
-    def balance(norm_BU):
-        def part(operands):
+    def balance(norm_BU: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def part(operands: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
             parameters, center_C = operands
             t_BUC = teacher.of(parameters).astype(jnp.float32)
             scaled_BUC = t_BUC / config.teacher_temperature
@@ -149,7 +151,7 @@ def make_targets(teacher: Logits, center_P: jax.Array, config: LossConfig, axes:
 
 def student_loss(
     student: Logits, teacher: Logits, targets: Targets, k: int, config: LossConfig, axes: Axes = ONE_DEVICE
-):
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Cross entropy of the student's views against the teacher's, over all images of one identity.
 
     Args:
@@ -167,7 +169,7 @@ def student_loss(
     cross_entropy = {"paper": _paper, "released": _released}[config.weighting]
     u = targets.norm_BU.shape[1]
 
-    def part(operands):
+    def part(operands: Any) -> tuple[jax.Array, ...]:
         student_part, teacher_part, shift_C = operands
         t_BUC = lax.stop_gradient(teacher.of(teacher_part).astype(jnp.float32))
         log_p_BUC = t_BUC / config.teacher_temperature - shift_C - targets.norm_BU[..., None]
@@ -191,21 +193,23 @@ def student_loss(
     return lax.pmean((loss, measured), axes.images)
 
 
-def identity_guided_loss(z_BVP: jax.Array, t_BUP: jax.Array, center_P: jax.Array, k: int, config: LossConfig):
+def identity_guided_loss(
+    z_BVP: jax.Array, t_BUP: jax.Array, center_P: jax.Array, k: int, config: LossConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss of logits that exist already; arguments and result as in `make_targets` and `student_loss`."""
     student, teacher = Logits.whole(z_BVP), Logits.whole(t_BUP)
     targets, _ = make_targets(teacher, center_P, config)
     return student_loss(student, teacher, targets, k, config)
 
 
-def _each(function: Callable, operands):
+def _each(function: Callable, operands: Any) -> Any:
     """The results of all parts, stacked; several are made again for the gradient, a single one is kept."""
     if len(jax.tree.leaves(operands)[0]) > 1:
         return lax.map(jax.checkpoint(function), operands)
     return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], operands)))
 
 
-def _log_sum_exp(x: jax.Array, axis, mesh_axes: tuple[str, ...]) -> jax.Array:
+def _log_sum_exp(x: jax.Array, axis: int | tuple[int, ...], mesh_axes: tuple[str, ...]) -> jax.Array:
     """Over array axes and over mesh axes."""
     local = jax.nn.logsumexp(x, axis)
     if not mesh_axes:
@@ -214,7 +218,7 @@ def _log_sum_exp(x: jax.Array, axis, mesh_axes: tuple[str, ...]) -> jax.Array:
     return highest + jnp.log(lax.psum(jnp.exp(local - highest), mesh_axes))
 
 
-def _paper(p_BUP, log_s_BVP, k):
+def _paper(p_BUP: jax.Array, log_s_BVP: jax.Array, k: int) -> jax.Array:
     """Mean over ordered image pairs and view pairs, without the identical view of the identical image (eq. 9)."""
     (b, u, _), v = p_BUP.shape, log_s_BVP.shape[1]
     pairs = _dot(_groups(p_BUP, k), _groups(log_s_BVP, k))
@@ -222,11 +226,11 @@ def _paper(p_BUP, log_s_BVP, k):
     return -(pairs - same_view) / (b // k * (u * v * k * k - u * k))
 
 
-def _released(p_BUP, log_s_BVP, k):
+def _released(p_BUP: jax.Array, log_s_BVP: jax.Array, k: int) -> jax.Array:
     """Mean over views u != v; the K terms of an image with itself weigh together like one pair of images."""
     (b, u, _), v = p_BUP.shape, log_s_BVP.shape[1]
 
-    def different_views(p, log_s):
+    def different_views(p: jax.Array, log_s: jax.Array) -> jax.Array:
         return _dot(p.sum(1), log_s.sum(1)) - _dot(p, log_s[:, :u])
 
     same_image = different_views(p_BUP, log_s_BVP)
@@ -235,15 +239,15 @@ def _released(p_BUP, log_s_BVP, k):
     return -per_view / (k * (k - 1) + 1) / (u * v - u)
 
 
-def _sums(x_BVP, k):
+def _sums(x_BVP: jax.Array, k: int) -> jax.Array:
     """[B, V, P] -> [G, V, P], the sum over the images of each group."""
     return x_BVP.reshape(-1, k, *x_BVP.shape[1:]).sum(1)
 
 
-def _groups(x_BVP, k):
+def _groups(x_BVP: jax.Array, k: int) -> jax.Array:
     """[B, V, P] -> [G, P], the sum over the images and views of each group."""
     return _sums(x_BVP, k).sum(1)
 
 
-def _dot(a, b):
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(a * b)

@@ -24,7 +24,7 @@ class Network(nnx.Module):
         prototypes: int,
         hidden: int,
         bottleneck: int,
-        dtype,
+        dtype: Any,
         drop_path: float | None = None,
         remat: bool = False,
         rngs: nnx.Rngs,
@@ -33,7 +33,7 @@ class Network(nnx.Module):
         self.backbone = backbone
         self.head = Head(backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
 
-    def __call__(self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None):
+    def __call__(self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None) -> Any:
         """What the logits of all views are products of (`head.product`); they themselves need not exist at once.
 
         Args:

@@ -121,6 +121,14 @@ class Distill:
         center = jnp.zeros(self.config.model.prototypes, jnp.float32)
         return student, {"teacher": jax.tree.map(jnp.copy, student), "center": center}
 
+    def backbone(self, network: dict[str, Any]) -> dict[str, Any]:
+        """The backbone, without the head."""
+        return {kind: tree.get("backbone", {}) for kind, tree in network.items()}
+
+    def with_backbone(self, network: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
+        """The network with another backbone."""
+        return {kind: tree | ({"backbone": backbone[kind]} if backbone[kind] else {}) for kind, tree in network.items()}
+
     def start(self, state: TrainState, weights: dict[str, Any]) -> TrainState:
         """Student and teacher both start from `weights`."""
         kept = state.kept | {"teacher": jax.tree.map(jnp.copy, weights)}
@@ -161,7 +169,7 @@ class Distill:
         )(student, (x_BUF, kernel_FP), Targets(shift_P, norm_BU))
         return loss, (stats, measured)
 
-    def carry(self, state: TrainState, params, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
+    def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
         """The teacher follows the student; its statistics are its own."""
         average = ema(state.kept["teacher"]["params"], params, at["momentum"])
         teacher = {"params": average, "stats": prepared.carried["stats"]}
@@ -181,20 +189,20 @@ class Distill:
         """Warns of a collapse."""
         return collapse_warning(measured["teacher_entropy"], self.config.model.prototypes)
 
-    def _apply(self, network: dict[str, Any], views, key, mesh: Mesh):
+    def _apply(self, network: dict[str, Any], views: Any, key: jax.Array, mesh: Mesh) -> Any:
         """Train-mode forward pass -> ((embeddings, prototypes), statistics after). The teacher, too, normalizes with
         its own batch statistics and keeps running ones of its own, as in the released code."""
         params = sharding.gather(network["params"], mesh, self.rules)
         module = models.merge(self.graphdef, params, network["stats"])
         return module(views, train=True, key=key), models.split(module)[2]
 
-    def _targets(self, x_BUF, kernel_FP, center_P):
+    def _targets(self, x_BUF: jax.Array, kernel_FP: jax.Array, center_P: jax.Array) -> tuple[Targets, jax.Array]:
         return make_targets(self._logits(x_BUF, kernel_FP), center_P, self.config.loss, AXES)
 
-    def _loss(self, k: Any, student, teacher, targets: Targets):
+    def _loss(self, k: Any, student: Any, teacher: Any, targets: Targets) -> tuple[jax.Array, dict[str, jax.Array]]:
         return student_loss(self._logits(*student), self._logits(*teacher), targets, k, self.config.loss, AXES)
 
-    def _logits(self, x_BVF, kernel_FP) -> Logits:
+    def _logits(self, x_BVF: jax.Array, kernel_FP: jax.Array) -> Logits:
         # Said before the loop over chunks, so that their gradients cross devices once, after it.
         x_BVF = jax.lax.pcast(x_BVF, AXES.prototypes, to="varying")
         kernel_FP = jax.lax.pcast(kernel_FP, AXES.images, to="varying")
