@@ -7,10 +7,12 @@ MARKET is the benchmark as unpacked (its `bounding_box_train` is read), or ident
 0.5; BNNeck, cross entropy and soft-margin triplets; SGD, 120 epochs. Batch and learning rate are those of the backbone.
 """
 
+import ml_collections
+
 from cion_jax.common import typed_config
 from cion_jax.tasks.supervised import recipes
 
 
-def get_config(name: str = "resnet50_ibn"):
+def get_config(name: str = "resnet50_ibn") -> ml_collections.ConfigDict:
     """The released settings of a backbone."""
     return typed_config.thaw(recipes.transreid(name, "market1501"))

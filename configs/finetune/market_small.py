@@ -7,11 +7,13 @@
 TransReID's recipe but for size and length. Padding is a sixteenth of the height, as 10 of 256 pixels are about.
 """
 
+import ml_collections
+
 from cion_jax.common import typed_config
 from cion_jax.tasks.supervised import recipes
 
 
-def get_config(name: str = "resnet18_ibn"):
+def get_config(name: str = "resnet18_ibn") -> ml_collections.ConfigDict:
     """The recipe of 64 images, for a quarter of an hour."""
     config = typed_config.thaw(recipes.transreid(name, "market1501"))
     config.model.dtype = "float32"

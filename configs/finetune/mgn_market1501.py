@@ -7,10 +7,12 @@
 train the heads alone.
 """
 
+import ml_collections
+
 from cion_jax.common import typed_config
 from cion_jax.tasks.supervised import recipes
 
 
-def get_config(name: str = "resnet50_ibn"):
+def get_config(name: str = "resnet50_ibn") -> ml_collections.ConfigDict:
     """The released settings of a backbone."""
     return typed_config.thaw(recipes.mgn(name))

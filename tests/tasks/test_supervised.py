@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import models
+from cion_jax import models, plan
 from cion_jax.common import typed_config
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import PlanError
@@ -299,3 +299,12 @@ def test_mgns_backbone_is_a_resnet_and_its_rates_follow_the_steps(market):
 def test_a_collapse_is_said():
     assert "features that are all alike" in collapse_warning(0.6931, "bnneck")
     assert collapse_warning(0.5, "bnneck") is None
+
+
+@pytest.mark.slow
+def test_a_run_can_be_planned():
+    planned = plan.plan(Supervised(config("unused", model__classes=751)), "cpu:8")
+    assert planned.parameters == sum(
+        leaf.size for leaf in jax.tree.leaves(models.split(models.abstract("toy"))[1])
+    ) + 16 * (751 + 1)
+    assert planned.memory > 0
