@@ -175,6 +175,9 @@ def test_folders_without_anybody(tmp_path):
         Supervised(config(tmp_path / "nowhere"))
     with pytest.raises(DatasetError, match=r"nobody to train on in .*: got 0 images"):
         Supervised(config(tmp_path))
+    (tmp_path / "query").mkdir()
+    with pytest.raises(DatasetError, match=r"has test images \(query\) and no folder bounding_box_train"):
+        Supervised(config(tmp_path))
 
 
 def test_unreadable_files_are_counted_and_the_run_goes_on(market, tmp_path):
