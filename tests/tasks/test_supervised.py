@@ -194,7 +194,10 @@ def test_files_that_come_or_go_are_other_data(market, tmp_path):
     shutil.copytree(market, folder)
     before = Supervised(files(folder)).stream().digest
     assert before == Supervised(files(market)).stream().digest
-    next((folder / "bounding_box_train").glob("0005*")).unlink()
+    one = next((folder / "bounding_box_train").glob("0005*"))
+    one.write_bytes(one.read_bytes() + b"0")
+    assert before != Supervised(files(folder)).stream().digest
+    one.unlink()
     assert before != Supervised(files(folder)).stream().digest
 
 
