@@ -37,12 +37,15 @@ class Metrics:
       seen: the measurements looked at last.
     """
 
-    def __init__(self, workdir: Path, task: Task, start: int, end: int):
+    def __init__(
+        self, workdir: Path, task: Task, start: int, end: int, on_row: Callable[[dict[str, float]], None] | None = None
+    ):
         """Opens the files of a run that is about to do the steps `start` + 1 .. `end`.
 
         Rows beyond `start`, left by a run that got further than its last checkpoint, are dropped: those steps are
-        done again.
+        done again. `on_row` is called with every row that is written.
         """
+        self._on_row = on_row
         self._rows = workdir / ROWS
         self._board = None
         if jax.process_index() == 0:
@@ -122,6 +125,8 @@ class Metrics:
             file=sys.stderr,
             flush=True,
         )
+        if self._on_row:
+            self._on_row({"step": step, **row})
 
     def _append(self, step: int, row: Mapping[str, float], board: Any) -> None:
         try:
