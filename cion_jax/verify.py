@@ -1,9 +1,11 @@
 """Checks what is kept: reads it from end to end and says what is damaged.
 
-    python -m cion_jax.verify FILE [FILE ...]
+    python -m cion_jax.verify RUN|DATA|FILE ...
 
-Files of weights (torch.save and safetensors): every checksum, every length and offset, every number. Exit status 0
-where all is whole, 2 where something is damaged.
+A run's folder: every array of every checkpoint against its digest, the rows of measurements, the config. A data set:
+numbers of records, every checksum, every picture decoded, index and provenance against the records. Files of weights
+(torch.save and safetensors): every checksum, every length and offset, every number. Exit status 0 where all is whole, 2
+where something is damaged.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from pathlib import Path
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.paths import local_path
 from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.data.verify_data import is_data, verify_data
 from cion_jax.weights.verify_file import verify_file
+from cion_jax.weights.verify_run import is_run, verify_run
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,11 @@ class Kind:
 
 
 _SHOWN = 10
-KINDS = [Kind("a file of weights", Path.is_file, lambda path: Report(*verify_file(path)))]
+KINDS = [
+    Kind("a run", is_run, lambda path: Report(*verify_run(path))),
+    Kind("a data set", is_data, lambda path: Report(*verify_data(path))),
+    Kind("a file of weights", Path.is_file, lambda path: Report(*verify_file(path))),
+]
 
 
 def verify(path: Path) -> Report:
@@ -65,8 +74,8 @@ def verify(path: Path) -> Report:
 def main(argv: Sequence[str]) -> int:
     """Checks everything that is named; a damaged one does not keep the others from being checked."""
     if len(argv) < 2:
-        raise ConfigError("nothing to check; give a file: python -m cion_jax.verify FILE")
-    reports = {name: verify(Path(name)) for name in argv[1:]}
+        raise ConfigError("nothing to check; give a run, a data set or a file: python -m cion_jax.verify RUN|DATA|FILE")
+    reports = {name: verify(local_path(name, "verify")) for name in argv[1:]}
     for name, report in reports.items():
         said = f"{len(report.damage)} damaged" if report.damage else "ok"
         print(f"{printable(name)}: {said}: {report.looked_at}")

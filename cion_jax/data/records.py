@@ -129,7 +129,7 @@ def damage(path: Path, remedy: str = "write the data set again with data_prep") 
         raise
     except _DAMAGED as error:
         said = printable(f"{type(error).__name__}: {error}")
-        raise DatasetError(f"{path} is damaged ({said}); {remedy}") from error
+        raise DatasetError(f"{path} is damaged: {said}; {remedy}") from error
 
 
 def _arrays(path: Path, *names: str) -> Iterator[np.ndarray]:

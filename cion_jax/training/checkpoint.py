@@ -57,7 +57,7 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: str | Path, keep: int = 3, read_only: bool = False):
-        """Opens `workdir`/checkpoints; CheckpointError where that is no folder."""
+        """Opens `workdir`/checkpoints; CheckpointError where that is no folder, or cannot be opened."""
         self._folder = (Path(workdir) / FOLDER).resolve()
         if self._folder.exists() and not self._folder.is_dir():
             raise CheckpointError(f"{self._folder} is a file, expected a folder of checkpoints; give another --workdir")
@@ -66,7 +66,13 @@ class Checkpointer:
         options = ocp.CheckpointManagerOptions(**(reads if read_only else writes))
         trees = dict.fromkeys(("served", _OLD_SERVED, "training"))
         handlers = {name: ocp.StandardCheckpointHandler() for name in trees} | {"run": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._folder} cannot be opened: a _CHECKPOINT_METADATA in it is damaged; delete that file, "
+                f"it holds times alone ({_short(error)})"
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,7 @@ def train(
     start_from: Start = as_it_is,
     asked_to_leave: Callable[[], bool] = lambda: False,
     score: Score | None = None,
+    on_row: Callable[[dict[str, float]], None] | None = None,
 ) -> bool:
     """Runs or resumes a training run.
 
@@ -48,6 +49,7 @@ def train(
       asked_to_leave: whether the run is to end after the step at hand; one process's wish is enough.
       score: f(step of a complete checkpoint) -> a row about it; called after every `config.evaluate.every` epochs, in
         process 0.
+      on_row: f(row) is called with every row of measurements when it has been written.
 
     Returns:
       Whether it is done; False where it was asked to leave, and its last finished step is saved.
@@ -81,7 +83,7 @@ def train(
         )
         unreadable = Unreadable(config.data.max_skipped)
         rows = multihost.rows(sharding.BATCH, mesh, config.data.batch_size)
-        metrics, totals, data, reached = Metrics(workdir, task, start, end), multihost.Totals(mesh), None, start
+        metrics, totals, data, reached = Metrics(workdir, task, start, end, on_row), multihost.Totals(mesh), None, start
         with jax.transfer_guard("disallow"):
             for step in range(start, end):
                 position = stream.at(step)

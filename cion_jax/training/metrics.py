@@ -37,12 +37,15 @@ class Metrics:
       seen: the measurements looked at last.
     """
 
-    def __init__(self, workdir: Path, task: Task, start: int, end: int):
+    def __init__(
+        self, workdir: Path, task: Task, start: int, end: int, on_row: Callable[[dict[str, float]], None] | None = None
+    ):
         """Opens the files of a run that is about to do the steps `start` + 1 .. `end`.
 
         Rows beyond `start`, left by a run that got further than its last checkpoint, are dropped: those steps are
-        done again.
+        done again. `on_row` is called with every row that is written.
         """
+        self._on_row = on_row
         self._rows = workdir / ROWS
         self._board = None
         if jax.process_index() == 0:
@@ -122,6 +125,8 @@ class Metrics:
             file=sys.stderr,
             flush=True,
         )
+        if self._on_row:
+            self._on_row({"step": step, **row})
 
     def _append(self, step: int, row: Mapping[str, float], board: Any) -> None:
         try:
@@ -196,7 +201,7 @@ def _keep_rows(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = read_regular(path).split(b"\n")[:-1]
-    rows = [(line, _step_of(line)) for line in lines]
+    rows = [(line, step_of(line)) for line in lines]
     damaged = sum(at is None for _, at in rows)
     if damaged:
         print(f"warning: {path} has {damaged} damaged lines, which are left out", file=sys.stderr)
@@ -207,11 +212,12 @@ def _keep_rows(path: Path, step: int) -> None:
 def read_rows(path: Path) -> list[dict[str, float]]:
     """The rows of a run's measurements; lines that are no rows, and what is no number in them, are left out."""
     lines = read_regular(path).split(b"\n") if path.exists() else []
-    rows = [json.loads(line) for line in lines if _step_of(line) is not None]
+    rows = [json.loads(line) for line in lines if step_of(line) is not None]
     return [{name: value for name, value in row.items() if isinstance(value, int | float)} for row in rows]
 
 
-def _step_of(line: bytes) -> int | None:
+def step_of(line: bytes) -> int | None:
+    """The step of a row; None where a line is none."""
     try:
         step = json.loads(line)["step"]
         return step if type(step) is int else None

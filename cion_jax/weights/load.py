@@ -128,16 +128,20 @@ def restore_run(path: str | Path, network: Network = "teacher") -> tuple[Any, di
         if step is None:
             raise CheckpointError(f"no complete checkpoint in {workdir}/{FOLDER}; train longer or resume the run")
         run = checkpointer.run(step)
-        kind = TASKS[run["task"]]
-        config = freeze(kind.schema, run["config"], "checkpoint.config", old_names=True)
-        task = kind(config)
+        task = task_of(run)
         like = on_one_device(jax.eval_shape(lambda: init_state(task)))
         if network == "teacher":
             trees = checkpointer.restore_served(step, like, task.served)
         else:
             trees = checkpointer.restore(step, like, task.served).trained
     values = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
-    return task, trees, Run(workdir, config, step, run["position"].get("index", "")), values
+    return task, trees, Run(workdir, task.config, step, run["position"].get("index", "")), values
+
+
+def task_of(run: Mapping[str, Any]) -> Any:
+    """The task of a checkpoint's `run` item; ConfigError where its settings cannot be any more."""
+    kind = TASKS[run["task"]]
+    return kind(freeze(kind.schema, run["config"], "checkpoint.config", old_names=True))
 
 
 def read(

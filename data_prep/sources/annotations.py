@@ -18,6 +18,7 @@ _BESIDE = ("imgs", "images", "img")  # folders beside a list in which its pictur
 _TRIED = 20  # paths that tell where the pictures lie
 _EXAMINED = 1000  # files, evenly chosen, that are looked for before a run
 _INT64 = 2**63
+_DIGITS = 1000  # of an id that is taken as a number; Python reads no more than 4300
 
 
 @REGISTRY.add("annotations")
@@ -167,7 +168,7 @@ def _image(path: str, identity: str, truth: int) -> Image:
 
 
 def _numbers(identities: list[int | str]) -> dict[str, int]:
-    if all(str(identity).isdecimal() for identity in identities):
+    if all(str(identity).isdecimal() and len(str(identity)) < _DIGITS for identity in identities):
         numbers = {str(identity): int(identity) for identity in identities}
         if len(set(numbers.values())) == len(numbers) and max(numbers.values(), default=0) < _INT64:
             return numbers

@@ -12,7 +12,8 @@ from cion_jax.common import images
 from cion_jax.common.files import read_regular
 from data_prep.types import Finding, Image, Reject, SourceError
 
-_DIGITS = re.compile(r"([0-9]+)")
+_NUMBERS = re.compile(r"([0-9]+)")
+_DIGITS = 1000  # of a number in a name; Python reads no more than 4300
 
 
 class Pictures:
@@ -59,14 +60,14 @@ def load(path: Path, where: str) -> np.ndarray | Reject:
 
 def natural(name: str) -> tuple:
     """Sorting key that puts frame 10 after frame 9; equal keys fall back to the name itself."""
-    parts = _DIGITS.split(name)
-    return tuple((int(p), "") if i % 2 else (0, p) for i, p in enumerate(parts)), name
+    parts = _NUMBERS.split(name)
+    return tuple((int(p), "") if i % 2 and len(p) < _DIGITS else (0, p) for i, p in enumerate(parts)), name
 
 
 def last_number(name: str) -> int | None:
     """The last run of digits in a file's stem: `seq2_frame000123.jpg` -> 123; None where there is none."""
     runs = re.findall(r"[0-9]+", Path(name).stem)
-    return int(runs[-1]) if runs else None
+    return int(runs[-1]) if runs and len(runs[-1]) < _DIGITS else None
 
 
 def is_picture(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Sizes from headers, and the limit that keeps a small file from taking all memory."""
 
 import struct
+import time
 
 import cv2
 import numpy as np
@@ -31,3 +32,27 @@ def test_a_picture_that_claims_too_much_is_refused_before_it_is_decoded(monkeypa
     monkeypatch.setenv(images.MAX_PIXELS_VARIABLE, "1000")
     with pytest.raises(images.PictureError, match="24 x 48 pixels, expected at most 1,000"):
         images.decode(images.encode_jpeg(PICTURE))
+
+
+def test_what_is_of_no_known_kind_is_not_even_tried():
+    """OpenCV would read these by their content, whatever their size."""
+    big = b"P4\n30000 30000\n" + bytes(100)
+    tiff = cv2.imencode(".tiff", PICTURE)[1].tobytes()
+    for data in (big, tiff, b"GIF89a" + bytes(40)):
+        with pytest.raises(images.PictureError, match="expected a whole JPEG, PNG, WebP or BMP"):
+            images.decode(data)
+
+
+def test_old_bitmaps_have_sides_of_16_bits():
+    pixels = b"".join(row.tobytes() for row in PICTURE[::-1, :, ::-1])
+    header = b"BM" + struct.pack("<IHHI", 26 + len(pixels), 0, 0, 26) + struct.pack("<IHHHH", 12, 24, 48, 1, 24)
+    assert images.size(header + pixels) == (48, 24)
+    np.testing.assert_array_equal(images.decode(header + pixels), PICTURE)
+
+
+def test_headers_of_any_length_take_no_time():
+    began = time.monotonic()
+    for filling in (b"\xff" * 2**24, b"\xff\xe0\x00\x02" * 2**22):
+        with pytest.raises(images.PictureError):
+            images.decode(b"\xff\xd8" + filling)
+    assert time.monotonic() - began < 2

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cion_jax.common.files import finished
@@ -22,6 +24,9 @@ def test_claim(tmp_path):
     assert work.claim(settings) is False
     assert work.claim(settings) is False
     (work.output / "metrics.json").write_text("{}")
+    assert work.claim(settings) is False  # damaged: it is written again
+    metrics = {"levels": [], "thresholds": {}, "selection": {"images": 1, "identities": 1}, "rejected": {}}
+    (work.output / "metrics.json").write_text(json.dumps(metrics))
     assert work.claim(settings) is True
     with pytest.raises(OutputError, match=r"config\.seed: 0 there, 1 now"):
         work.claim({"source": "mot", "config": {"seed": 1, "r_s": None}})

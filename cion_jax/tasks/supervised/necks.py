@@ -66,7 +66,7 @@ class NeckNorm(BatchNorm):
     The bias is kept among the running statistics, not among the parameters: it has no gradient, no decay, no moments.
     """
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: Any, rngs: nnx.Rngs):
         super().__init__(features, dtype=dtype, rngs=rngs)
         self.bias = nnx.BatchStat(jnp.zeros(features, jnp.float32))  # type: ignore[assignment]
 
@@ -79,7 +79,7 @@ class BNNeck(nnx.Module):
       classes: C.
     """
 
-    def __init__(self, features: int, classes: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, features: int, classes: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
         self.bottleneck = NeckNorm(features, **kw)
         self.classifier = Linear(features, classes, False, init=_CLASSIFIER, **kw)
@@ -103,7 +103,7 @@ class BNNeckNetwork(BNNeck):
         name: str,
         classes: int,
         *,
-        dtype=jnp.float32,
+        dtype: Any = jnp.float32,
         drop_path: float | None = None,
         remat: bool = False,
         rngs: nnx.Rngs,
@@ -126,7 +126,7 @@ class Necked(nnx.Module):
       remat: of the backbone.
     """
 
-    def __init__(self, name: str, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, name: str, *, dtype: Any = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
         backbone: Any = registry.create(name, dtype=dtype, remat=remat, rngs=rngs)
         self.backbone, self.features = backbone, backbone.features
         self.bottleneck = NeckNorm(self.features, dtype=jnp.promote_types(dtype, jnp.float32), rngs=rngs)
@@ -139,7 +139,7 @@ class Necked(nnx.Module):
 class GeneralizedMean(nnx.Module):
     """Pooling by the p-norm of values (arXiv 1711.02512); p starts at 3 and trains."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.p = nnx.Param(jnp.full(1, 3.0, jnp.float32))
 
     def __call__(self, x_BHWC: Array) -> Array:
@@ -151,7 +151,7 @@ class GeneralizedMean(nnx.Module):
 class Part(nnx.Module):
     """Pooling, reduction to `width` features, neck."""
 
-    def __init__(self, inputs: int, width: int = WIDTH, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int = WIDTH, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
         self.pool_layer = GeneralizedMean()
         self.bottleneck = Layers([Conv(inputs, width, 1, bias=False, **kw), NeckNorm(width, **kw)])
@@ -166,7 +166,7 @@ class Part(nnx.Module):
 class PartHead(Part):
     """A part and a classifier by cosines."""
 
-    def __init__(self, inputs: int, classes: int, width: int = WIDTH, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, classes: int, width: int = WIDTH, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         super().__init__(inputs, width, dtype=dtype, rngs=rngs)
         dtype = jnp.promote_types(dtype, jnp.float32)
         self.classifier = Linear(width, classes, False, init=_UNIFORM, dtype=dtype, rngs=rngs)
@@ -190,7 +190,7 @@ class Granular(nnx.Module):
       head: f(width of a map, dtype=, rngs=) -> `Part`.
     """
 
-    def __init__(self, name: str, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs, head: Any = Part):
+    def __init__(self, name: str, *, dtype: Any = jnp.float32, remat: bool = False, rngs: nnx.Rngs, head: Any = Part):
         resnet = _resnet(name, dtype=dtype, remat=remat, rngs=rngs)
         first, *rest = resnet.layer3
         shared = {0: resnet.conv1, 1: resnet.bn1, 4: resnet.layer1, 5: resnet.layer2, 6: first}
@@ -250,7 +250,7 @@ class MGN(Granular):
       remat: recompute blocks in the backward pass.
     """
 
-    def __init__(self, name: str, classes: int, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, name: str, classes: int, *, dtype: Any = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
         super().__init__(name, dtype=dtype, remat=remat, rngs=rngs, head=partial(PartHead, classes=classes))
 
     def __call__(self, x_BHWC: Array, *, train: bool = False, frozen: bool = False, key: Array | None = None) -> Parts:
@@ -312,7 +312,7 @@ def without_classifiers(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: without_classifiers(part) if isinstance(part, Mapping) else part for name, part in named.items()}
 
 
-def _resnet(name: str, **kw) -> Any:
+def _resnet(name: str, **kw: Any) -> Any:
     backbone = registry.create(name, **kw)
     if not isinstance(backbone, ResNet):
         raise ConfigError(f"MGN takes a ResNet apart, got the backbone {name}; choose resnet50_ibn or its like")

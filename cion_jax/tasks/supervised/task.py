@@ -183,7 +183,7 @@ class Supervised:
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
         return loss, (models.split(module)[2], measured)
 
-    def carry(self, state: TrainState, params, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
+    def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Nothing."""
         return {}
 
