@@ -22,6 +22,7 @@ from cion_jax.training.checkpoint import SaveError
 from cion_jax.training.task import Task
 
 ROWS = "metrics.jsonl"
+SCORE = b'"mAP":'  # what is in rows of scores alone
 
 
 class TrainingStopped(RuntimeError):
@@ -76,6 +77,8 @@ class Metrics:
         """Writes a row of its own about a step that has been looked at."""
         if self._board:
             self._append(step, row, self._board)
+            if self._on_row:
+                self._on_row({"step": step, **row})
 
     def add(self, step: int, measured: dict) -> None:
         """Takes the measurements (scalars) of step number `step`, which was just dispatched."""

@@ -27,6 +27,7 @@ from cion_jax.tasks.supervised.task import Supervised, collapse_warning
 from cion_jax.train import train
 from cion_jax.training.checkpoint import CheckpointError
 from cion_jax.weights import load
+from cion_jax.weights.verify_run import verify_run
 from tests import toy
 from tests.runs import assert_equal, assert_same_run, final_state, numbers
 
@@ -330,6 +331,7 @@ def test_scores_while_it_trains_and_the_best_is_kept(market, tmp_path):
     assert kept.step == best["step"]
     scores = evaluate(kept, benchmarks.load("market1501", folder))
     assert (scores["mAP"], scores["rank1"]) == (best["mAP"], best["rank1"])
+    assert verify_run(tmp_path / "w")[1] == []
     with pytest.raises(BenchmarkError):
         train(files(market, evaluate__every=2), tmp_path / "early")
     assert not (tmp_path / "early").exists()
