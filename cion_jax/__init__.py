@@ -76,6 +76,7 @@ def train(
       TrainingStopped, SaveError: the loss is not finite; a checkpoint could not be written.
     """
     from cion_jax.common import packaged_configs
+    from cion_jax.common.paths import local_path
     from cion_jax.common.typed_config import ConfigError
     from cion_jax.tasks import freeze
     from cion_jax.train import train as run
@@ -87,7 +88,8 @@ def train(
     else:
         name, _, argument = str(config).partition(":")
         frozen = freeze(packaged_configs.load(name, *filter(None, [argument])), settings or {})
-    return load(workdir) if run(frozen, Path(workdir)) else None
+    folder = local_path(str(workdir), "workdir")
+    return load(folder) if run(frozen, folder) else None
 
 
 def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, **options: Any) -> dict[str, Any]:
@@ -105,11 +107,12 @@ def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, 
     Raises:
       UserError: there is nothing to score.
     """
+    from cion_jax.common.paths import local_path
     from cion_jax.evaluate import evaluate as score
     from cion_jax.reid import benchmarks
 
     loaded = load(backbone) if isinstance(backbone, str | Path) else backbone
-    return score(loaded, benchmarks.load(benchmark, Path(data)), **options)
+    return score(loaded, benchmarks.load(benchmark, local_path(str(data), "data")), **options)
 
 
 class _Package(ModuleType):
