@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from benchmarks.common import header, median_seconds, table
-from cion_jax.data.groups import Timeline, Units
+from cion_jax.data.groups import EpochPlan, Timeline, Units
 from cion_jax.data.shards import ShardReader, decode
 from cion_jax.data.stream import IdentityStream
 from data_prep.output import shards
@@ -44,7 +45,8 @@ def _write(folder: Path) -> None:
 def _rates(reader: ShardReader, threads: int) -> tuple[float, float]:
     """Median images per second over the batches of one pass, and images per second of processor time."""
     units = Units.of(reader.index, "identity")
-    run = IdentityStream(reader, units, Timeline(units, 2, BATCH, ((0, K),)), 0, CANVAS, threads).batches()
+    timeline, plan = Timeline(units, 2, BATCH, ((0, K),)), partial(EpochPlan, units, 0)
+    run = IdentityStream(reader, units, timeline, plan, CANVAS, threads).batches()
     next(run)
     processor, times = time.process_time(), [time.perf_counter()]
     for _ in run:

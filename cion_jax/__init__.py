@@ -6,6 +6,7 @@ backbone = cion_jax.load("RUN")  # or "reid.safetensors", "file:resnet50_ibn=FIL
 features = backbone(images)  # [h, w, 3] uint8 RGB each -> [N, d] float32
 cion_jax.evaluate(backbone, "market1501", "MARKET")["mAP"]
 cion_jax.train("vit_b", "RUN", {"data.path": "DATA"})
+cion_jax.export("RUN", "reid.onnx")
 
 Errors are exceptions, `cion_jax.UserError` where something that was given cannot be used. Nothing is imported before it
 is used, so `import cion_jax` takes no time.
@@ -14,7 +15,7 @@ is used, so `import cion_jax` takes no time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cion_jax.weights.backbone import Backbone
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "evaluate", "load", "train"]
+__all__ = ["UserError", "evaluate", "export", "load", "train"]
 
 
 def load(
@@ -59,7 +60,11 @@ def load(
 
 
 def train(
-    config: RunConfig | str | Path, workdir: str | Path, settings: Mapping[str, Any] | None = None
+    config: RunConfig | str | Path,
+    workdir: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    on_row: Callable[[dict[str, float]], None] | None = None,
 ) -> Backbone | None:
     """Runs or resumes a training run, as `python -m cion_jax.train` does; rows of measurements go to stderr.
 
@@ -67,6 +72,8 @@ def train(
       config: a config file, the name of a packaged one ("vit_b", "pretrain:swin_tiny"), or frozen settings.
       workdir: folder of the run. One that already holds checkpoints of the same config is resumed, exactly.
       settings: changes by dotted name, {"data.path": "DATA", "train.steps": 100}; for a config file only.
+      on_row: f(row) is called whenever a row of measurements has been written to `workdir/metrics.jsonl`, every
+        `train.log_every` steps: {"step": 20, "loss": 6.9, ...}. A notebook draws its curve there.
 
     Returns:
       The network that the run serves, as `load(workdir)` gives it; None where it was asked to leave before it was done.
@@ -89,7 +96,7 @@ def train(
         name, _, argument = str(config).partition(":")
         frozen = freeze(packaged_configs.load(name, *filter(None, [argument])), settings or {})
     folder = local_path(str(workdir), "workdir")
-    return load(folder) if run(frozen, folder) else None
+    return load(folder) if run(frozen, folder, on_row=on_row) else None
 
 
 def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, **options: Any) -> dict[str, Any]:
@@ -115,8 +122,43 @@ def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, 
     return score(loaded, benchmarks.load(benchmark, local_path(str(data), "data")), **options)
 
 
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    network: Literal["teacher", "student"] = "teacher",
+    ignore: Iterable[str] = (),
+    licence: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """Writes a backbone as one file for other tools, as `python -m cion_jax.export` does.
+
+    Args:
+      checkpoint: as `load` takes it; so are network and ignore.
+      output: the file; its suffix says the format: `.safetensors`, `.onnx`, `.stablehlo` or `.msgpack`.
+      licence: of the weights, for the card.
+      overwrite: whether a file that is there may be replaced.
+
+    Returns:
+      The model card that was written beside the file, `output`.md.
+
+    Raises:
+      UserError: no usable weights, no format of this suffix, the output exists, or it does not come back as what was
+        written.
+    """
+    from cion_jax.common.paths import local_path
+    from cion_jax.export import export as write
+    from cion_jax.exporting.formats import of_suffix
+
+    file = local_path(str(output), "output")
+    form, backbone = of_suffix(file), load(checkpoint, network=network, ignore=ignore)
+    origin = {"source": str(checkpoint), "network": network, "licence": licence}
+    write(backbone, form, file, overwrite=overwrite, **origin)
+    return file.with_name(f"{file.name}.md")
+
+
 class _Package(ModuleType):
-    """Keeps `cion_jax.train` and `cion_jax.evaluate` functions when the programs of these names are imported."""
+    """Keeps `train`, `evaluate` and `export` functions when the programs of these names are imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in __all__ and isinstance(value, ModuleType)):

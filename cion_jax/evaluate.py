@@ -165,7 +165,7 @@ def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> 
     list_unreadable(found.unreadable, len(images.paths), part)
     left = images.take(found.kept)
     if not len(left):
-        raise ScoreError(f"nothing to score: 0 readable images in the {part}, of {len(images.paths)}")
+        raise ScoreError(f"nothing to score: 0 readable images of the {part}, of {len(images.paths)}")
     return left, left.pooled(found.features), found.unreadable
 
 

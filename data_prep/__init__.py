@@ -3,6 +3,8 @@
     people = data_prep.run("mot", "videos", "people", embedder="onnx:reid.onnx")
     people.metrics["selection"], people.provenance.to_pandas(), people.show(0)
 
+`data_prep.look("mot", "videos")` says first how an input will be read, and what is wrong with it.
+
 Errors are exceptions; those that the caller can mend are `cion_jax.common.errors.UserError`.
 """
 
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_prep.output.dataset import Dataset
 
-__all__ = ["open", "run"]
+__all__ = ["look", "open", "run"]
 
 
 def run(
@@ -77,6 +79,24 @@ def run(
     )
     run_job(job)
     return Dataset(folder)
+
+
+def look(source: str, input: str | Path, **config: Any) -> None:
+    """Prints how an input will be read and what is wrong with it, as `python -m data_prep.doctor` does.
+
+    Args:
+      source, input, **config: as `run` takes them.
+
+    Raises:
+      UserError: something in it cannot be decided; the message says what and how to mend it.
+    """
+    from cion_jax.common.paths import local_path
+    from cion_jax.common.typed_config import freeze
+    from data_prep import doctor, sources
+    from data_prep.config import Config
+
+    options = sources.options(source, freeze(Config, config))
+    doctor.tell(sources.open(source, local_path(str(input), "input"), **options))
 
 
 def open(path: str | Path) -> Dataset:

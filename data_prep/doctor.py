@@ -118,7 +118,11 @@ def main(settings: Callable[[], Config], _: Sequence[str]) -> None:
     """Prints what was found; raises SourceError where something cannot be decided."""
     args, config = flags.FLAGS, settings()
     place = local_path(args.input, "--input")
-    source = sources.open(args.source, place, **sources.options(args.source, config))
+    tell(sources.open(args.source, place, **sources.options(args.source, config)))
+
+
+def tell(source: Source) -> None:
+    """Prints what is to be seen in a source; raises SourceError where something cannot be decided."""
     found = examine(source)
     Console(width=150).print(_table(found))
     does: dict[str, list[str]] = defaultdict(list)

@@ -1,5 +1,6 @@
 """The Python interface: what a notebook calls."""
 
+import json
 import subprocess
 import sys
 
@@ -21,8 +22,10 @@ def test_importing_it_imports_neither_jax_nor_tensorflow():
 
 def test_train_load_embed(shards, tmp_path):
     """A run by name of its config and by frozen settings; images of any size."""
-    config = toy.config(shards, train__steps=1)
-    trained = cion_jax.train(config, tmp_path)
+    config, rows = toy.config(shards, train__steps=1), []
+    trained = cion_jax.train(config, tmp_path, on_row=rows.append)
+    assert rows == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1]
     backbone = cion_jax.load(tmp_path)
     images = [np.full((40, 20, 3), color, np.uint8) for color in (0, 90)]
     np.testing.assert_array_equal(trained(images), backbone(images))
@@ -50,3 +53,12 @@ def test_a_config_that_does_not_exist(tmp_path):
 def test_evaluate(street):
     found = cion_jax.evaluate("random:toy@32x16", "market1501", street)
     assert 0 < found["mAP"] <= 1
+
+
+def test_export(tmp_path):
+    card = cion_jax.export("random:toy@32x16", tmp_path / "toy.safetensors", licence="CC0-1.0")
+    assert card == tmp_path / "toy.safetensors.md"
+    assert {"| licence | CC0-1.0 |", "| weights from | `random:toy@32x16` |"} <= {*card.read_text().splitlines()}
+    assert cion_jax.load(tmp_path / "toy.safetensors").digest() == cion_jax.load("random:toy@32x16").digest()
+    with pytest.raises(cion_jax.UserError, match=r"of no format that can be written; expected a name in .*\.onnx"):
+        cion_jax.export("random:toy@32x16", tmp_path / "toy.pt")

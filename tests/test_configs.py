@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from flax import traverse_util
 
-from cion_jax.common import typed_config
-from cion_jax.tasks.distill.config import Config
+from cion_jax import tasks
 from tests import toy
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+FOLDER = Path(__file__).parent.parent / "configs"
+CONFIGS = sorted(FOLDER.rglob("*.py"))
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -26,17 +26,34 @@ def dump(config):
     return "".join(f"{name} = {value!r}\n" for name, value in sorted(flat.items()))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def name_of(path):
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
+def golden(path):
+    return GOLDEN / f"{name_of(path)}.txt"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_config_is_its_golden_dump(path):
     """To accept a change: `python -m tests.test_configs` writes the dumps anew."""
-    assert dump(load(path)) == (GOLDEN / f"{path.stem}.txt").read_text()
+    assert dump(load(path)) == golden(path).read_text()
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem != "data_prep"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem != "data_prep"], ids=name_of)
 def test_training_configs_freeze(path):
     config = load(path)
     config.data.path = "somewhere"
-    assert typed_config.freeze(Config, config).data.path == "somewhere"
+    assert tasks.freeze(config, {}).data.path == "somewhere"
+
+
+@pytest.mark.parametrize("dataset", ["market1501", "msmt17"])
+def test_every_backbone_has_fine_tuning_settings(dataset):
+    for name in toy.ZOO:
+        config = load(FOLDER / "finetune" / f"{dataset}.py", name)
+        config.data.path = "somewhere"
+        frozen = tasks.freeze(config, {})
+        assert (frozen.model.name, frozen.task) == (name, "supervised")
 
 
 def test_vit_b_is_the_published_recipe():
@@ -48,9 +65,7 @@ def test_vit_b_is_the_published_recipe():
 
 @pytest.mark.parametrize("name", toy.ZOO)
 def test_one_recipe_serves_every_backbone(name):
-    recipe, config = (
-        load(CONFIGS[0].parent / file, *argument) for file, *argument in (["vit_b.py"], ["pretrain.py", name])
-    )
+    recipe, config = (load(FOLDER / file, *argument) for file, *argument in (["vit_b.py"], ["pretrain.py", name]))
     assert config.model.name == name
     config.model.name = "vit_base"
     assert dump(config) == dump(recipe)
@@ -59,4 +74,4 @@ def test_one_recipe_serves_every_backbone(name):
 
 if __name__ == "__main__":
     for config_path in CONFIGS:
-        (GOLDEN / f"{config_path.stem}.txt").write_text(dump(load(config_path)))
+        golden(config_path).write_text(dump(load(config_path)))

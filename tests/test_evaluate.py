@@ -105,7 +105,7 @@ def test_expansion_and_reranking_are_used(street, mean_color):
 def test_nothing_readable(street, mean_color):
     for path in (street / "query").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ScoreError, match="0 readable images in the query, of 3"):
+    with pytest.raises(ScoreError, match="0 readable images of the query, of 3"):
         evaluate(mean_color, benchmarks.load("market1501", street))
 
 

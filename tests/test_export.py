@@ -15,9 +15,10 @@ import pytest
 import safetensors
 from jax import export as jax_export
 
-from cion_jax import export, models
+from cion_jax import models
 from cion_jax.common.errors import UserError
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.export import ExportError, export
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
@@ -45,7 +46,7 @@ def small():
 
 def written(folder, backbone, form):
     path = folder / f"toy{FORMATS[form].suffix}"
-    assert export.export(backbone, form, path, **ORIGIN) <= FORMATS[form].tolerance
+    assert export(backbone, form, path, **ORIGIN) <= FORMATS[form].tolerance
     return path
 
 
@@ -144,9 +145,9 @@ def test_an_export_that_differs_is_not_written(tmp_path, small):
         return changed
 
     kind = formats.Format(".safetensors", broken, FORMATS["safetensors"].error, 0.0, "", "")
-    differs = pytest.raises(export.ExportError, match=r"differs from Flax by inf .* nothing was written")
+    differs = pytest.raises(ExportError, match=r"differs from Flax by inf .* nothing was written")
     with FORMATS.with_one_more("broken", kind), differs:
-        export.export(small, "broken", tmp_path / "toy.safetensors", **ORIGIN)
+        export(small, "broken", tmp_path / "toy.safetensors", **ORIGIN)
     assert not [*tmp_path.iterdir()]
 
 
@@ -157,7 +158,7 @@ def test_nothing_half_written_remains(tmp_path, small):
 
     kind = formats.Format(".onnx", stops, stops, 0.0, "", "")
     with FORMATS.with_one_more("stops", kind), pytest.raises(KeyboardInterrupt):
-        export.export(small, "stops", tmp_path / "toy.onnx", **ORIGIN)
+        export(small, "stops", tmp_path / "toy.onnx", **ORIGIN)
     assert not [*tmp_path.iterdir()]
 
 
@@ -166,12 +167,12 @@ def test_what_exists_is_not_overwritten(tmp_path, small):
     for taken in (path, tmp_path / "toy.msgpack.md"):
         taken.write_text("mine")
         with pytest.raises(UserError, match=f"{taken.name} is there already"):
-            export.export(small, "flax", path, **ORIGIN)
+            export(small, "flax", path, **ORIGIN)
         assert taken.read_text() == "mine"
-    assert export.export(small, "flax", path, overwrite=True, **ORIGIN) == 0
+    assert export(small, "flax", path, overwrite=True, **ORIGIN) == 0
     assert path.read_bytes() != b"mine"
     with pytest.raises(ConfigError, match=r"must end in \.msgpack"):
-        export.export(small, "flax", tmp_path / "toy.bin", **ORIGIN)
+        export(small, "flax", tmp_path / "toy.bin", **ORIGIN)
 
 
 def test_card(tmp_path, small):
@@ -197,7 +198,7 @@ def test_a_run_exports_its_teacher_with_its_training_on_the_card(tmp_path):
     rows = [{"step": step, "loss": loss} for step, loss in ((6, 2.5), (7, 2.25), (8, 2.0))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     backbone = load.load(str(tmp_path))
-    export.export(backbone, "safetensors", tmp_path / "w.safetensors", source="W", network="teacher", licence="")
+    export(backbone, "safetensors", tmp_path / "w.safetensors", source="W", network="teacher", licence="")
     jax.tree.map(np.testing.assert_array_equal, backbone.params, state.kept["teacher"]["params"]["backbone"])
     card = (tmp_path / "w.safetensors.md").read_text()
     for line in (

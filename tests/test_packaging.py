@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -114,7 +114,7 @@ def test_the_wheel_holds_every_file(installed):
     files = (path for package in ("cion_jax", "data_prep") for path in (ROOT / package).rglob("*") if path.is_file())
     ours = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
     assert ours <= packed
-    assert {f"cion_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")} <= packed
+    assert {f"cion_jax/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.py")} <= packed
     assert not {name for name in packed if not name.startswith(("cion_jax", "data_prep"))}
 
 
@@ -153,8 +153,10 @@ def test_the_whole_road_away_from_the_checkout(installed):
 
 @pytest.mark.slow
 def test_an_editable_installation_runs_the_checkout(tmp_path):
-    environment = Path(tmp_path / "venv")
-    _run(sys.executable, "-m", "venv", "--system-site-packages", environment, cwd=tmp_path)
+    environment = tmp_path / "venv"
+    _run(sys.executable, "-m", "venv", environment, cwd=tmp_path)
+    (packages,) = environment.glob("lib/*/site-packages")
+    (packages / "ours.pth").write_text(sysconfig.get_path("purelib"))  # the dependencies
     copy = shutil.copytree(ROOT, tmp_path / "checkout", ignore=shutil.ignore_patterns(".*", "runs", "build", "tests"))
     _run(environment / "bin/pip", "install", "--quiet", "--no-deps", "--editable", copy, cwd=tmp_path)
     where = "import cion_jax, data_prep; from cion_jax.common import packaged_configs as p; print(p.find('vit_b'))"

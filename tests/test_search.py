@@ -94,6 +94,13 @@ def test_an_index_that_is_not_finite(tmp_path):
         indexes.opened(written(tmp_path / "f.npz", ["a", "b"], [[1, 0], [np.inf, 0]]))
 
 
+def test_of_features_in_memory():
+    index = indexes.Index.of(["a", "b"], np.array([[3.0, 4.0], [0, 0]]))
+    np.testing.assert_allclose(index.rows_ND, [[0.6, 0.8], [0, 0]], atol=1e-3)
+    with pytest.raises(indexes.GalleryError, match="1 features are not finite, the first of b"):
+        indexes.Index.of(["a", "b"], np.array([[1, 0], [np.nan, 0]]))
+
+
 @pytest.fixture
 def command(monkeypatch):
     """Runs the program in this process with flags of its own."""

@@ -23,7 +23,7 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, what: str, package: str, group: str):
-        """A registry of `what` (for messages) in the modules of `package` and the entry points `cion_jax.{group}`."""
+        """Of `what` (for messages): the modules of `package`, or that module, and entry points `cion_jax.{group}`."""
         self.what, self._package, self._group = what, package, f"cion_jax.{group}"
         self._found: dict[str, T] = {}
         self._places: dict[str, str] = {}
@@ -90,7 +90,8 @@ class Registry(Generic[T]):
         if self._imported:
             return
         self._imported = True
-        for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self._package}.{module.name}")
         for point in metadata.entry_points(group=self._group):

@@ -166,6 +166,11 @@ def _identities(units: Units, batch_size: int, k: int) -> int:
             f"a batch of {batch_size} images with K = {k} of each identity has one identity, so nothing to tell it "
             f"from; choose a batch of at least {2 * k} images"
         )
+    if len(units) < 2:
+        raise PlanError(
+            f"the data has {len(units)} identity with {len(units.records)} images, so nothing to tell it from; "
+            "expected two or more"
+        )
     if p > len(units):
         raise PlanError(
             f"a batch of {batch_size} images with K = {k} takes {p} distinct identities, the data has {len(units)}; "

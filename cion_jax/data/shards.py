@@ -69,6 +69,14 @@ class ShardReader:
     def __len__(self) -> int:
         return self._first[-1]
 
+    def digest(self) -> str:
+        """Of the index: who is on every record."""
+        return self.index.digest()
+
+    def decode(self, jpeg: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
+        """`decode` of this module, which a record's image is for."""
+        return decode(jpeg, canvas_HWC)
+
     def where(self, record: int) -> str:
         """File and number within it, for messages."""
         shard = bisect_right(self._first, record) - 1
@@ -142,7 +150,11 @@ def decode(jpeg: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
       ValueError: not a JPEG, one that is damaged or cut short, or of too many pixels (`images.max_pixels`).
     """
     images.check_size(jpeg)
-    image = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+    return lay(simplejpeg.decode_jpeg(jpeg, colorspace="RGB"), canvas_HWC)
+
+
+def lay(image: np.ndarray, canvas_HWC: np.ndarray) -> tuple[int, int]:
+    """Lays an [h, w, 3] uint8 image into the top left corner of a canvas, as `decode` does."""
     scale = np.divide(canvas_HWC.shape[:2], image.shape[:2]).min()
     if scale < 1:
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])
@@ -179,8 +191,8 @@ class Unreadable:
             if self.skipped > self.max_share * max(self.images, _GRACE):
                 raise UnreadableError(
                     f"{self.skipped} of {self.images} images could not be decoded, expected a share of at most "
-                    f"{self.max_share}; the last one is {where}: {reason}. Write the dataset again with data_prep, "
-                    "or allow a larger share as config.data.max_skipped"
+                    f"{self.max_share}; the last one is {where}: {reason}. Write the dataset again with data_prep "
+                    "or mend the files, or allow a larger share as config.data.max_skipped"
                 )
 
 

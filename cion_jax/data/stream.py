@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,9 @@ import numpy as np
 
 from cion_jax.data import records
 from cion_jax.data.groups import EpochPlan, PlanError, Position, Timeline, UnitKind, Units
-from cion_jax.data.shards import ShardError, ShardReader, Unreadable, decode
+from cion_jax.data.image_files import FileReader
+from cion_jax.data.pk_batches import PkPlan, PkTimeline
+from cion_jax.data.shards import ShardError, ShardReader, Unreadable
 
 Batch = dict[str, np.ndarray]
 Rows = Sequence[tuple[int, int]]  # ranges [start, stop) of a batch's images
@@ -45,24 +47,34 @@ class Stream(Protocol):
         """What it holds, for people."""
 
 
+class Plan(Protocol):
+    """The identity groups of one epoch, or pass through the data, in order."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def group(self, g: int) -> np.ndarray:
+        """[K] int64 record numbers of group g."""
+
+
 @dataclass(frozen=True, eq=False)
 class IdentityStream:
-    """Identity groups from identity shards: a `Stream`.
+    """Identity groups from identity shards or image files: a `Stream`.
 
     Attributes:
       reader: of the data set.
       units: of the same data set.
       timeline: of the same units.
-      seed: of the identity groups.
+      plan: f(epoch, K) -> its groups.
       canvas: (height, width) in pixels of the canvas that images are decoded onto.
       threads: that read and decode; 0 does it in the calling thread.
       prefetch: batches made ahead, about `canvas` x 3 bytes per image.
     """
 
-    reader: ShardReader
+    reader: ShardReader | FileReader
     units: Units
-    timeline: Timeline
-    seed: int
+    timeline: Timeline | PkTimeline
+    plan: Callable[[int, int], Plan]
     canvas: tuple[int, int] = (256, 128)
     threads: int = 16
     prefetch: int = 2
@@ -80,7 +92,7 @@ class IdentityStream:
         canvas: tuple[int, int] = (256, 128),
         threads: int = 16,
     ) -> IdentityStream:
-        """The stream of a folder of identity shards; arguments as of `Units.of`, `Timeline` and this class.
+        """Groups in any order, of a folder of identity shards; arguments as of `Units.of`, `Timeline` and this class.
 
         Raises:
           ShardError, DatasetError: no complete data set there.
@@ -88,12 +100,44 @@ class IdentityStream:
         """
         reader = ShardReader(path)
         units = Units.of(reader.index, kind)
-        return cls(reader, units, Timeline(units, epochs, batch_size, curriculum), seed, canvas, threads)
+        timeline = Timeline(units, epochs, batch_size, curriculum)
+        return cls(reader, units, timeline, functools.partial(EpochPlan, units, seed), canvas, threads)
+
+    @classmethod
+    def of_distinct_people(
+        cls,
+        reader: ShardReader | FileReader,
+        *,
+        epochs: int,
+        batch_size: int,
+        k: int,
+        seed: int,
+        endless: bool = False,
+        canvas: tuple[int, int] = (256, 128),
+        threads: int = 16,
+    ) -> IdentityStream:
+        """P x K: no two groups of a batch are of one identity; arguments as of `PkTimeline` and this class.
+
+        Args:
+          endless: passes through the data go on from epoch to epoch, and an epoch has images // batch_size steps
+            (FastReID); else every pass is an epoch (TransReID).
+
+        Raises:
+          PlanError: the settings contradict each other or the data.
+        """
+        units = Units.of(reader.index, "identity")
+        steps = max(len(reader) // batch_size, 1) if endless else None
+        timeline = PkTimeline(units, seed, epochs, batch_size, k, steps_per_epoch=steps)
+
+        def plan(number: int, k: int) -> PkPlan:
+            return PkPlan(units, seed, number, batch_size // k, k)
+
+        return cls(reader, units, timeline, plan, canvas, threads)
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the data set's index."""
-        return self.reader.index.digest()
+        """Of the data set."""
+        return self.reader.digest()
 
     @property
     def batch_size(self) -> int:
@@ -148,7 +192,7 @@ class IdentityStream:
 
 
 def load_group(
-    reader: ShardReader, numbers: np.ndarray, canvas: tuple[int, int], unreadable: Unreadable
+    reader: ShardReader | FileReader, numbers: np.ndarray, canvas: tuple[int, int], unreadable: Unreadable
 ) -> Batch | None:
     """Reads and decodes the records of one identity group.
 
@@ -164,7 +208,7 @@ def load_group(
         try:
             if fields is None:
                 raise ValueError("damaged record")
-            size_K2[i] = decode(fields[records.IMAGE], image_KHWC[i])
+            size_K2[i] = reader.decode(fields[records.IMAGE], image_KHWC[i])
         except ValueError as error:
             unreadable.add_skipped(reader.where(numbers[i]), str(error))
     good, bad = np.flatnonzero(size_K2[:, 0]), np.flatnonzero(size_K2[:, 0] == 0)
@@ -192,8 +236,7 @@ class _Groups:
         self._places = np.concatenate([np.arange(start // k, stop // k) for start, stop in rows])
         self.per_step = len(self._places)
         self._stream, self._steps, self._unreadable = stream, steps, unreadable
-        plan = functools.partial(EpochPlan, stream.units, stream.seed)
-        self._plan = functools.lru_cache(maxsize=2)(plan)
+        self._plan = functools.lru_cache(maxsize=2)(stream.plan)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -209,7 +252,7 @@ class _Groups:
             group = load_group(self._stream.reader, records_K, self._stream.canvas, self._unreadable)
             if group is not None:
                 return group
-        raise ShardError("no image of the dataset can be decoded; write the dataset again with data_prep")
+        raise ShardError("no image of the dataset can be decoded; write the dataset again, or mend the files")
 
 
 def _concatenate(groups: Sequence[Batch]) -> Batch:

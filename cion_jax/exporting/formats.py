@@ -22,6 +22,7 @@ from jax import export
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.registry import Registry
+from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import l2_normalize
 from cion_jax.weights import torch_names
 from cion_jax.weights.backbone import Backbone
@@ -125,7 +126,7 @@ def _program_error(run: Callable, backbone: Backbone) -> float:
 
 _PROGRAM = "the program with its weights: `images` [any, height, width, 3] uint8 RGB -> features of length 1, float32"
 
-FORMATS: Registry[Format] = Registry("export format", "cion_jax.exporting", "formats")
+FORMATS: Registry[Format] = Registry("export format", "cion_jax.exporting.formats", "formats")
 FORMATS.register_all(
     {
         "safetensors": Format(
@@ -162,3 +163,11 @@ FORMATS.register_all(
         ),
     }
 )
+
+
+def of_suffix(output: Path) -> str:
+    """Name of the format whose files end as `output` does; raises ConfigError where there is none."""
+    found = {FORMATS[name].suffix: name for name in reversed(FORMATS.names())}
+    if output.suffix not in found:
+        raise ConfigError(f"{output} is of no format that can be written; expected a name in {', '.join(found)}")
+    return found[output.suffix]

@@ -18,6 +18,11 @@ from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import ConfigError
 
 BACKBONES: Registry[functools.partial[Any]] = Registry("backbone", "cion_jax.models", "backbones")
+# What fine-tuning puts behind a backbone, as far as it is part of the features: f(name of the backbone, dtype=, remat=,
+# rngs=) -> module like a backbone. `NAME+NECK` names a backbone with it.
+NECKS: Registry[Any] = Registry("neck", "cion_jax.models", "necks")
+NECKS.register_lazily("bnneck", "cion_jax.tasks.supervised.necks:Necked")
+NECKS.register_lazily("mgn", "cion_jax.tasks.supervised.necks:Granular")
 
 
 def names() -> list[str]:
@@ -36,7 +41,7 @@ def create(
     """Builds a backbone with random weights.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or one with a neck of `NECKS` behind it: `resnet50+bnneck`.
       dtype: of the arithmetic; parameters are float32.
       drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
       remat: recompute each block in the backward pass, for less memory.
@@ -49,7 +54,10 @@ def create(
     Raises:
       ConfigError: an unknown name, or a `drop_path` that the backbone cannot have.
     """
+    name, _, neck = name.partition("+")
     build = BACKBONES[name]
+    if neck:
+        return NECKS[neck](name, dtype=dtype, remat=remat, rngs=rngs)
     options: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
     if drop_path is not None and not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path is a share of images in [0, 1), got {drop_path}")

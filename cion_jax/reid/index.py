@@ -41,6 +41,14 @@ class Index:
     keys: list[str]
     rows_ND: np.ndarray
 
+    @classmethod
+    def of(cls, keys: Sequence[str], features_ND: np.ndarray) -> Index:
+        """Of features in memory, N texts and [N, D] numbers; raises GalleryError where one of these is not finite."""
+        bad = np.flatnonzero(~np.isfinite(features_ND).all(axis=1))
+        if len(bad):
+            raise GalleryError(f"{len(bad)} features are not finite, the first of {keys[bad[0]]}")
+        return cls(list(keys), normalize(features_ND).astype(np.float16))
+
     def search(self, query_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, str]:
         """The k nearest rows of every query.
 

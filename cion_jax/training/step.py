@@ -57,7 +57,7 @@ def train_step(
     kept = task.carry(state, params, prepared, at)
     after = TrainState(state.step + 1, {"params": params, "stats": stats}, kept, opt_state)
     norms = {"gradient_norm": gradients, "parameter_norm": before, "update_norm": updates}
-    measured |= {name: optax.global_norm(tree) for name, tree in norms.items()}
+    measured |= {name: optax.tree.norm(tree) for name, tree in norms.items()}
     return after, measured | {name: value for name, value in at.items() if value.dtype != bool}
 
 

@@ -86,14 +86,23 @@ class Task(Protocol):
     def init(self) -> tuple[Tree, Tree]:
         """(trained {"params", "stats"}, kept) before the first step; traces under jit."""
 
+    def backbone(self, network: Tree) -> Tree:
+        """The plain backbone {"params", "stats"} within the trained or the served network."""
+
+    def with_backbone(self, network: Tree, backbone: Tree) -> Tree:
+        """The trained network with another backbone: the inverse of `backbone`."""
+
     def start(self, state: TrainState, weights: Tree) -> TrainState:
-        """A fresh state that starts from weights {"params", "stats"} of the served network's structure."""
+        """A fresh state that starts from weights {"params", "stats"} of the trained network's structure."""
 
     def serve(self, network: Tree) -> Served:
         """What evaluation and export take of the network at `served`, or of the trained one."""
 
     def static(self, stream: Stream, step: int) -> Hashable:
         """What of a step is part of the program: one is compiled for every value."""
+
+    def heaviest(self) -> tuple[Hashable, int]:
+        """(`static` of the steps that take most, of how many images a device's share is a multiple), to plan with."""
 
     def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
         """The whole batch without gradients: views, targets."""

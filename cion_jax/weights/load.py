@@ -108,6 +108,14 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
     Raises:
       CheckpointError: no checkpoint there, or one that does not fit its own config.
     """
+    task, trees, origin, values = restore_run(path, network)
+    check_weights(torch_names.to_torch(trees["params"], trees["stats"]))
+    name, graphdef, params, stats = task.serve(trees)
+    return Backbone(name, graphdef, params, stats, values, origin.step, origin, trees["params"].get("head", {}))
+
+
+def restore_run(path: str | Path, network: Network = "teacher") -> tuple[Any, dict[str, Any], Run, Preprocessing]:
+    """(task, network {"params", "stats"} on one device, where it comes from, its images); as `load_run`."""
     path = Path(path)
     one = path.parent.name == FOLDER and path.name.isdigit()
     workdir = path.parent.parent if one else path
@@ -126,11 +134,8 @@ def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
             trees = checkpointer.restore_served(step, like, task.served)
         else:
             trees = checkpointer.restore(step, like, task.served).trained
-    check_weights(torch_names.to_torch(trees["params"], trees["stats"]))
     values = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
-    origin = Run(workdir, task.config, step, run["position"].get("index", ""))
-    name, graphdef, params, stats = task.serve(trees)
-    return Backbone(name, graphdef, params, stats, values, step, origin, trees["params"].get("head", {}))
+    return task, trees, Run(workdir, task.config, step, run["position"].get("index", "")), values
 
 
 def task_of(run: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from cion_jax.common.paths import local_path
 from cion_jax.training.state import TrainState
 from cion_jax.training.task import Task
 from cion_jax.weights import load, torch_names
+from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.torch_names import WeightsError
 from cion_jax.weights.weights_file import map_names
 
@@ -29,28 +30,35 @@ def from_weights(task: Task, state: TrainState, shardings: TrainState) -> TrainS
       WeightsError: the backbone does not fit. A head that does not fit, or none, leaves the head as it is.
     """
     path, ignore = str(local_path(task.config.init_from, "config.init_from")), task.config.init_ignore
-    params, stats = state.trained["params"], state.trained["stats"]
-    backbone, backbone_stats, named_head = _source(path, params["backbone"], stats.get("backbone", {}), ignore)
-    try:
-        head = torch_names.from_torch(named_head, params["head"], {})[0] if named_head else params["head"]
-        said = "and the head" if named_head else "without a head"
-    except WeightsError as error:
-        head, said = params["head"], f"without its head, which is another ({str(error).splitlines()[1].strip()})"
+    backbone, named_head = _source(path, task.backbone(state.trained), ignore)
+    weights = task.with_backbone(state.trained, backbone)
+    weights["params"], said = _with_head(weights["params"], named_head)
     if jax.process_index() == 0:
         print(f"init_from: {path}, the backbone {said}", file=sys.stderr)
-    weights = {
-        "params": params | {"backbone": backbone, "head": head},
-        "stats": stats | ({"backbone": backbone_stats} if backbone_stats else {}),
-    }
     return task.start(state, jax.device_put(weights, shardings.trained))
 
 
-def _source(path: str, params: dict, stats: dict, ignore: Iterable[str]) -> tuple[dict, dict, dict[str, Any]]:
-    """(backbone's params, its stats, the head under PyTorch's names) of a run or of a file."""
+def _with_head(params: dict[str, Any], named: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Params with the source's distillation head where they have one of its shape, and what was done."""
+    if not named:
+        return params, "without a head"
+    if "head" not in params:
+        return params, f"without its distillation head, of {len(named)} tensors"
+    try:
+        return params | {"head": torch_names.from_torch(named, params["head"], {})[0]}, "and the head"
+    except WeightsError as error:
+        return params, f"without its head, which is another ({str(error).splitlines()[1].strip()})"
+
+
+def _source(path: str, like: dict[str, Any], ignore: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(backbone {"params", "stats"}, the head under PyTorch's names) of a run or of a file."""
     if Path(path).is_dir():
-        run = load.load_run(path)
-        named, head = torch_names.to_torch(run.params, run.stats), torch_names.to_torch(run.head, {})
+        task, trees, *_ = load.restore_run(path)
+        named = torch_names.to_torch(**task.backbone(trees))
+        check_weights(named)
+        head = torch_names.to_torch(trees["params"].get("head", {}), {})
     else:
-        found = load.read(path, like=(params, stats))
+        found = load.read(path, like=(like["params"], like["stats"]))
         named, head = found.backbone, found.head
-    return *map_names(named, params, stats, ignore, path), head
+    params, stats = map_names(named, like["params"], like["stats"], ignore, path)
+    return {"params": params, "stats": stats}, head

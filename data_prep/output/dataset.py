@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import itertools
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cion_jax.common import contact_sheet
+from cion_jax.common import contact_sheet, images
 from cion_jax.common.files import read_regular
 from cion_jax.data import records
 from cion_jax.data.records import DatasetError
@@ -72,6 +73,12 @@ class Dataset:
         selection = self.metrics["selection"]
         return f"<{self.path}: {selection['images']:,} images of {selection['identities']:,} identities>"
 
+    def _repr_html_(self) -> str:
+        """A notebook shows the levels: what each one left, as a table and, where there are several, as a chart."""
+        from data_prep.output.report import levels  # only now: it takes Matplotlib
+
+        return levels.fragment(self.metrics)
+
     @functools.cached_property
     def provenance(self) -> pa.Table:
         """One row per image that was read, of the schema `output.provenance.PROVENANCE`."""
@@ -90,6 +97,19 @@ class Dataset:
         if picture is None:
             raise DatasetError(f"none of the images of identity {identity} were selected: there is nothing to show")
         return picture
+
+    def images(self, identity: int) -> dict[str, np.ndarray]:
+        """What was written of an identity: its images by key, [h, w, 3] uint8 RGB; those that are damaged are left out.
+
+        Raises:
+          DatasetError: there is no such identity.
+        """
+        written = {row["key"]: row["record"] for row in self.identity(identity) if row["record"] is not None}
+        found = {}
+        for key, record in zip(written, ShardReader(self.path).read(list(written.values())), strict=True):
+            with contextlib.suppress(images.PictureError):
+                found[key] = images.decode(record[records.IMAGE] if record else b"")
+        return found
 
     def image(self, key: str) -> Row:
         """The provenance of one image; raises DatasetError with the nearest keys where there is none."""

@@ -5,6 +5,8 @@ import struct
 
 import pytest
 
+import data_prep
+from cion_jax.common.errors import UserError
 from data_prep import doctor, sources
 from data_prep.config import Config, MotConfig
 from data_prep.sources.frames import from_video, scan
@@ -99,3 +101,13 @@ def test_pipes_do_not_hang(tmp_path):
     os.mkfifo(tmp_path / "b" / "img1" / "000007.png")
     doctor.check(mot(tmp_path))
     assert seen(tmp_path) == {"a": [], "b": [("1", n) for n in range(1, 7)]}
+
+
+def test_look_is_the_doctor_in_python(tmp_path, capsys):
+    text(pictures(tmp_path / "a" / "img1").parent / "tracks.txt", [line(n) for n in range(1, 8)])
+    data_prep.look("mot", tmp_path)
+    assert "what will be done" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"no config\.sigma_cts; did you mean 'sigma_cst'"):
+        data_prep.look("mot", tmp_path, sigma_cts=1)
+    with pytest.raises(UserError, match="no such input"):
+        data_prep.look("mot", tmp_path / "b")

@@ -171,6 +171,12 @@ def test_the_python_interface(folder, tmp_path):
     assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 3)
     shown = cv2.imdecode(np.frombuffer(picture._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
     assert (shown[..., ::-1] == picture).all()
+    written = people.images(0)
+    assert set(written) == {row["key"] for row in people.identity(0) if row["selected"]}
+    assert {(image.dtype, image.shape[2]) for image in written.values()} == {(np.dtype(np.uint8), 3)}
+    shown = people._repr_html_()
+    assert "<td>Written</td><td>12</td><td>3</td>" in shown
+    assert shown.count("<svg") == 1
     assert repr(data_prep.open(folder)) == f"<{folder}: 12 images of 3 identities>"
     with pytest.raises(UserError, match=r"no config\.sigma_cts; did you mean 'sigma_cst'"):
         data_prep.run("tracklets", folder.parent / "in", tmp_path / "out", "mean", sigma_cts=1)

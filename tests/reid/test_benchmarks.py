@@ -54,13 +54,12 @@ def test_junk_leaves_and_distractors_stay(market):
 def test_names_of_other_benchmarks_and_folders_per_person(tmp_path, name):
     for part, camera in (("query", 1), ("bounding_box_test", 2)):
         for person in (1, 2):
-            folder = tmp_path / part / f"{person:04d}" if person == 2 else tmp_path / part
+            folder = tmp_path / part / f"{person:04d}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name.format(person, camera)).touch()
     benchmark = benchmarks.load("market1501", tmp_path)
     assert [images.identity.tolist() for images in (benchmark.query, benchmark.gallery)] == [[1, 2], [1, 2]]
     assert [set(images.camera) for images in (benchmark.query, benchmark.gallery)] == [{1}, {2}]
-    assert not benchmark.warnings()
 
 
 def test_doubled_suffix(market):
@@ -243,7 +242,7 @@ def test_wrong_tables(tree, table, message):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<id>.*", r"is no regular expression that can be used: missing \)"),
+        ("(?P<id>.*", "is no regular expression that can be used: missing \\)"),
         (r"(?P<id>\d+).*", r"lacks \(\?P<cam>...\), which read identity and camera"),
         (r"(?P<id>\d+)-(?P<cam>\d+)", "reads none of 1 names in .*query: 1_c1.jpg; give --pattern=REGEX"),
     ],

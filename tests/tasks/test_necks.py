@@ -127,7 +127,9 @@ def _check_served(mgn, height, width):
     spec, arrays, graphdef, params, stats = mgn
     with jax.enable_x64(True):
         x = _normalized(spec, 2, height, width)
-        ours = jax.jit(lambda params, stats, x: models.merge(graphdef, params, stats).serve(x))(params, stats, x)
+        ours = jax.jit(lambda params, stats, x: necks.Granular.__call__(models.merge(graphdef, params, stats), x))(
+            params, stats, x
+        )
     expected = arrays[f"eval_{height}x{width}_f64"]
     assert reference.error(ours, expected) < EXACT
     assert reference.error(ours[0] - ours[1], expected[0] - expected[1]) < EXACT
@@ -273,7 +275,7 @@ def test_mgn_serves_the_same_when_fused(small):
 
     @jax.jit
     def serve(whole, folded, x):
-        return nnx.merge(graphdef, whole).serve(x), nnx.merge(simpler, folded).serve(x)
+        return [necks.Granular.__call__(nnx.merge(*parts), x) for parts in ((graphdef, whole), (simpler, folded))]
 
     whole, fused = serve(whole, folded, _x(1, 96, 32))
     assert whole.shape == (1, network.features)
@@ -325,8 +327,10 @@ def test_bnneck_serves_before_or_after_its_norm():
 
     @jax.jit
     def outputs(params, stats, x):
-        network = models.merge(graphdef, params, stats)
-        return network.serve(x), network.serve(x, "after"), network(x)
+        served = {name: tree for name, tree in params.items() if name != "classifier"}
+        after = models.merge(models.split(models.abstract("toy_resnet+bnneck"))[0], served, stats)
+        before = models.merge(models.split(models.abstract("toy_resnet"))[0], params["backbone"], stats["backbone"])
+        return before(x), after(x), models.merge(graphdef, params, stats)(x)
 
     before, after, out = outputs(params, stats, _x(2, 32, 16))
     np.testing.assert_allclose(after, 2 * before / np.sqrt(1 + 1e-5), rtol=1e-5)

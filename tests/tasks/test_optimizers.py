@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
-from cion_jax.common.typed_config import ConfigError
 from cion_jax.models import layers, registry
-from cion_jax.tasks.supervised import losses, necks, optimizers, schedules
-from cion_jax.tasks.supervised.optimizers import NEVER, Group, Optimizer
+from cion_jax.tasks.supervised import losses, necks, schedules
+from cion_jax.tasks.supervised.task import GROUPS
+from cion_jax.training.optimizer import Group, Optimizer
 from cion_jax.weights import torch_names
 from tests.tasks import reference
 
@@ -88,12 +88,12 @@ def test_transreids_steps_equal_the_reference(fixtures, run):
     with registry.BACKBONES.with_one_more("toy_base", partial(_Base)):
         build = partial(necks.BNNeckNetwork, "toy_base", spec["classes"])
         graphdef, params, stats = _start(build, spec, lambda name: name.replace("base.", "backbone."))
-    groups = [Group("bias", rate=2.0), Group("^classifier/", rate=2.0 if run == "large_fc" else 1.0), Group(".*")]
-    tx = optimizers.build(Optimizer("sgd"), groups)
+    large = [Group("large", "^classifier/", learning_rate="learning_rate_bias")] if run == "large_fc" else []
+    tx = Optimizer("sgd", [*large, *GROUPS["bnneck"]])
     state, labels = tx.init(params), jnp.asarray(spec["labels"])
 
     @jax.jit
-    def step(params, stats, state, x, epoch, number):
+    def step(params, stats, state, x, epoch):
         def loss(params):
             network = models.merge(graphdef, params, stats)
             terms = losses.bnneck(*network(x, train=True), labels)
@@ -103,14 +103,13 @@ def test_transreids_steps_equal_the_reference(fixtures, run):
         rate = partial(
             schedules.transreid, epoch, spec["base_lr"], epochs=spec["max_epochs"], warmup=spec["warmup_epochs"]
         )
-        params, new_state, _ = optimizers.update(
-            tx, gradients, state, params, step=number, rate=rate, weight_decay=spec["weight_decay"]
-        )
+        rates = {"learning_rate": rate(factor=1.0), "learning_rate_bias": rate(factor=2.0)}
+        params, new_state, _ = tx.update(gradients, state, params, rates | {"weight_decay": spec["weight_decay"]})
         return value, gradients, params, after, new_state
 
     for i, row in enumerate(row for row in spec["steps"] if row["run"] == run):
         x = _images(spec["seed"], 60 + i)
-        value, gradients, params, stats, state = step(params, stats, state, x, row["epoch"] - 1, i)
+        value, gradients, params, stats, state = step(params, stats, state, x, row["epoch"] - 1)
         np.testing.assert_allclose(value, row["loss_float64"], rtol=AFTER_STEPS)
 
         def named(*trees):
@@ -126,8 +125,7 @@ def test_transreids_steps_equal_the_reference(fixtures, run):
 def test_mgns_steps_equal_the_reference(fixtures):
     spec, arrays = reference.load(fixtures, "mgn_toy")
     graphdef, params, stats = _start(partial(_Branch, spec["classes"]), spec)
-    groups = [Group("^(backbone|b1)/", frozen_until=spec["freeze_iters"] + 1), Group(".*")]
-    tx = optimizers.build(Optimizer("adam"), groups)
+    tx = Optimizer("adam", GROUPS["mgn"])
     state, labels = tx.init(params), jnp.asarray(spec["labels"])
 
     @partial(jax.jit, static_argnames="frozen")
@@ -141,14 +139,9 @@ def test_mgns_steps_equal_the_reference(fixtures):
         (value, after), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         of = {"steps": spec["iterations"], "warmup": spec["warmup"], "flat": spec["delay"]}
         rate = schedules.mgn(number, spec["base_lr"], **of)
-        params, new_state, _ = optimizers.update(
-            tx,
-            gradients,
-            state,
-            params,
-            step=number,
-            rate=lambda factor: factor * rate,
-            weight_decay=spec["weight_decay"],
+        at = {"learning_rate": rate, "weight_decay": spec["weight_decay"]}
+        params, new_state, _ = tx.update(
+            gradients, state, params, at | {"backbone_trains": number >= spec["freeze_iters"] + 1}
         )
         return value, gradients, params, after, new_state
 
@@ -161,38 +154,3 @@ def test_mgns_steps_equal_the_reference(fixtures):
         _agree(torch_names.to_torch(params, stats), arrays, f"after{i}/", AFTER_STEPS)
     counts = {int(leaf) for leaf in jax.tree.leaves(state) if leaf.shape == ()}
     assert counts == set(spec["adam_steps_taken"].values())
-
-
-def _one_step(settings, groups, step=0, **at):
-    params = {"a": {"bias": jnp.array([2.0])}, "b": {"kernel": jnp.array([4.0])}}
-    gradients = {"a": {"bias": jnp.array([1.0])}, "b": {"kernel": jnp.array([3.0])}}
-    tx = optimizers.build(settings, groups)
-    at = {"rate": lambda factor: 0.1 * factor, "weight_decay": 0.5} | at
-    params, _, _ = optimizers.update(tx, gradients, tx.init(params), params, step=step, **at)
-    return float(params["a"]["bias"][0]), float(params["b"]["kernel"][0])
-
-
-def test_hand_computed_steps():
-    """Bias 2 with gradient 1, kernel 4 with gradient 3, decay 0.5 and rate 0.1."""
-    groups = [Group("bias$", rate=2.0, decay=0.0), Group(".*")]
-    np.testing.assert_allclose(_one_step(Optimizer("sgd"), groups), [2 - 0.2 * 1, 4 - 0.1 * (3 + 0.5 * 4)], rtol=1e-7)
-    np.testing.assert_allclose(_one_step(Optimizer("adam"), groups), [2 - 0.2, 4 - 0.1], rtol=1e-7)
-    np.testing.assert_allclose(_one_step(Optimizer("adamw"), groups), [2 - 0.2, 4 - 0.1 * (1 + 0.5 * 4)], rtol=1e-7)
-    clipped = _one_step(Optimizer("sgd", clip=1.5), groups)
-    np.testing.assert_allclose(clipped, [2 - 0.2 * 1, 4 - 0.1 * (1.5 + 0.5 * 4)], rtol=1e-5)
-
-
-def test_the_first_group_that_fits_counts():
-    assert _one_step(Optimizer("sgd"), [Group("kernel", frozen_until=NEVER), Group(".*", decay=0.0)]) == (1.9, 4.0)
-    assert _one_step(Optimizer("sgd"), [Group(".*", decay=0.0), Group("kernel", frozen_until=NEVER)]) == (1.9, 3.7)
-
-
-def test_frozen_groups_start_at_their_step():
-    groups = [Group("^a/", frozen_until=3), Group(".*")]
-    assert _one_step(Optimizer("sgd"), groups, step=2)[0] == 2.0
-    assert _one_step(Optimizer("sgd"), groups, step=3)[0] == pytest.approx(2 - 0.1 * (1 + 0.5 * 2))
-
-
-def test_a_parameter_in_no_group_raises():
-    with pytest.raises(ConfigError, match=r"b/kernel is in none of the optimizer's groups \['bias'\]"):
-        _one_step(Optimizer(), [Group("bias")])

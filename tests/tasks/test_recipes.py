@@ -6,8 +6,11 @@ import jax
 import pytest
 
 from cion_jax import models
+from cion_jax.common.paths import path_name
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.tasks.supervised import optimizers, recipes
+from cion_jax.tasks.supervised import recipes
+from cion_jax.tasks.supervised.task import GROUPS, Supervised
+from cion_jax.training.optimizer import Optimizer
 from tests.tasks import reference
 
 RENAMED = {"edgenext_x_small": "edgenext_xsmall"}
@@ -22,17 +25,18 @@ def test_the_table_is_the_released_one(fixtures, dataset):
     for name in recipes.BATCHES:
         row = table[RENAMED.get(name, name)]
         recipe = recipes.transreid(name, dataset)
-        ours = (recipe.batch_size, recipe.learning_rate, recipe.warmup_epochs, recipe.epochs)
+        of = recipe.optimizer
+        ours = (recipe.data.batch_size, of.learning_rate, of.warmup_epochs, recipe.train.epochs)
         assert ours == pytest.approx(tuple(row[dataset][key] for key in ("batch", "lr", "warmup", "epochs"))), name
-        assert recipe.drop_path == row["drop_path_max_in_training"]
+        assert recipe.model.drop_path == row["drop_path_max_in_training"]
 
 
 def _doubled(name):
     """Paths of the backbone's parameters with twice the learning rate, as in PyTorch."""
-    groups = recipes.transreid(name).groups(1)
+    optimizer = Optimizer("sgd", GROUPS["bnneck"])
     _, params, _ = models.split(models.abstract(name))
-    numbers = jax.tree_util.tree_leaves_with_path(optimizers.assign(params, groups))
-    return [optimizers.path_name(path).replace("/", ".") for path, number in numbers if groups[int(number)].rate == 2]
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return [p.replace("/", ".") for p in paths if optimizer.group(p).learning_rate == "learning_rate_bias"]
 
 
 @pytest.mark.parity
@@ -52,17 +56,21 @@ def test_the_same_parameters_have_a_doubled_rate(fixtures, name):
 def test_mgn_is_frozen_as_long_as_in_the_release(fixtures, dataset):
     of = reference.json_only(fixtures, "mgn_schedule")[dataset]
     recipe = recipes.mgn("resnet50_ibn")
-    per_epoch = of["images"] // recipe.batch_size
-    frozen, rest = recipe.groups(per_epoch)
+    per_epoch = of["images"] // recipe.data.batch_size
     assert per_epoch == of["iterations_per_epoch"]
-    assert (frozen.frozen_until, rest.frozen_until) == (of["frozen_iterations"], 0)
-    assert per_epoch * recipe.epochs == of["iterations"]
-    assert (per_epoch * recipe.warmup_epochs, per_epoch * recipe.flat_epochs) == (of["warmup"], of["delay"])
+    assert per_epoch * recipe.train.epochs == of["iterations"]
+    settings = recipe.optimizer
+    assert (per_epoch * settings.warmup_epochs, per_epoch * settings.flat_epochs) == (of["warmup"], of["delay"])
+    model = dataclasses.replace(recipe.model, classes=5)
+    task = Supervised(dataclasses.replace(recipe, model=model))
+    trains = task.schedules((per_epoch,) * recipe.train.epochs)["backbone_trains"]
+    assert [bool(trains(of["frozen_iterations"] + i)) for i in (-1, 0)] == [False, True]
 
 
 def test_a_backbone_without_a_released_row_gets_the_common_one():
     with models.registry.BACKBONES.with_one_more("new", None):
-        assert dataclasses.replace(recipes.transreid("repvit_m1_5"), backbone="new") == recipes.transreid("new")
+        common, new = recipes.transreid("repvit_m1_5"), recipes.transreid("new")
+        assert dataclasses.replace(common, model=dataclasses.replace(common.model, name="new")) == new
 
 
 def test_unknown_names_raise():

@@ -121,6 +121,14 @@ class Distill:
         center = jnp.zeros(self.config.model.prototypes, jnp.float32)
         return student, {"teacher": jax.tree.map(jnp.copy, student), "center": center}
 
+    def backbone(self, network: dict[str, Any]) -> dict[str, Any]:
+        """The backbone, without the head."""
+        return {kind: tree.get("backbone", {}) for kind, tree in network.items()}
+
+    def with_backbone(self, network: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
+        """The network with another backbone."""
+        return {kind: tree | ({"backbone": backbone[kind]} if backbone[kind] else {}) for kind, tree in network.items()}
+
     def start(self, state: TrainState, weights: dict[str, Any]) -> TrainState:
         """Student and teacher both start from `weights`."""
         kept = state.kept | {"teacher": jax.tree.map(jnp.copy, weights)}
@@ -129,6 +137,11 @@ class Distill:
     def static(self, stream: Stream, step: int) -> int:
         """K: how many images a group has."""
         return stream.at(step).k
+
+    def heaviest(self) -> tuple[int, int]:
+        """The last K, and all Ks' least common multiple."""
+        ks = [k for _, k in self.config.curriculum]
+        return ks[-1], math.lcm(*ks)
 
     def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
         """Views, the teacher's embeddings of the global ones, and what it says of them."""

@@ -1,7 +1,8 @@
 """What stands behind a backbone that is fine-tuned, and MGN, which takes the backbone apart.
 
-A network maps images to `Output` or `Parts`. What it trains on and what it serves differ: see `serve`. Attributes bear
-the names of the PyTorch state dicts (`cion_jax/weights/torch_names.py`).
+In training a network maps images to `Output` or `Parts`; what stands for an image at test time is another network
+without classifiers, with a part of the same arrays (`Necked`, `Granular`, or the backbone alone). Attributes bear the
+names of the PyTorch state dicts (`cion_jax/weights/torch_names.py`).
 
 Shapes: B images, D features, C classes, P parts.
 """
@@ -9,6 +10,7 @@ Shapes: B images, D features, C classes, P parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -28,6 +30,7 @@ Served = Literal["before", "after"]
 BRANCHES = (1, 2, 3)
 HEADS = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
 WIDTH = 256  # of a head's feature
+_SHARED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2"}  # parts of a ResNet that MGN's branches share
 GEM_FLOOR = 1e-6  # below which a value counts as this in generalized-mean pooling
 _CLASSIFIER = initializers.normal(0.001)
 _UNIFORM = initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's own: Kaiming with a = sqrt 5
@@ -63,7 +66,7 @@ class NeckNorm(BatchNorm):
     The bias is kept among the running statistics, not among the parameters: it has no gradient, no decay, no moments.
     """
 
-    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, dtype: Any, rngs: nnx.Rngs):
         super().__init__(features, dtype=dtype, rngs=rngs)
         self.bias = nnx.BatchStat(jnp.zeros(features, jnp.float32))  # type: ignore[assignment]
 
@@ -76,7 +79,7 @@ class BNNeck(nnx.Module):
       classes: C.
     """
 
-    def __init__(self, features: int, classes: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, features: int, classes: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
         self.bottleneck = NeckNorm(features, **kw)
         self.classifier = Linear(features, classes, False, init=_CLASSIFIER, **kw)
@@ -100,7 +103,7 @@ class BNNeckNetwork(BNNeck):
         name: str,
         classes: int,
         *,
-        dtype=jnp.float32,
+        dtype: Any = jnp.float32,
         drop_path: float | None = None,
         remat: bool = False,
         rngs: nnx.Rngs,
@@ -114,16 +117,29 @@ class BNNeckNetwork(BNNeck):
         features = wide(self.backbone(x_BHWC, train=train, key=key))
         return Output(features, self.logits(features, train=train))
 
-    def serve(self, x_BHWC: Array, feature: Served = "before") -> Array:
-        """[B, H, W, 3] -> [B, D] that stands for images at test time, not normalized: before or after the neck."""
-        features = wide(self.backbone(x_BHWC))
-        return features if feature == "before" else self.bottleneck(features, train=False)
+
+class Necked(nnx.Module):
+    """Backbone and neck without a classifier: the feature after the neck. `registry.create("NAME+bnneck")`.
+
+    Args:
+      name: a backbone of `cion_jax.models`.
+      remat: of the backbone.
+    """
+
+    def __init__(self, name: str, *, dtype: Any = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+        backbone: Any = registry.create(name, dtype=dtype, remat=remat, rngs=rngs)
+        self.backbone, self.features = backbone, backbone.features
+        self.bottleneck = NeckNorm(self.features, dtype=jnp.promote_types(dtype, jnp.float32), rngs=rngs)
+
+    def __call__(self, x_BHWC: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        """[B, H, W, 3] normalized images -> [B, D]."""
+        return self.bottleneck(wide(self.backbone(x_BHWC, train=train, key=key)), train=train)
 
 
 class GeneralizedMean(nnx.Module):
     """Pooling by the p-norm of values (arXiv 1711.02512); p starts at 3 and trains."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.p = nnx.Param(jnp.full(1, 3.0, jnp.float32))
 
     def __call__(self, x_BHWC: Array) -> Array:
@@ -132,20 +148,28 @@ class GeneralizedMean(nnx.Module):
         return (jnp.where(x >= GEM_FLOOR, x, GEM_FLOOR) ** p).mean((1, 2)) ** (1 / p)
 
 
-class PartHead(nnx.Module):
-    """Pooling, reduction to `width` features, neck, and a classifier by cosines."""
+class Part(nnx.Module):
+    """Pooling, reduction to `width` features, neck."""
 
-    def __init__(self, inputs: int, classes: int, width: int = WIDTH, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int = WIDTH, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         kw: dict[str, Any] = {"dtype": jnp.promote_types(dtype, jnp.float32), "rngs": rngs}
         self.pool_layer = GeneralizedMean()
         self.bottleneck = Layers([Conv(inputs, width, 1, bias=False, **kw), NeckNorm(width, **kw)])
         self.bottleneck[1].scale.set_value(1 + 0.02 * jax.random.normal(rngs.params(), (width,), jnp.float32))
-        self.classifier = Linear(width, classes, False, init=_UNIFORM, **kw)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         """[B, H, W, D] -> [B, width] features after the neck."""
         reduction, norm = self.bottleneck
         return norm(reduction(self.pool_layer(x_BHWC)[:, None, None]), train=train)[:, 0, 0]
+
+
+class PartHead(Part):
+    """A part and a classifier by cosines."""
+
+    def __init__(self, inputs: int, classes: int, width: int = WIDTH, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
+        super().__init__(inputs, width, dtype=dtype, rngs=rngs)
+        dtype = jnp.promote_types(dtype, jnp.float32)
+        self.classifier = Linear(width, classes, False, init=_UNIFORM, dtype=dtype, rngs=rngs)
 
     def cosines(self, feature_BD: Array) -> Array:
         """[B, width] features -> [B, C] cosines of the angles to the class weights."""
@@ -153,19 +177,20 @@ class PartHead(nnx.Module):
         return jnp.matmul(l2_normalize(feature_BD), kernel_DC, precision=jax.lax.Precision.HIGHEST)
 
 
-class MGN(nnx.Module):
-    """Multiple granularity network (arXiv 1804.01438) as FastReID builds it, on a ResNet of last stride 1.
+class Granular(nnx.Module):
+    """Multiple granularity network (arXiv 1804.01438) as FastReID builds it, on a ResNet of last stride 1, without
+    classifiers: its features. `registry.create("NAME+mgn")`.
 
     Stem, two stages and the first block of the third are shared. Three branches, equal at the start, have the rest
     and a BatchNorm each. Eight heads look at the three maps, at the halves of the second and the thirds of the third.
 
     Args:
       name: a ResNet of `cion_jax.models`.
-      classes: C.
       remat: recompute blocks in the backward pass.
+      head: f(width of a map, dtype=, rngs=) -> `Part`.
     """
 
-    def __init__(self, name: str, classes: int, *, dtype=jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, name: str, *, dtype: Any = jnp.float32, remat: bool = False, rngs: nnx.Rngs, head: Any = Part):
         resnet = _resnet(name, dtype=dtype, remat=remat, rngs=rngs)
         first, *rest = resnet.layer3
         shared = {0: resnet.conv1, 1: resnet.bn1, 4: resnet.layer1, 5: resnet.layer2, 6: first}
@@ -174,29 +199,25 @@ class MGN(nnx.Module):
         for number in BRANCHES:
             setattr(self, f"b{number}", branch if number == 1 else copy(branch))
             setattr(self, f"heads_extra_bn_b{number}", BatchNorm(resnet.features, dtype=dtype, rngs=rngs))
-        for head in HEADS:
-            setattr(self, f"{head}_head", PartHead(resnet.features, classes, dtype=dtype, rngs=rngs))
+        for part in HEADS:
+            setattr(self, f"{part}_head", head(resnet.features, dtype=dtype, rngs=rngs))
         self.features = len(HEADS) * WIDTH
 
-    def __call__(self, x_BHWC: Array, *, train: bool = False, frozen: bool = False, key: Array | None = None) -> Parts:
-        """[B, H, W, 3] normalized images, H and W multiples of 16.
-
-        Args:
-          train: batch statistics.
-          frozen: those of backbone and branches stay as they are all the same, and nothing of them has a gradient.
-          key: unused, there is no randomness.
-        """
+    def __call__(self, x_BHWC: Array, *, train: bool = False, key: Array | None = None) -> Any:
+        """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, 8 * 256], parts after the neck; `key` is
+        unused, there is no randomness."""
         del key
-        maps = self._maps(x_BHWC, train=train, frozen=frozen)
-        heads = [getattr(self, f"{name}_head") for name in HEADS]
-        features = [head(x, train=train) for head, x in zip(heads, maps, strict=True)]
-        cosines = [head.cosines(feature) for head, feature in zip(heads, features, strict=True)]
-        return Parts(jnp.stack(features, 1), jnp.stack(cosines, 1))
+        return jnp.concatenate(self.parts(x_BHWC, train=train), 1)
 
-    def serve(self, x_BHWC: Array) -> Array:
-        """[B, H, W, 3] -> [B, 8 * 256] that stands for images at test time: parts after the neck, not normalized."""
-        features_BPD = self(x_BHWC).features
-        return features_BPD.reshape(len(features_BPD), -1)
+    def parts(self, x_BHWC: Array, *, train: bool, frozen: bool = False) -> list[Array]:
+        """Features [B, 256] of every head; arguments as of `MGN`."""
+        maps = self._maps(x_BHWC, train=train, frozen=frozen)
+        return [head(x, train=train) for head, x in zip(self.heads, maps, strict=True)]
+
+    @property
+    def heads(self) -> list[Any]:
+        """In the order of HEADS."""
+        return [getattr(self, f"{name}_head") for name in HEADS]
 
     def _maps(self, x_BHWC: Array, *, train: bool, frozen: bool) -> list[Array]:
         """What every head looks at, in the order of HEADS."""
@@ -218,6 +239,32 @@ class MGN(nnx.Module):
         for blocks in (layer1, layer2, [first]):
             x = run(blocks, x, train=train, key=None, remat=self.remat)
         return x
+
+
+class MGN(Granular):
+    """The same with classifiers, for training.
+
+    Args:
+      name: a ResNet of `cion_jax.models`.
+      classes: C.
+      remat: recompute blocks in the backward pass.
+    """
+
+    def __init__(self, name: str, classes: int, *, dtype: Any = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+        super().__init__(name, dtype=dtype, remat=remat, rngs=rngs, head=partial(PartHead, classes=classes))
+
+    def __call__(self, x_BHWC: Array, *, train: bool = False, frozen: bool = False, key: Array | None = None) -> Parts:
+        """[B, H, W, 3] normalized images, H and W multiples of 16.
+
+        Args:
+          train: batch statistics.
+          frozen: those of backbone and branches stay as they are all the same, and nothing of them has a gradient.
+          key: unused, there is no randomness.
+        """
+        del key
+        features = self.parts(x_BHWC, train=train, frozen=frozen)
+        cosines = [head.cosines(feature) for head, feature in zip(self.heads, features, strict=True)]
+        return Parts(jnp.stack(features, 1), jnp.stack(cosines, 1))
 
 
 def copy(module: nnx.Module) -> Any:
@@ -247,13 +294,25 @@ def spread(tree: Mapping[str, Any]) -> dict[str, Any]:
       tree: nested by attribute names, as `models.split` gives it.
     """
     first, rest = tree["layer3"]["0"], {str(int(n) - 1): v for n, v in tree["layer3"].items() if n != "0"}
-    named = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2"}
-    shared = {number: tree[name] for number, name in named.items() if name in tree}
+    shared = {number: tree[name] for number, name in _SHARED.items() if name in tree}
     branch = {"0": rest, "1": tree["layer4"]}
     return {"backbone": {**shared, "6": first}, **{f"b{number}": branch for number in BRANCHES}}
 
 
-def _resnet(name: str, **kw) -> Any:
+def joined(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `spread`, of the first branch: an MGN's parameters or running statistics -> a ResNet's."""
+    shared, (rest, last) = tree["backbone"], (tree["b1"]["0"], tree["b1"]["1"])
+    named = {name: shared[number] for number, name in _SHARED.items() if number in shared}
+    return {**named, "layer3": {"0": shared["6"]} | {str(int(n) + 1): v for n, v in rest.items()}, "layer4": last}
+
+
+def without_classifiers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters or running statistics of a network for training -> those of `Necked` or `Granular`."""
+    named = {name: part for name, part in tree.items() if name != "classifier"}
+    return {name: without_classifiers(part) if isinstance(part, Mapping) else part for name, part in named.items()}
+
+
+def _resnet(name: str, **kw: Any) -> Any:
     backbone = registry.create(name, **kw)
     if not isinstance(backbone, ResNet):
         raise ConfigError(f"MGN takes a ResNet apart, got the backbone {name}; choose resnet50_ibn or its like")

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from cion_jax.common.typed_config import ConfigError, unknown
 from cion_jax.data import crops
 from cion_jax.models import registry
-from cion_jax.tasks.supervised.necks import Served
-from cion_jax.tasks.supervised.optimizers import Group, Optimizer
+from cion_jax.tasks.supervised.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig
+from cion_jax.training.config import LoopConfig
 
 Dataset = Literal["market1501", "msmt17"]
 DATASETS: tuple[Dataset, ...] = ("market1501", "msmt17")
@@ -62,62 +61,10 @@ EXCEPTIONS: dict[tuple[str, Dataset], dict[str, Any]] = {
     ("swin_base", "msmt17"): {"learning_rate": 2e-4},
 }
 MGN_BACKBONES = tuple(f"resnet{depth}{ibn}" for ibn in ("", "_ibn") for depth in (50, 101, 152))
-_SGD = Optimizer("sgd")  # momentum 0.9
 _DROP_PATH = {"swin": 0.1}  # by family; 0 in all others, whatever their files say
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a backbone is fine-tuned.
-
-    Attributes:
-      method: `bnneck` (TransReID) or `mgn` (FastReID).
-      backbone: a name of `cion_jax.models`.
-      batch_size: images in the global batch.
-      instances: K, images of one identity in a batch.
-      epochs: length of the run.
-      learning_rate: base of the schedule (`schedules.transreid`, `schedules.mgn`), not scaled by anything any more.
-      warmup_epochs: of linear warm-up.
-      flat_epochs: epoch at which MGN's cosine starts.
-      frozen_epochs: epochs in which MGN's backbone and branches do not train.
-      weight_decay: coupled, of all parameters, norms and biases too.
-      bias_rate: by which factor the learning rate of biases is greater.
-      smoothing: of the labels.
-      drop_path: highest rate of stochastic depth.
-      image: how training images are made.
-      served: which feature stands for an image at test time, before or after the neck.
-      optimizer: what turns gradients into directions.
-    """
-
-    method: Literal["bnneck", "mgn"]
-    backbone: str
-    batch_size: int = 64
-    instances: int = 4
-    epochs: int = 120
-    learning_rate: float = RATE_OF_64
-    warmup_epochs: float = 20
-    flat_epochs: float = 0
-    frozen_epochs: float = 0
-    weight_decay: float = 1e-4
-    bias_rate: float = 2.0
-    smoothing: float = 0.0
-    drop_path: float = 0.0
-    image: crops.CropSpec = crops.TRANSREID
-    served: Served = "before"
-    optimizer: Optimizer = _SGD
-
-    def groups(self, steps_per_epoch: int) -> tuple[Group, ...]:
-        """Groups of parameters, in order.
-
-        "bias" is found in Swin's tables of relative positions, too, as in the released code. What is frozen stays so
-        for one step more than `frozen_epochs`.
-        """
-        frozen = (Group("^(backbone|b1|b2|b3)/", frozen_until=round(self.frozen_epochs * steps_per_epoch) + 1),)
-        biases = (Group("bias", rate=self.bias_rate),)
-        return (*frozen * (self.frozen_epochs > 0), *biases * (self.bias_rate != 1), Group(""))
-
-
-def transreid(backbone: str, dataset: Dataset = "market1501") -> Recipe:
+def transreid(backbone: str, dataset: Dataset = "market1501") -> Config:
     """TransReID's recipe of a backbone; one that the release does not have gets a batch of 64 images.
 
     Raises:
@@ -128,13 +75,15 @@ def transreid(backbone: str, dataset: Dataset = "market1501") -> Recipe:
     if dataset not in DATASETS:
         raise ConfigError(unknown(f"data set {dataset!r}", dataset, list(DATASETS)))
     batch_size = BATCHES.get(backbone, _UNLISTED)[DATASETS.index(dataset)]
-    drop_path = _DROP_PATH.get(backbone.split("_")[0], 0.0)
-    rate = RATE_OF_64 * batch_size / 64
-    recipe = Recipe("bnneck", backbone, batch_size, learning_rate=rate, drop_path=drop_path)
-    return dataclasses.replace(recipe, **EXCEPTIONS.get((backbone, dataset), {}))
+    optimizer = OptimizerConfig(learning_rate=RATE_OF_64 * batch_size / 64)
+    return Config(
+        data=DataConfig(batch_size=batch_size),
+        model=ModelConfig(backbone, drop_path=_DROP_PATH.get(backbone.split("_")[0], 0.0)),
+        optimizer=dataclasses.replace(optimizer, **EXCEPTIONS.get((backbone, dataset), {})),
+    )
 
 
-def mgn(backbone: str) -> Recipe:
+def mgn(backbone: str) -> Config:
     """MGN's recipe, the same for all six ResNets and both data sets.
 
     An epoch has images // 64 steps; passes through the data go on from epoch to epoch.
@@ -144,20 +93,19 @@ def mgn(backbone: str) -> Recipe:
     """
     if backbone not in MGN_BACKBONES:
         raise ConfigError(unknown(f"backbone of MGN {backbone!r}", backbone, list(MGN_BACKBONES)))
-    return Recipe(
-        "mgn",
-        backbone,
-        batch_size=64,
-        instances=16,
-        epochs=60,
-        learning_rate=3.5e-4,
-        warmup_epochs=10,
-        flat_epochs=30,
-        frozen_epochs=10,
-        weight_decay=5e-4,
-        bias_rate=1.0,
-        smoothing=0.1,
+    return Config(
+        data=DataConfig(instances=16, canvas=(384, 128)),
+        train=LoopConfig(epochs=60),
+        model=ModelConfig(backbone, "mgn", served="after", dtype="float32"),
         image=crops.MGN,
-        served="after",
-        optimizer=Optimizer("adam"),
+        loss=LossConfig(smoothing=0.1),
+        optimizer=OptimizerConfig(
+            "adam",
+            learning_rate=3.5e-4,
+            bias_rate=1.0,
+            warmup_epochs=10,
+            flat_epochs=30,
+            frozen_epochs=10,
+            weight_decay=5e-4,
+        ),
     )

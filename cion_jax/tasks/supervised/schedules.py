@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 _START, _FLOOR = 0.01, 0.002  # of TransReID's base rate
 
 
-def transreid(epoch: ArrayLike, base: float, factor: float = 1.0, *, epochs: int = 120, warmup: int = 20) -> Array:
+def transreid(epoch: ArrayLike, base: float, factor: float = 1.0, *, epochs: int = 120, warmup: float = 20) -> Array:
     """Learning rate of one epoch in TransReID: linear warm-up, then a cosine.
 
     As released, the cosine counts from the first epoch and not from the end of the warm-up, so the rate never gets to

@@ -14,15 +14,14 @@ from cion_jax.common import images
 from cion_jax.common.files import write_text
 from cion_jax.data import records
 from data_prep.output import rejects
-from data_prep.output.provenance import LEVELS, RunResult, images_at
+from data_prep.output.provenance import RunResult, images_at
 from data_prep.output.report import cases as cases_of
-from data_prep.output.report import charts, view
+from data_prep.output.report import charts, levels, view
 from data_prep.output.report.cases import Case, Cases, Columns
 from data_prep.output.report.charts import Panel
 from data_prep.output.report.view import Crop, Page, Section, Strip, Table
 from data_prep.types import Image
 
-TITLES = dict(zip(LEVELS, ("Input", "Level 1: tracklet", "Level 2: video", "Level 3: all videos"), strict=True))
 SHOWN = 12  # cases of each kind
 THUMBNAIL = 96  # pixels high, at most twice as wide
 EXAMPLES = 3  # rejected inputs that are listed for every reason
@@ -39,7 +38,12 @@ def write(folder: Path, run: RunResult) -> None:
       run: what the run knows.
     """
     columns = Columns(run.images)
-    sections = [_levels(run), _distances(run), *_montages(run, columns), _rejected(folder, run)]
+    sections = [
+        levels.section(run.levels, run.selection),
+        _distances(run),
+        *_montages(run, columns),
+        _rejected(folder, run),
+    ]
     settings = {"extractor digest": run.embedder_digest or "none", **run.settings}
     page = Page(
         title=f"Identity shards from {run.source}",
@@ -68,36 +72,6 @@ def _tiles(run: RunResult, columns: Columns) -> list[tuple[str, str]]:
         change = f"{first['pairwise_f1']:.3f} → {last['pairwise_f1']:.3f}"
         numbers.append((change, "pairwise F1 against the truth"))
     return numbers
-
-
-def _levels(run: RunResult) -> Section:
-    columns = {
-        "images": "{:,}",
-        "identities": "{:,}",
-        "noise": "{:.3f}",
-        "consistency_noise": "{:.3f}",
-        "discrimination_noise": "{:.3f}",
-        "pairwise_precision": "{:.3f}",
-        "pairwise_recall": "{:.3f}",
-        "pairwise_f1": "{:.3f}",
-        "bcubed_f1": "{:.3f}",
-    }
-    shown = {name: form for name, form in columns.items() if name in run.levels[0]}
-    titles = [TITLES[level["name"]] for level in run.levels]
-    rows = [
-        (title, *(form.format(level[name]) for name, form in shown.items()))
-        for title, level in zip(titles, run.levels, strict=True)
-    ]
-    written = [f"{run.selection[name]:,}" for name in ("images", "identities")]
-    rows.append(("Written", *written, *[""] * (len(shown) - 2)))
-    head = ("", *(name.replace("_", " ").replace(" f1", " F1").replace(" noise", "") for name in shown))
-    short = [title.split(":")[0] for title in titles]
-    chart = charts.levels(run.levels, short) if len(run.levels) > 1 else None
-    text = (
-        "Noise counts, per identity, what contradicts the thresholds: identities too wide to be one person "
-        "(consistency) and pairs of identities too near to be two (discrimination)."
-    )
-    return Section("Level by level", "", text, table=Table(head, rows), chart=chart)
 
 
 def _distances(run: RunResult) -> Section | None:

@@ -88,11 +88,16 @@ class Page:
 
 def render(page: Page) -> str:
     """The report as one HTML document that needs no other file."""
-    return _template().render(vars(page))
+    return _template("report.html").render(vars(page))
+
+
+def table(of: Table) -> Markup:
+    """A table as HTML, without a page around it."""
+    return _template("table.html").module.table(of)  # type: ignore[attr-defined]
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("data_prep.output.report"),
         autoescape=True,
@@ -100,4 +105,4 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)

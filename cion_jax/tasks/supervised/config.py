@@ -1,0 +1,117 @@
+"""The settings of a fine-tuning run; `recipes` gives them the released values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from cion_jax.common.bounds import SHARE, Bounds, between
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.data.crops import CropSpec
+from cion_jax.data.train_split import Protocol
+from cion_jax.tasks.supervised.necks import Served
+from cion_jax.training import config as training
+
+Count = Annotated[int, between(0, 2**24)]
+Rate = Annotated[float, between(0, 10**6)]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Backbone and what stands behind it.
+
+    Attributes:
+      name: a backbone of `cion_jax.models`.
+      method: `bnneck` (TransReID's head, any backbone) or `mgn` (FastReID's, a ResNet).
+      classes: people that the classifier tells apart; 0: as many as the data has.
+      served: which feature stands for an image at test time, before or after the neck; MGN's is after.
+      dtype: compute type of the backbone; parameters, norms, neck and losses stay fp32.
+      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
+      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
+    """
+
+    name: str = "resnet50_ibn"
+    method: Literal["bnneck", "mgn"] = "bnneck"
+    classes: Count = 0
+    served: Served = "before"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = 0.0
+    remat: bool = False
+
+
+@dataclass(frozen=True)
+class DataConfig(training.DataConfig):
+    """Identity shards, or a benchmark as it was unpacked, whose training images are read as files.
+
+    Attributes:
+      instances: K, images of one person in a batch; a batch has batch_size / K different people.
+      protocol: of MSMT17, which lists are trained on; published numbers are of both.
+    """
+
+    batch_size: Annotated[int, between(1, 2**20)] = 64
+    instances: Annotated[int, between(1, 2**20)] = 4
+    protocol: Protocol = "trainval"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross entropy and batch-hard triplets.
+
+    Attributes:
+      smoothing: of the labels, the probability that is taken from them.
+    """
+
+    smoothing: Annotated[float, SHARE] = 0.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """SGD or Adam with coupled decay, and the schedule of the method.
+
+    Attributes:
+      kind: see `training.optimizer`.
+      learning_rate: base of the schedule; it is not scaled by the batch.
+      bias_rate: by which factor the learning rate of biases is greater.
+      warmup_epochs: of linear warm-up.
+      flat_epochs: epoch at which MGN's cosine starts.
+      frozen_epochs: epochs in which MGN's backbone and branches do not train.
+      weight_decay: of all parameters, norms and biases too.
+      momentum: of SGD.
+    """
+
+    kind: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: Rate = 4e-4
+    bias_rate: Rate = 2.0
+    warmup_epochs: Rate = 20.0
+    flat_epochs: Rate = 0.0
+    frozen_epochs: Rate = 0.0
+    weight_decay: Rate = 1e-4
+    momentum: Annotated[float, SHARE] = 0.9
+
+
+@dataclass(frozen=True)
+class Config(training.RunConfig):
+    """One fine-tuning run.
+
+    Attributes:
+      image: how training images are made; evaluation takes size, mean and std of it.
+    """
+
+    task: str = "supervised"
+    data: DataConfig = field(default_factory=DataConfig)
+    train: training.LoopConfig = field(default_factory=lambda: training.LoopConfig(epochs=120))
+    model: ModelConfig = field(default_factory=ModelConfig)
+    image: CropSpec = field(default_factory=CropSpec)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def validate(self) -> None:
+        """Raises ConfigError where settings contradict each other."""
+        super().validate()
+        if self.model.method == "mgn" and self.model.served != "after":
+            raise ConfigError("config.model.served of MGN is its parts after their necks; give after")
+        if self.model.method == "bnneck" and (self.optimizer.flat_epochs or self.optimizer.frozen_epochs):
+            raise ConfigError(
+                "config.optimizer.flat_epochs and frozen_epochs are of MGN; set them to 0, or give "
+                "config.model.method=mgn"
+            )

@@ -1,0 +1,339 @@
+"""Fine-tuning as a run: from shards and from files, resumed, on many devices, started from weights, exported."""
+
+import dataclasses
+import shutil
+from functools import partial
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from cion_jax import models, plan
+from cion_jax.common import typed_config
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.data.groups import PlanError
+from cion_jax.data.records import DatasetError
+from cion_jax.distributed import sharding
+from cion_jax.evaluate import evaluate
+from cion_jax.export import export
+from cion_jax.models import registry
+from cion_jax.models.resnet import BasicBlock, ResNet
+from cion_jax.reid import benchmarks
+from cion_jax.reid.benchmarks import BenchmarkError
+from cion_jax.tasks.supervised.config import Config
+from cion_jax.tasks.supervised.task import Supervised, collapse_warning
+from cion_jax.train import train
+from cion_jax.training.checkpoint import CheckpointError
+from cion_jax.weights import load
+from tests import toy
+from tests.runs import assert_equal, assert_same_run, final_state, numbers
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+PEOPLE, IMAGES = 6, 5
+
+
+def config(path, **changes) -> Config:
+    """A run of seconds; `changes` are dotted names with `__` for the dots."""
+    settings = typed_config.thaw(Config())
+    settings.update_from_flattened_dict(
+        {
+            "model.name": "toy",
+            "model.dtype": "float32",
+            "data.path": str(path),
+            "data.batch_size": 16,
+            "data.instances": 2,
+            "data.canvas": (32, 16),
+            "data.threads": 2,
+            "image.height": 32,
+            "image.width": 16,
+            "image.pad": 2,
+            "train.epochs": 8,
+            "train.log_every": 1,
+            "train.checkpoint_every": 100,
+            "optimizer.learning_rate": 0.05,
+            "optimizer.warmup_epochs": 2.0,
+        }
+        | {name.replace("__", "."): value for name, value in changes.items()}
+    )
+    return typed_config.freeze(Config, settings)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    """A folder as Market-1501 is unpacked: people 2, 5, 8, ..., a distractor, junk, a name that says nothing."""
+    folder = tmp_path_factory.mktemp("market")
+    inside = folder / "bounding_box_train"
+    inside.mkdir()
+    rng = np.random.default_rng(0)
+    names = [f"{2 + 3 * p:04d}_c{1 + i % 3}s1_{i:06d}_01.jpg" for p in range(PEOPLE) for i in range(IMAGES)]
+    for name in [*names, "0000_c1s1_000001_01.jpg", "-1_c1s1_000001_01.jpg", "thumb.jpg"]:
+        clothes = np.random.default_rng(abs(int(name[:4])) if name[:4].isdigit() else 0).integers(0, 256, 3)
+        picture = np.clip(clothes + rng.normal(0, 20, (32, 16, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(inside / name), picture)
+    return folder
+
+
+def files(market, **changes):
+    return config(market, **{"data__batch_size": 8, "mesh__data": 4, "mesh__model": 2} | changes)
+
+
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory):
+    """(config, workdir) of a finished run on the toy's shards."""
+    workdir = tmp_path_factory.mktemp("whole")
+    train(config(shards), workdir)
+    return config(shards), workdir
+
+
+def _falls(rows):
+    """Whether the loss of the last third is below that of the first by more than it varies."""
+    losses = np.array([row["loss"] for row in rows])
+    first, last = losses[: len(losses) // 3], losses[-(len(losses) // 3) :]
+    return last.mean() < first.mean() - first.std() - last.std()
+
+
+def test_it_learns_from_shards(whole):
+    rows = numbers(whole[1])
+    assert _falls(rows)
+    assert rows[0]["loss"] == pytest.approx(rows[0]["identity"] + rows[0]["triplet"])
+    # Linear warm-up from a hundredth; a bias's rate tends to twice the other's, from the same start.
+    assert rows[0]["learning_rate"] == rows[0]["learning_rate_bias"] == pytest.approx(5e-4)
+    assert load.load(str(whole[1])).features == toy.Toy.features
+
+
+def test_it_learns_from_a_folder_as_it_was_unpacked(market, tmp_path, capsys):
+    train(files(market), tmp_path)
+    said = capsys.readouterr().err
+    assert f"{PEOPLE * IMAGES} images of {PEOPLE} units" in said
+    assert "1 images left out, not named like a crop: thumb.jpg" in said
+    rows = numbers(tmp_path)
+    assert _falls(rows)
+    assert load.load(str(tmp_path)).run.config.model.classes == PEOPLE
+
+
+def test_classes_are_numbered_from_zero_and_a_batch_has_distinct_people(market):
+    task = Supervised(files(market))
+    for batch in task.stream().batches():
+        people = batch["identity"].reshape(-1, 2)
+        assert np.array_equal(people[:, 0], people[:, 1])
+        assert len(set(people[:, 0])) == 4
+        assert set(people[:, 0]) <= set(range(PEOPLE))
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(whole, tmp_path):
+    settings, undisturbed = whole
+    for steps in (1, 4, 0):
+        loop = dataclasses.replace(settings.train, steps=steps)
+        train(dataclasses.replace(settings, train=loop), tmp_path)
+    assert numbers(tmp_path) == numbers(undisturbed)
+    task = Supervised(settings)
+    assert_equal(final_state(task.config, tmp_path), final_state(task.config, undisturbed), atol=0)
+
+
+def test_eight_devices_are_one(shards, tmp_path, monkeypatch):
+    many = config(shards, train__steps=2, mesh__fsdp=2, mesh__model=2)
+    train(many, tmp_path / "many")
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "devices", lambda: devices[:1])
+    one = config(shards, train__steps=2)
+    train(one, tmp_path / "one")
+    assert_same_run(tmp_path / "one", tmp_path / "many", Supervised(one).config, rtol=1e-4)
+
+
+def test_microbatches_keep_whole_identities(shards):
+    with pytest.raises(ConfigError, match=r"whole groups of K = 2 to 16 shares"):
+        train(config(shards, train__accumulate=2), "unused")
+    with pytest.raises(ConfigError, match=r"a microbatch of 2 images has 1 person \(K = 2\)"):
+        Supervised(config(shards, train__accumulate=8)).check(
+            jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ("data", "fsdp", "model"))
+        )
+
+
+def test_a_classifier_of_another_width_is_refused(whole, market):
+    settings, workdir = whole
+    with pytest.raises(CheckpointError, match=r"model.classes: 13 -> 6"):
+        train(files(market), workdir)
+    with pytest.raises(ConfigError, match=r"config.model.classes=7, the data has 13 people"):
+        Supervised(config(settings.data.path, model__classes=7)).stream()
+
+
+def test_people_are_too_few(market, tmp_path):
+    with pytest.raises(PlanError, match=r"takes 8 distinct identities, the data has 6; choose a batch of at most 12"):
+        Supervised(files(market, data__batch_size=16))
+    shutil.copytree(market, tmp_path / "one")
+    for path in (tmp_path / "one" / "bounding_box_train").glob("*.jpg"):
+        if not path.name.startswith("0002"):
+            path.unlink()
+    with pytest.raises(PlanError, match="the data has 1 identity with 5 images, so nothing to tell it from"):
+        Supervised(files(tmp_path / "one"))
+
+
+def test_folders_without_anybody(tmp_path):
+    with pytest.raises(DatasetError, match="is no folder"):
+        Supervised(config(tmp_path / "nowhere"))
+    with pytest.raises(DatasetError, match=r"nobody to train on in .*: got 0 images"):
+        Supervised(config(tmp_path))
+    (tmp_path / "query").mkdir()
+    with pytest.raises(DatasetError, match=r"has test images \(query\) and no folder bounding_box_train"):
+        Supervised(config(tmp_path))
+
+
+def test_unreadable_files_are_counted_and_the_run_goes_on(market, tmp_path):
+    folder = tmp_path / "market"
+    shutil.copytree(market, folder)
+    victim = next((folder / "bounding_box_train").glob("0002*"))
+    victim.write_bytes(b"\xff\xd8")
+    train(files(folder, data__max_skipped=0.1, train__steps=9), tmp_path / "w")
+    assert numbers(tmp_path / "w")[-1]["skipped"] > 0
+
+
+def test_files_that_come_or_go_are_other_data(market, tmp_path):
+    folder = tmp_path / "market"
+    shutil.copytree(market, folder)
+    before = Supervised(files(folder)).stream().digest
+    assert before == Supervised(files(market)).stream().digest
+    next((folder / "bounding_box_train").glob("0005*")).unlink()
+    assert before != Supervised(files(folder)).stream().digest
+
+
+def test_msmt17s_lists(market, tmp_path):
+    place = tmp_path / "mask_train_v2"
+    shutil.copytree(market / "bounding_box_train", place / "0000")
+    names = sorted(path.name for path in place.glob("0000/0*"))
+    lines = [f"0000/{name} {int(name[:4]) // 3}" for name in names]
+    (tmp_path / "list_train.txt").write_text("\n".join(lines[:20]) + "\n")
+    (tmp_path / "list_val.txt").write_text("\n".join(lines[20:]) + "\n")
+    both, one = (Supervised(files(tmp_path, data__protocol=name)).stream() for name in ("trainval", "train"))
+    assert (len(both.reader), len(one.reader)) == (len(names), 20)
+    (tmp_path / "list_val.txt").write_text("0000/nobody.jpg 3\n")
+    with pytest.raises(DatasetError, match=r"1 of 21 files of list_train.txt and list_val.txt are not in .*nobody.jpg"):
+        Supervised(files(tmp_path))
+
+
+@pytest.mark.parametrize("served", ["before", "after"])
+@pytest.mark.parametrize("form", ["safetensors", "onnx", "stablehlo"])
+def test_a_fine_tuned_run_is_exported(shards, tmp_path, served, form):
+    train(config(shards, model__served=served, train__steps=1), tmp_path / "w")
+    backbone = load.load(str(tmp_path / "w"))
+    assert backbone.name == ("toy" if served == "before" else "toy+bnneck")
+    assert backbone.preprocessing.mean == (0.5, 0.5, 0.5)
+    export(backbone, form, tmp_path / f"f.{form}", source="w", network="teacher", licence="")
+    if form == "safetensors":
+        image = [np.random.default_rng(0).integers(0, 256, (40, 20, 3), np.uint8)]
+        np.testing.assert_array_equal(load.load(str(tmp_path / "f.safetensors"))(image), backbone(image))
+
+
+def test_it_starts_from_a_pretrained_run(shards, tmp_path, capsys):
+    pretraining = toy.config(shards, train__steps=1)
+    train(pretraining, tmp_path / "pre")
+    train(config(shards, init_from=str(tmp_path / "pre"), optimizer__learning_rate=0.0, train__steps=1), tmp_path / "w")
+    assert "the backbone without its distillation head, of" in capsys.readouterr().err
+    teacher, tuned = load.load(str(tmp_path / "pre")), load.load(str(tmp_path / "w"))
+    assert_equal(tuned.params, teacher.params, atol=0)
+    again = config(shards, init_from=str(tmp_path / "w"), optimizer__learning_rate=0.0, train__steps=1)
+    train(again, tmp_path / "again")
+    assert_equal(load.load(str(tmp_path / "again")).params, teacher.params, atol=0)
+
+
+@pytest.mark.slow
+def test_mgn_trains_its_heads_first_and_starts_from_a_resnet(market, tmp_path, monkeypatch):
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "devices", lambda: devices[:1])
+    with registry.BACKBONES.with_one_more("small", partial(ResNet, BasicBlock, (1, 1, 2, 1))):
+        graphdef, params, stats = models.split(models.create("small", rngs=nnx.Rngs(7)))
+        backbone = load.Backbone("small", graphdef, params, stats)
+        export(backbone, "safetensors", tmp_path / "r.safetensors", source="", network="teacher", licence="")
+        mgn = {
+            "model__name": "small",
+            "model__method": "mgn",
+            "model__served": "after",
+            "loss__smoothing": 0.1,
+            "optimizer__kind": "adam",
+            "optimizer__bias_rate": 1.0,
+            "optimizer__learning_rate": 1e-3,
+            "optimizer__frozen_epochs": 1.0,
+            "image__height": 96,
+            "image__width": 32,
+            "init_from": str(tmp_path / "r.safetensors"),
+            "mesh__data": 1,
+            "mesh__model": 1,
+        }
+        settings = files(market, **mgn, train__steps=5)
+        task = Supervised(settings)
+        assert [task.static(task.stream(), step) for step in (0, 3, 4)] == [True, True, False]
+        train(files(market, **mgn, train__steps=4), tmp_path / "w")
+        held = final_state(task.config, tmp_path / "w")
+        for ours, plain in ((held.trained["params"], params), (held.trained["stats"], stats)):
+            assert_equal(task.backbone({"params": ours})["params"], plain, atol=0)
+            assert_equal(ours["b3"]["1"], plain["layer4"], atol=0)
+        train(settings, tmp_path / "w")
+        moved = final_state(task.config, tmp_path / "w").trained["params"]
+        assert np.any(
+            moved["b3"]["1"]["0"]["conv1"]["kernel"] != held.trained["params"]["b3"]["1"]["0"]["conv1"]["kernel"]
+        )
+        served = load.load(str(tmp_path / "w"))
+        assert (served.name, served.features, served.size) == ("small+mgn", 2048, (96, 32))
+        export(served, "onnx", tmp_path / "f.onnx", source="", network="teacher", licence="")
+        export(served, "safetensors", tmp_path / "f.safetensors", source="", network="teacher", licence="")
+
+
+def test_mgns_backbone_is_a_resnet_and_its_rates_follow_the_steps(market):
+    with registry.BACKBONES.with_one_more("small", partial(ResNet, BasicBlock, (1, 1, 2, 1))):
+        settings = {"model__name": "small", "model__method": "mgn", "model__served": "after"}
+        task = Supervised(files(market, **settings, optimizer__frozen_epochs=1.0, optimizer__flat_epochs=4.0))
+        network = jax.eval_shape(task.init)[0]
+        plain = models.split(models.abstract("small"))[1:]
+        served = task.serve(network)
+        assert served.name == "small+mgn"
+        assert jax.tree.structure((served.params, served.stats)) == jax.tree.structure(
+            models.split(models.abstract("small+mgn"))[1:]
+        )
+    for tree, kind in zip(plain, ("params", "stats"), strict=True):
+        shapes = jax.tree.map(lambda leaf: leaf.shape, tree)
+        assert jax.tree.map(lambda leaf: leaf.shape, task.backbone(network)[kind]) == shapes
+    rng = np.random.default_rng(0)
+    other = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), {"params": plain[0], "stats": plain[1]})
+    assert_equal(task.backbone(task.with_backbone(network, other)), other, atol=0)
+    stream = task.stream()
+    assert stream.steps_per_epoch == (3,) * 8  # 30 images in batches of 8
+    assert [task.static(stream, step) for step in (0, 3, 4)] == [True, True, False]
+    trains = task.schedules(stream.steps_per_epoch)["backbone_trains"]
+    assert [bool(trains(step)) for step in (0, 3, 4)] == [False, False, True]
+
+
+def test_a_collapse_is_said():
+    assert "features that are all alike" in collapse_warning(0.6931, "bnneck")
+    assert collapse_warning(0.5, "bnneck") is None
+
+
+def test_scores_while_it_trains_and_the_best_is_kept(market, tmp_path):
+    """On a benchmark of the people that it trains on: scores rise from what they were."""
+    folder = tmp_path / "market"
+    shutil.copytree(market, folder)
+    names = sorted(path.name for path in (folder / "bounding_box_train").glob("0*_c*"))
+    for part, kept in (("query", names[::5]), ("bounding_box_test", names)):
+        (folder / part).mkdir()
+        for name in kept:
+            shutil.copy(folder / "bounding_box_train" / name, folder / part / name)
+    settings = files(folder, evaluate__every=2, train__epochs=5)
+    train(settings, tmp_path / "w")
+    rows = [row for row in numbers(tmp_path / "w") if "mAP" in row]
+    per_epoch = Supervised(settings).stream().steps_per_epoch
+    assert [row["step"] for row in rows] == [sum(per_epoch[:2]), sum(per_epoch[:4])]
+    best = max(rows, key=lambda row: row["mAP"])
+    kept = load.load(str(tmp_path / "w" / "best"))
+    assert kept.step == best["step"]
+    scores = evaluate(kept, benchmarks.load("market1501", folder))
+    assert (scores["mAP"], scores["rank1"]) == (best["mAP"], best["rank1"])
+    with pytest.raises(BenchmarkError):
+        train(files(market, evaluate__every=2), tmp_path / "early")
+    assert not (tmp_path / "early").exists()
+
+
+def test_a_step_can_be_planned():
+    task = Supervised(config("unused", model__classes=751))
+    memory, compiled = plan._compile(task, sharding.make_mesh(task.config.mesh))
+    assert memory > 0
+    assert compiled.cost_analysis()["flops"] > 0
