@@ -34,6 +34,7 @@ VIDEO = "video"  # utf-8
 TRACKLET = "tracklet"  # utf-8, as the tracker named it, unique within its video
 FRAME = "frame"  # int64, frame number in the video, -1 where unknown
 
+INFO_FILE = "dataset_info.json"
 INDEX_FILE = "index.npz"
 PROVENANCE_FILE = "provenance.parquet"
 METRICS_FILE = "metrics.json"

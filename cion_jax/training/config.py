@@ -16,7 +16,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed.sharding import MeshConfig
 
 MAX_STEPS = 10**9
-MAX_BATCH_BYTES = 2**37  # of the decoded images of a global batch
+MAX_BATCH_BYTES = 2**35  # of the decoded images of a global batch
 Pixels = Annotated[tuple[int, int], between(1, 4096)]
 
 
