@@ -1,7 +1,6 @@
 """The notebooks: what is stored is whole and speaks of no machine; they run from their first cell to their last."""
 
 import ast
-import os
 import re
 
 import pytest
@@ -75,7 +74,6 @@ def test_executes(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs the extra notebook")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("XLA_FLAGS", "")  # one device, as a notebook has
-    monkeypatch.setenv("MPLBACKEND", os.environ.get("MPLBACKEND", "module://matplotlib_inline.backend_inline"))
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
         notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

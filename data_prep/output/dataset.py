@@ -38,6 +38,9 @@ Row = Mapping[str, Any]
 class Picture(np.ndarray):
     """[h, w, 3] uint8 RGB that a notebook shows as a picture."""
 
+    def __repr__(self) -> str:
+        return f"<picture, {' x '.join(map(str, self.shape))}>"
+
     def _repr_png_(self) -> bytes:
         _, data = cv2.imencode(".png", cv2.cvtColor(np.asarray(self), cv2.COLOR_RGB2BGR))
         return data.tobytes()

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import traceback
+import unittest.mock
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ logging.disable(logging.WARNING)  # Beam remarks on Google Cloud libraries that 
 import apache_beam as beam  # noqa: E402
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
+from apache_beam.utils import interactive_utils  # noqa: E402
 
 logging.disable(logging.NOTSET)
 
@@ -166,8 +168,19 @@ class _Task:
 def _beam(videos: Sequence[str], make_task: Callable[[], Callable[[str], None]], wanted: PipelineOptions) -> None:
     """Runs a task over videos. The local runner is named: DirectRunner would first try to download another one."""
     runner = FnApiRunner() if wanted.view_as(StandardOptions).runner in LOCAL else None
-    with beam.Pipeline(runner=runner, options=wanted) as pipeline:
+    with _as_a_program(), beam.Pipeline(runner=runner, options=wanted) as pipeline:
         _ = pipeline | beam.Create(videos) | beam.Reshuffle() | beam.ParDo(_EachVideo(make_task))
+
+
+@contextlib.contextmanager
+def _as_a_program() -> Iterator[None]:
+    """Beam does not see that it is in a notebook: there it names the parts of a pipeline by cell, imports pandas to do
+    so, which it does not depend on, and leaves its temporary folder behind."""
+    with (
+        unittest.mock.patch.object(interactive_utils, "is_in_ipython", return_value=False),
+        unittest.mock.patch.object(beam.pipeline, "is_in_ipython", return_value=False),
+    ):
+        yield
 
 
 class _EachVideo(beam.DoFn):

@@ -1,5 +1,7 @@
 """Flags of Beam find their way, and who computes has no part in the result."""
 
+import sys
+
 import pytest
 
 from data_prep.config import Config
@@ -88,6 +90,18 @@ def test_every_flag_reaches_the_runner(tmp_path, monkeypatch, flags):
         assert str(seen[name]) == value
     # On this machine the runner is made here; any other is Beam's to find by its name.
     assert (seen["given"] is None) == ("DirectRunner" not in flags[0])
+
+
+def test_in_a_notebook_as_elsewhere(tmp_path, monkeypatch):
+    """What Beam imports in a notebook needs packages that it does not depend on."""
+    ipython = pytest.importorskip("IPython", reason="needs the extra notebook")
+    monkeypatch.setattr(ipython, "get_ipython", lambda: ipython)
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.interactive.interactive_environment", None)
+    work = Work(tmp_path)
+    work.folder.mkdir()
+    assert beam.interactive_utils.is_in_ipython()
+    beam.each_video("x", work, ["v"], "arrow", lambda: lambda video: work.file(video, "arrow").touch())
+    assert work.file("v", "arrow").exists()
 
 
 @pytest.mark.slow

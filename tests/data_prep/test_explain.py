@@ -171,6 +171,7 @@ def test_the_python_interface(folder, tmp_path):
     assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 3)
     shown = cv2.imdecode(np.frombuffer(picture._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
     assert (shown[..., ::-1] == picture).all()
+    assert repr(picture) == f"<picture, {picture.shape[0]} x {picture.shape[1]} x 3>"
     written = people.images(0)
     assert set(written) == {row["key"] for row in people.identity(0) if row["selected"]}
     assert {(image.dtype, image.shape[2]) for image in written.values()} == {(np.dtype(np.uint8), 3)}
