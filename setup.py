@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["cion_jax*", "data_prep*"]), "cion_jax.configs"],
-    package_dir={"cion_jax.configs": "configs"},
+    packages=[*find_packages(include=["cion_jax*", "data_prep*"]), "cion_jax.configs", "cion_jax.configs.finetune"],
+    package_dir={"cion_jax.configs": "configs", "cion_jax.configs.finetune": "configs/finetune"},
 )

@@ -83,6 +83,7 @@ def train(
       TrainingStopped, SaveError: the loss is not finite; a checkpoint could not be written.
     """
     from cion_jax.common import packaged_configs
+    from cion_jax.common.paths import local_path
     from cion_jax.common.typed_config import ConfigError
     from cion_jax.tasks import freeze
     from cion_jax.train import train as run
@@ -94,7 +95,8 @@ def train(
     else:
         name, _, argument = str(config).partition(":")
         frozen = freeze(packaged_configs.load(name, *filter(None, [argument])), settings or {})
-    return load(workdir) if run(frozen, Path(workdir), on_row=on_row) else None
+    folder = local_path(str(workdir), "workdir")
+    return load(folder) if run(frozen, folder, on_row=on_row) else None
 
 
 def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, **options: Any) -> dict[str, Any]:
@@ -112,11 +114,12 @@ def evaluate(backbone: Backbone | str | Path, benchmark: str, data: str | Path, 
     Raises:
       UserError: there is nothing to score.
     """
+    from cion_jax.common.paths import local_path
     from cion_jax.evaluate import evaluate as score
     from cion_jax.reid import benchmarks
 
     loaded = load(backbone) if isinstance(backbone, str | Path) else backbone
-    return score(loaded, benchmarks.load(benchmark, Path(data)), **options)
+    return score(loaded, benchmarks.load(benchmark, local_path(str(data), "data")), **options)
 
 
 def export(
@@ -143,13 +146,15 @@ def export(
       UserError: no usable weights, no format of this suffix, the output exists, or it does not come back as what was
         written.
     """
+    from cion_jax.common.paths import local_path
     from cion_jax.export import export as write
     from cion_jax.exporting.formats import of_suffix
 
-    form, backbone = of_suffix(Path(output)), load(checkpoint, network=network, ignore=ignore)
+    file = local_path(str(output), "output")
+    form, backbone = of_suffix(file), load(checkpoint, network=network, ignore=ignore)
     origin = {"source": str(checkpoint), "network": network, "licence": licence}
-    write(backbone, form, Path(output), overwrite=overwrite, **origin)
-    return Path(f"{output}.md")
+    write(backbone, form, file, overwrite=overwrite, **origin)
+    return file.with_name(f"{file.name}.md")
 
 
 class _Package(ModuleType):

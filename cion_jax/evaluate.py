@@ -21,7 +21,6 @@ from absl import flags
 
 from cion_jax.common import cli
 from cion_jax.common.files import replaceable, write_text
-from cion_jax.common.finite import check_finite
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import (
@@ -172,9 +171,6 @@ def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> 
 def _stored(file: FeatureFile, images: Images) -> Embedded:
     rows = file.rows(images.paths)
     lost = [f"{path}: no features in {file.path}" for path, row in zip(images.paths, rows, strict=True) if row < 0]
-    check_finite(
-        file.features[rows[rows >= 0]], [path for path, row in zip(images.paths, rows, strict=True) if row >= 0]
-    )
     return Embedded(file.features[rows[rows >= 0]], rows >= 0, lost)
 
 

@@ -16,7 +16,6 @@ import dataclasses
 import functools
 import importlib.util
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,13 +150,15 @@ def _compile(task: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     """(bytes of a chip's memory, compiled step)."""
     config = task.config
     trainer = make_trainer(task, mesh, (1000,) * config.train.epochs)
+    shapes = {"image": ((*config.data.canvas, 3), np.uint8), "size": ((2,), np.int32), "identity": ((), np.int32)}
     batch = {
-        "image": jax.ShapeDtypeStruct((config.data.batch_size, *config.data.canvas, 3), np.uint8),
-        "size": jax.ShapeDtypeStruct((config.data.batch_size, 2), np.int32),
+        name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype)
+        for name, (shape, dtype) in shapes.items()
+        if name in task.fields
     }
     where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
     batch = sharding.abstract(batch, dict.fromkeys(batch, where))
-    compiled = trainer.step.lower(trainer.like, batch, config.curriculum[-1][1]).compile()
+    compiled = trainer.step.lower(trainer.like, batch, task.heaviest()[0]).compile()
     m: Any = compiled.memory_analysis()
     # The state is donated: the state after the step lies where the one before it was.
     own = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
@@ -168,7 +169,7 @@ def _largest_batch(task: Any, mesh: jax.sharding.Mesh, memory: int, chip: Chip) 
     """Images of one chip that fit, as a multiple of whole identity groups."""
     config = task.config
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
-    unit = math.lcm(*(k for _, k in config.curriculum)) * config.train.accumulate
+    unit = task.heaviest()[1] * config.train.accumulate
     own = config.data.batch_size // shares
     other = own // 2 // unit * unit or 2 * own
     less = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=other * shares))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
+from cion_jax import scoring
 from cion_jax.common import cli
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
@@ -43,7 +44,8 @@ def train(
     """Runs or resumes the run of a config; arguments, result and errors as of `training.loop.train`."""
     task = TASKS[config.task](config)
     start_from = functools.partial(start.from_weights, task) if config.init_from else loop.as_it_is
-    return loop.train(task, workdir, start_from, asked_to_leave, on_row)
+    score = scoring.scorer(task.config, workdir) if config.evaluate.every else None
+    return loop.train(task, workdir, start_from, asked_to_leave, score, on_row)
 
 
 def main(config: RunConfig, workdir: Path, place: multihost.Place | None = None) -> int:

@@ -142,8 +142,7 @@ class Config:
             raise ConfigError(unknown(f"config.linkage={self.linkage!r}", self.linkage, METHODS))
         self._validate_options()
         self._validate_sizes()
-        if self.mot.box is not None and self.mot.box not in BOX_FORMS:
-            raise ConfigError(unknown(f"config.mot.box={self.mot.box!r}", self.mot.box, BOX_FORMS))
+        self._validate_mot()
 
     def _validate_options(self) -> None:
         method = self.denoising.method

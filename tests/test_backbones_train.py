@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cion_jax import tasks
+from cion_jax.common import typed_config
 from cion_jax.common.paths import path_name
 from cion_jax.tasks.distill.task import Distill
+from cion_jax.tasks.supervised import recipes
+from cion_jax.tasks.supervised.task import Supervised
 from cion_jax.train import train
 from cion_jax.training.state import at_path
 from cion_jax.training.step import init_state
@@ -62,3 +66,22 @@ def test_three_steps(trained, local_views, tmp_path):
         still = {path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
         # Behind two layer scales of 1e-6, EdgeNeXt's norm has a gradient below AdamW's epsilon at first.
         assert {path for path in still if not path.endswith("norm_xca/scale")} == {"params/head/last_layer/weight_g"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", [*miniatures.MINIATURES, *(n for n in toy.ZOO if "large" not in n)])
+def test_three_steps_of_fine_tuning(trained, tmp_path):
+    """All losses are finite; all parameters and running statistics have moved, but for the neck's bias."""
+    toy.write_shards(tmp_path / "shards")
+    settings = typed_config.thaw(recipes.transreid(trained))
+    changes = {"data.path": str(tmp_path / "shards"), "data.batch_size": 8, "data.instances": 2, "data.threads": 2}
+    changes |= {"data.canvas": (64, 32), "image.height": 64, "image.width": 32, "image.pad": 4}
+    changes |= {"train.steps": 3, "train.log_every": 1, "optimizer.warmup_epochs": 0.0, "model.dtype": "float32"}
+    settings.update_from_flattened_dict(changes)
+    config = Supervised(tasks.freeze(settings, {})).config
+    train(config, tmp_path / "run")
+    assert np.isfinite([[*row.values()] for row in rows(tmp_path / "run")]).all()
+    before = jax.device_get(jax.jit(lambda: init_state(Supervised(config)))())
+    pairs = jax.tree.map(np.array_equal, before.trained, final_state(config, tmp_path / "run").trained)
+    still = {path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
+    assert still == {"stats/bottleneck/bias"}

@@ -202,7 +202,7 @@ def test_a_run_exports_its_teacher_with_its_training_on_the_card(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, backbone.params, state.kept["teacher"]["params"]["backbone"])
     card = (tmp_path / "w.safetensors.md").read_text()
     for line in (
-        "7 steps. Identity shards `street`, digest of their index `abc`.",
+        "7 steps. Data: `street`, digest of its index `abc`.",
         "| loss | 2.25 |",
         f"| licence | {UNKNOWN_LICENCE} |",
     ):

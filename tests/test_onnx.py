@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((3, 3, 3, 4)).astype(np.float32)
 DEPTHWISE = RNG.standard_normal((3, 3, 1, 6)).astype(np.float32)
 MATRIX = RNG.standard_normal((3, 5)).astype(np.float32)
+POWER = np.array([2.5], np.float32)
 TOKEN = RNG.standard_normal((1, 1, 3)).astype(np.float32)
 
 
@@ -74,6 +75,7 @@ OPERATIONS = {
     "gelu": lambda x: layers.gelu(x / 50),
     "gates": lambda x: jax.nn.hard_sigmoid(x / 100) * jax.nn.sigmoid(x / 100) * jnp.tanh(x / 100) * jax.nn.relu(x - 3),
     "select": lambda x: jnp.where(np.arange(8)[:, None] % 3 == 0, x, -(x**3)),
+    "power_mean": lambda x: (jnp.where(x >= 40, x / 100, 0.4) ** POWER).mean((1, 2)) ** (1 / POWER),
     "clamp": lambda x: lax.clamp(np.float32(3), x, np.float32(90)),
     "platform": per_tap,
     "pooled": lambda x: jnp.sqrt(jnp.exp(-x / 100).sum((1, 2), keepdims=True).squeeze((1, 2))),

@@ -114,7 +114,7 @@ def test_the_wheel_holds_every_file(installed):
     files = (path for package in ("cion_jax", "data_prep") for path in (ROOT / package).rglob("*") if path.is_file())
     ours = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
     assert ours <= packed
-    assert {f"cion_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")} <= packed
+    assert {f"cion_jax/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.py")} <= packed
     assert not {name for name in packed if not name.startswith(("cion_jax", "data_prep"))}
 
 

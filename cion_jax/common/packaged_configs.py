@@ -18,8 +18,9 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """Their names, sorted."""
-    return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+    """Their names, sorted; one in a folder of its own is `finetune/market1501`."""
+    files = (path.relative_to(folder()).with_suffix("") for path in folder().rglob("*.py"))
+    return sorted(path.as_posix() for path in files if not path.name.startswith("_"))
 
 
 def find(given: str) -> str:
@@ -35,9 +36,10 @@ def find(given: str) -> str:
       ConfigError: neither a file nor the name of a packaged config; the nearest one is named.
     """
     name, colon, argument = given.partition(":")
-    if Path(name).is_file() or name.endswith(".py") or "/" in name:
+    known = name in names()
+    if Path(name).is_file() or name.endswith(".py") or ("/" in name and not known):
         return given
-    if name not in names():
+    if not known:
         raise ConfigError(unknown(f"file and no packaged config {name!r}", name, names()))
     return f"{folder() / name}.py{colon}{argument}"
 

@@ -26,6 +26,9 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GROUP_STREAM, _RECORD_STREAM = 0, 1
 
 
+MAX_K = 4096  # images of an identity group; more of one person at a time is a mistake
+
+
 class PlanError(UserError):
     """Settings that no sequence of batches can satisfy."""
 
@@ -195,8 +198,8 @@ def _check_curriculum(curriculum: tuple[tuple[int, int], ...]) -> tuple[list[int
     starts, ks = [e for e, _ in curriculum], [k for _, k in curriculum]
     if not starts or starts[0] != 0 or any(b <= a for a, b in itertools.pairwise(starts)):
         raise PlanError(f"the curriculum is (epoch, K) pairs with rising epochs from 0 on, got {curriculum}")
-    if min(ks) < 1:
-        raise PlanError(f"K is at least 1 image per identity group, got the curriculum {curriculum}")
+    if min(ks) < 1 or max(ks) > MAX_K:
+        raise PlanError(f"K is 1 to {MAX_K} images per identity group, got the curriculum {curriculum}")
     return starts, ks
 
 

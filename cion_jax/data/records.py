@@ -34,6 +34,7 @@ VIDEO = "video"  # utf-8
 TRACKLET = "tracklet"  # utf-8, as the tracker named it, unique within its video
 FRAME = "frame"  # int64, frame number in the video, -1 where unknown
 
+INFO_FILE = "dataset_info.json"
 INDEX_FILE = "index.npz"
 PROVENANCE_FILE = "provenance.parquet"
 METRICS_FILE = "metrics.json"
@@ -129,7 +130,7 @@ def damage(path: Path, remedy: str = "write the data set again with data_prep") 
         raise
     except _DAMAGED as error:
         said = printable(f"{type(error).__name__}: {error}")
-        raise DatasetError(f"{path} is damaged ({said}); {remedy}") from error
+        raise DatasetError(f"{path} is damaged: {said}; {remedy}") from error
 
 
 def _arrays(path: Path, *names: str) -> Iterator[np.ndarray]:

@@ -23,7 +23,6 @@ from cion_jax.common.paths import local_path
 from cion_jax.data import records
 from cion_jax.data.records import Index
 
-INFO_FILE = "dataset_info.json"
 # Random access: what lies behind the record asked for is not read ahead.
 _READER_OPTIONS = "readahead_buffer_size:0"
 _READER_BUFFER_BYTES = 32768
@@ -214,7 +213,7 @@ def _read_one(reader: ArrayRecordReader, position: int) -> bytes | None:
 
 def _shard_files(folder: Path) -> tuple[list[Path], list[int]]:
     """Paths and numbers of records of all shards, as ``dataset_info.json`` lists them."""
-    path = folder / INFO_FILE
+    path = folder / records.INFO_FILE
     if not path.is_file():
         raise ShardError(
             f"no {path.name} in {folder}: data_prep writes it last, so the dataset is incomplete; run data_prep again"

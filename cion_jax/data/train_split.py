@@ -4,8 +4,9 @@
 |---|---|
 | with `index.npz` | identity shards, written by `python -m data_prep` |
 | with `list_train.txt` | MSMT17, V1 and V2: lines `0000/0000_000_01_0303morning_0008_0.jpg 0` of path and person |
-| with `bounding_box_train` | Market-1501, DukeMTMC-reID, CUHK03-NP, MARS: crops named as in `common.crop_names` |
-| with such crops | the same, whatever it is called; people may have folders of their own |
+| with `bounding_box_train` | Market-1501, DukeMTMC-reID, CUHK03-NP: crops named as in `common.crop_names` |
+| with `bbox_train`, `image_train` | MARS, VeRi-776: the same |
+| with such crops | whatever it is called; people may have folders of their own |
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ Protocol = Literal["train", "trainval"]
 
 _LISTS: dict[Protocol, tuple[str, ...]] = {"train": ("list_train.txt",), "trainval": ("list_train.txt", "list_val.txt")}
 _MSMT17_FOLDERS = ("train", "mask_train_v2")  # V1, V2
-_MARKET_FOLDER = "bounding_box_train"
+_NAMED_FOLDERS = ("bounding_box_train", "bbox_train", "image_train")
+_TEST_FOLDERS = ("query", "gallery", "bounding_box_test", "bbox_test", "image_query", "image_test")
 
 
 def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReader | FileReader:
@@ -48,8 +50,14 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
         return ShardReader(folder)
     if (folder / _LISTS["train"][0]).is_file():
         return _listed(folder, protocol)
-    inside = folder / _MARKET_FOLDER
-    return _named(inside if inside.is_dir() else folder)
+    inside = next((folder / name for name in _NAMED_FOLDERS if (folder / name).is_dir()), folder)
+    tests = [name for name in _TEST_FOLDERS if (inside / name).is_dir()]
+    if tests:
+        raise DatasetError(
+            f"{folder} has test images ({', '.join(tests)}) and no folder {' or '.join(_NAMED_FOLDERS)} to train on; "
+            "unpack the benchmark again, or give the folder of its training images"
+        )
+    return _named(inside)
 
 
 def _listed(folder: Path, protocol: Protocol) -> FileReader:

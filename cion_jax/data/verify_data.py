@@ -17,7 +17,7 @@ from cion_jax.common.files import read_regular
 from cion_jax.common.printable import printable
 from cion_jax.common.progress import progress
 from cion_jax.data import records
-from cion_jax.data.shards import INFO_FILE, ShardError, ShardReader
+from cion_jax.data.shards import ShardError, ShardReader
 
 _CHUNK = 256  # records that a thread looks at in one go
 
@@ -32,7 +32,7 @@ class _Seen(NamedTuple):
 
 def is_data(path: Path) -> bool:
     """Whether a path is a folder of identity shards, or what is left of one."""
-    return path.is_dir() and any((path / name).exists() for name in (INFO_FILE, records.INDEX_FILE))
+    return path.is_dir() and any((path / name).exists() for name in (records.INFO_FILE, records.INDEX_FILE))
 
 
 def verify_data(folder: Path) -> tuple[str, list[str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def _standardized(preprocessing: Preprocessing) -> str:
 def _training(run: Run | None) -> list[str]:
     if run is None:
         return ["", "## Training", "", "Not done here: the weights come from a file, or are random."]
-    data = f"Identity shards `{Path(run.config.data.path).name}`, digest of their index `{run.index}`."
+    data = f"Data: `{Path(run.config.data.path).name}`, digest of its index `{run.index}`."
     return [
         *("", "## Training", "", f"{run.step:,} steps. {data}", ""),
         *("| last metrics until then | |", "| --- | --- |"),
@@ -69,9 +71,9 @@ def _training(run: Run | None) -> list[str]:
 
 
 def _metrics(run: Run) -> dict[str, Any]:
-    """The last row of metrics that is not later than the checkpoint."""
-    rows = read_rows(run.workdir / ROWS)
-    return max((row for row in rows if row["step"] <= run.step), key=lambda row: row["step"], default={})
+    """The last values that are not later than the checkpoint: scores have rows of their own."""
+    rows = [row for row in read_rows(run.workdir / ROWS) if row["step"] <= run.step]
+    return functools.reduce(operator.or_, sorted(rows, key=lambda row: row["step"]), {})
 
 
 def _count(tree: dict) -> int:

@@ -262,6 +262,7 @@ OPERATIONS: dict[str, Callable] = {
     **{"div": _by_element("Div"), "max": _by_element("Max"), "min": _by_element("Min"), "neg": _by_element("Neg")},
     **{"exp": _by_element("Exp"), "logistic": _by_element("Sigmoid"), "tanh": _by_element("Tanh")},
     **{"sqrt": _by_element("Sqrt"), "rsqrt": _by_element("Sqrt", "Reciprocal"), "erf": _by_element("Erf")},
+    **{"ge": _by_element("GreaterOrEqual"), "pow": _by_element("Pow")},
     **{"square": _square, "integer_pow": _power, "select_n": _select, "clamp": _clamp},
     **{"convert_element_type": _cast, "broadcast_in_dim": _repeat, "reshape": _reshape, "squeeze": _reshape},
     **{"transpose": _transpose, "concatenate": _concatenate, "stack": _stack, "unstack": _unstack, "split": _split},

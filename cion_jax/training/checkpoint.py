@@ -36,7 +36,7 @@ FOLDER = "checkpoints"
 # What may differ when a run is resumed: it touches neither the order of the data nor the numbers.
 FREE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.grace", "mesh", "profile"),
-    *("data.threads", "data.path", "data.max_skipped", "data.accept_changed"),
+    *("data.threads", "data.path", "data.max_skipped", "data.accept_changed", "evaluate"),
 )
 # Runs of distillation, before there were other tasks: another name of the item, and of what lay in `training`.
 _OLD_SERVED, _OLD_NAMES = "teacher", (("trained/", "student/"), ("kept/center", "centre"))
@@ -102,6 +102,11 @@ class Checkpointer:
         """Raises SaveError where a checkpoint that is being written has failed."""
         with self._writing():
             self._manager.check_for_errors()
+
+    def wait(self) -> None:
+        """Until the checkpoint that is being written is complete; raises SaveError where it failed."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, None where there is none."""

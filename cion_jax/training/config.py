@@ -16,7 +16,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed.sharding import MeshConfig
 
 MAX_STEPS = 10**9
-MAX_BATCH_BYTES = 2**37  # of the decoded images of a global batch
+MAX_BATCH_BYTES = 2**35  # of the decoded images of a global batch
 Pixels = Annotated[tuple[int, int], between(1, 4096)]
 
 
@@ -78,6 +78,21 @@ class ProfileConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """Scores while the run trains, as `cion-evaluate` gives them.
+
+    Attributes:
+      every: epochs between scores, each of which makes a checkpoint; 0: none.
+      benchmark: its name.
+      path: its folder; empty: `data.path`.
+    """
+
+    every: Annotated[int, between(0, 10**6)] = 0
+    benchmark: str = "market1501"
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run; a run is a function of this, the data and nothing else.
 
@@ -96,6 +111,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
 
     def validate(self) -> None:
@@ -104,6 +120,7 @@ class RunConfig:
             raise ConfigError("config.data.path is empty; give the folder of the data, --config.data.path=DIR")
         local_path(self.data.path, "config.data.path")
         local_path(self.init_from, "config.init_from")
+        local_path(self.evaluate.path, "config.evaluate.path")
         check_patterns(self.init_ignore, "config.init_ignore")
         size = self.data.batch_size * math.prod(self.data.canvas) * 3
         if size > MAX_BATCH_BYTES:

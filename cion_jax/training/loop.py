@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cion_jax.training.step import Trainer, make_trainer
 from cion_jax.training.task import Task
 
 Start = Callable[[TrainState, TrainState], TrainState]
+Score = Callable[[int], Mapping[str, float]]
 
 
 def as_it_is(state: TrainState, shardings: TrainState) -> TrainState:
@@ -35,6 +37,7 @@ def train(
     workdir: Path,
     start_from: Start = as_it_is,
     asked_to_leave: Callable[[], bool] = lambda: False,
+    score: Score | None = None,
     on_row: Callable[[dict[str, float]], None] | None = None,
 ) -> bool:
     """Runs or resumes a training run.
@@ -44,6 +47,8 @@ def train(
       workdir: where it is written to.
       start_from: f(state before the first step, its shardings) -> the state that a fresh run starts from.
       asked_to_leave: whether the run is to end after the step at hand; one process's wish is enough.
+      score: f(step of a complete checkpoint) -> a row about it; called after every `config.evaluate.every` epochs, in
+        process 0.
       on_row: f(row) is called with every row of measurements when it has been written.
 
     Returns:
@@ -59,6 +64,7 @@ def train(
     stream = task.stream()
     multihost.agree(config=json.dumps(dataclasses.asdict(config)), data=stream.digest)
     end = min(config.train.steps or stream.total_steps, stream.total_steps)
+    scored = _ends(stream.steps_per_epoch, config.evaluate.every) if score else set()
     mesh = sharding.make_mesh(config.mesh)
     trainer = make_trainer(task, mesh, stream.steps_per_epoch)
 
@@ -97,11 +103,16 @@ def train(
                 metrics.add(reached, measured | {"skipped": said["skipped"]})
                 leaving = totals.seen.get("asked_to_leave", 0) > 0
                 checkpointer.check()
-                if reached % config.train.checkpoint_every == 0 or reached == end or leaving:
+                if reached % config.train.checkpoint_every == 0 or reached == end or leaving or reached in scored:
                     metrics.flush()
                     checkpointer.save(reached, state, task.served, record(task, reached, stream.digest))
                 if leaving:
                     break
+                if score and reached in scored:
+                    checkpointer.wait()
+                    with jax.transfer_guard("allow"), metrics.paused():
+                        if jax.process_index() == 0:
+                            metrics.note(reached, score(reached))
         metrics.close()
         totals.read()
     skipped = f"{totals.seen.get('skipped', 0):,} images skipped"
@@ -110,6 +121,11 @@ def train(
     else:
         multihost.say(f"done: {end:,} steps; {skipped}")
     return reached >= end
+
+
+def _ends(steps_per_epoch: Sequence[int], every: int) -> set[int]:
+    """How many steps are done after every so many epochs."""
+    return set(itertools.islice(itertools.accumulate(steps_per_epoch), every - 1, None, every)) if every else set()
 
 
 def _begin(

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from cion_jax.training.checkpoint import SaveError
 from cion_jax.training.task import Task
 
 ROWS = "metrics.jsonl"
+SCORE = b'"mAP":'  # what is in rows of scores alone
 
 
 class TrainingStopped(RuntimeError):
@@ -64,6 +65,21 @@ class Metrics:
         yield
         self._waited += time.monotonic() - began
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time spent in here is no time of training."""
+        began = time.monotonic()
+        yield
+        self._row_time += time.monotonic() - began
+        self._began += time.monotonic() - began
+
+    def note(self, step: int, row: Mapping[str, float]) -> None:
+        """Writes a row of its own about a step that has been looked at."""
+        if self._board:
+            self._append(step, row, self._board)
+            if self._on_row:
+                self._on_row({"step": step, **row})
+
     def add(self, step: int, measured: dict) -> None:
         """Takes the measurements (scalars) of step number `step`, which was just dispatched."""
         self.flush()
@@ -102,12 +118,7 @@ class Metrics:
         images = (step - self._row_step) * self._task.config.data.batch_size
         row = row | {"images_per_second": images / seconds, "data_wait": self._waited / seconds}
         self._row_step, self._row_time, self._waited = step, now, 0.0
-        try:
-            with open(self._rows, "a") as file:
-                file.write(json.dumps({"step": step, **row}) + "\n")
-        except OSError as error:
-            raise SaveError(f"step {step}: no row can be written ({error}); make room and resume") from error
-        board.write_scalars(step, row)
+        self._append(step, row, board)
         left = (now - self._began) / max(step - self._start, 1) * (self._end - step)
         shown = "".join(f"{label} {row[name]:.2f}  " for name, label in self._task.shown.items())
         print(
@@ -119,6 +130,14 @@ class Metrics:
         )
         if self._on_row:
             self._on_row({"step": step, **row})
+
+    def _append(self, step: int, row: Mapping[str, float], board: Any) -> None:
+        try:
+            with open(self._rows, "a") as file:
+                file.write(json.dumps({"step": step, **row}) + "\n")
+        except OSError as error:
+            raise SaveError(f"step {step}: no row can be written ({error}); make room and resume") from error
+        board.write_scalars(step, row)
 
 
 class Trace:

@@ -101,6 +101,9 @@ class Task(Protocol):
     def static(self, stream: Stream, step: int) -> Hashable:
         """What of a step is part of the program: one is compiled for every value."""
 
+    def heaviest(self) -> tuple[Hashable, int]:
+        """(`static` of the steps that take most, of how many images a device's share is a multiple), to plan with."""
+
     def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
         """The whole batch without gradients: views, targets."""
 

@@ -26,7 +26,6 @@ from data_prep.types import Image
 
 RECORDS_PER_SHARD = 10_000
 FORMAT_VERSION = "1.0.0"
-INFO_FILE = "dataset_info.json"
 _FILES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
@@ -55,7 +54,7 @@ def write(
       FileExistsError: `folder` holds a complete dataset already.
       ValueError: no image, a key that occurs twice, identities with a gap, or something that is not a JPEG.
     """
-    if (folder / INFO_FILE).exists():
+    if (folder / records.INFO_FILE).exists():
         raise FileExistsError(f"{folder} already holds a dataset; give another --output or delete it")
     rows = _sorted(images, identities)
     index = _index(rows)
@@ -68,7 +67,7 @@ def write(
     with finished(folder / records.PROVENANCE_FILE) as part:
         pa.parquet.write_table(provenance, part, write_page_checksum=True)
     features().save_config(folder)
-    with finished(folder / INFO_FILE) as part:
+    with finished(folder / records.INFO_FILE) as part:
         part.write_text(_dataset_info([len(chunk) for chunk in chunks], sum(sizes)))
     return index
 

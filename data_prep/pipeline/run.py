@@ -123,7 +123,7 @@ def _run(job: Job) -> dict[str, Any]:
         each_video(job, work, usable, calibration.thresholds)
     found = (aggregate_identified if source.identified else aggregate)(table, job.config, calibration.thresholds)
     if not work.made_with("shards", {"settings": settings, "videos": inputs.stamps(work)}):
-        (job.output / shards.INFO_FILE).unlink(missing_ok=True)
+        (job.output / records.INFO_FILE).unlink(missing_ok=True)
     return _write(job, digest, calibration, found, rejected, Crops(source, work, job.config.blur_faces))
 
 
@@ -260,7 +260,7 @@ def _write(
         settings=dict(flat(asdict(job.config))),
         jpeg_of=crops,
     )
-    if not (job.output / shards.INFO_FILE).exists():
+    if not (job.output / records.INFO_FILE).exists():
         identities = found.provenance["identity"].take(selected).to_numpy()
         shards.write(job.output, images, identities, crops, found.provenance)
     page.write(job.output, result)

@@ -8,11 +8,19 @@ from cion_jax.tasks.distill.config import Config
 
 
 def test_every_file_of_the_folder_has_a_name():
-    assert {"data_prep", "demo", "market_small", "pretrain", "vit_b"} <= set(packaged_configs.names())
+    assert {"data_prep", "demo", "finetune/market1501", "market_small", "pretrain", "vit_b"} <= set(
+        packaged_configs.names()
+    )
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [("vit_b", "vit_b.py"), ("pretrain:swin_tiny", "pretrain.py:swin_tiny"), ("demo:", "demo.py:")]
+    ("given", "found"),
+    [
+        ("vit_b", "vit_b.py"),
+        ("pretrain:swin_tiny", "pretrain.py:swin_tiny"),
+        ("demo:", "demo.py:"),
+        ("finetune/msmt17:vit_tiny", "finetune/msmt17.py:vit_tiny"),
+    ],
 )
 def test_a_name_is_a_packaged_file(given, found):
     assert packaged_configs.find(given) == str(packaged_configs.folder() / found)

@@ -67,7 +67,7 @@ INDEXES = [
 @pytest.mark.parametrize("make", INDEXES)
 def test_index(data, make):
     (data / records.INDEX_FILE).write_bytes(make(data))
-    with pytest.raises(records.DatasetError, match=r"index.npz is damaged \(.*\); write the data set again"):
+    with pytest.raises(records.DatasetError, match=r"index.npz is damaged: .*; write the data set again"):
         ShardReader(data)
 
 
@@ -78,13 +78,13 @@ INFOS += [json.dumps({"splits": [{"name": "train", "shardLengths": ["49"]}] * 2}
 
 @pytest.mark.parametrize("text", INFOS)
 def test_info(data, text):
-    (data / shards.INFO_FILE).write_text(text, errors="surrogateescape" if text != "\ud800" else "surrogatepass")
-    with pytest.raises(records.DatasetError, match=r"dataset_info.json is damaged \(.*\); write the data set again"):
+    (data / records.INFO_FILE).write_text(text, errors="surrogateescape" if text != "\ud800" else "surrogatepass")
+    with pytest.raises(records.DatasetError, match=r"dataset_info.json is damaged: .*; write the data set again"):
         ShardReader(data)
 
 
 def test_what_is_no_file_is_not_waited_for(data):
-    for name in (shards.INFO_FILE, records.INDEX_FILE):
+    for name in (records.INFO_FILE, records.INDEX_FILE):
         (data / name).unlink()
         os.mkfifo(data / name)
         with pytest.raises(records.DatasetError, match=f"no {name} in "):

@@ -151,7 +151,8 @@ def test_curriculum_beyond_the_last_epoch_changes_nothing():
         ),
         (4, ((1, 2),), [9], "from 0 on"),
         (4, ((0, 2), (0, 4)), [9], "rising"),
-        (4, ((0, 0),), [9], "at least 1"),
+        (4, ((0, 0),), [9], "1 to 4096 images"),
+        (8192, ((0, 8192),), [9], "1 to 4096 images"),
     ],
 )
 def test_settings_that_cannot_work_say_what_would(batch, curriculum, sizes, message):

@@ -191,7 +191,7 @@ def test_the_python_interface(folder, tmp_path):
 def test_a_damaged_data_set_is_named(folder, tmp_path, name):
     for file in ("metrics.json", "provenance.parquet"):
         (tmp_path / file).write_bytes((folder / file).read_bytes()[: 20 if file == name else None])
-    with pytest.raises(DatasetError, match=r"is damaged: .*; write the data set again"):
+    with pytest.raises(DatasetError, match=r"is damaged: .*write the data set again"):
         Dataset(tmp_path)
 
 

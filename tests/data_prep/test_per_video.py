@@ -14,7 +14,7 @@ from data_prep.types import Image, Reject
 class Backwards:
     """A source in memory: yields crops last first, gives some keys twice and loses a crop."""
 
-    identified, rejected, root = False, [], Path()
+    identified, rejected, root, container = False, [], Path(), None
 
     def __init__(self, levels, keys=None):
         self.levels = levels

@@ -59,7 +59,7 @@ def test_unknown_source_option_and_folder(tmp_path):
         sources.open("mot", tmp_path / "absent")
 
 
-@pytest.mark.parametrize("name", sources.REGISTRY)
+@pytest.mark.parametrize("name", sources.REGISTRY.names())
 def test_empty_root_says_what_was_expected(name, tmp_path):
     with pytest.raises(SourceError, match="expected"):
         sources.open(name, tmp_path)

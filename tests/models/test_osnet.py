@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from onnx import numpy_helper
 
-from cion_jax import models, pretrained
+from cion_jax import models
 from cion_jax.exporting.formats import FORMATS
 from cion_jax.models import flops, osnet
 from cion_jax.weights import torch_names
+from cion_jax.weights.load import load
 
 EPS = 1e-5  # of BatchNorm
 # Trained numbers and multiply-adds (millions) at 256x128: table 1 of arXiv 1905.00953, which gives 2.2, 1.3, 0.6 and
@@ -61,7 +62,7 @@ def _layer(output):
 
 def test_equals_the_authors_program_with_the_public_weights(data, capsys):
     file, program = (data / "weights" / f"osnet_x0_25_msmt17.{kind}" for kind in ("pth", "onnx"))
-    backbone = pretrained.load(f"file:osnet_x0_25={file}")
+    backbone = load(f"file:osnet_x0_25={file}")
     assert "left out classifier.bias (1041,), classifier.weight (1041, 512)" in capsys.readouterr().err
     named = torch_names.to_torch(backbone.params, backbone.stats)
     assert (len(named), sum(array.size for array in named.values())) == (565, 208_472)
@@ -143,6 +144,6 @@ def test_pooling_leaves_an_odd_last_row_out():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0"])
 def test_onnx(tmp_path, name):
-    backbone = pretrained.load(f"random:{name}@64x32")
+    backbone = load(f"random:{name}@64x32")
     FORMATS["onnx"].write(tmp_path / "o.onnx", backbone)
     assert FORMATS["onnx"].error(tmp_path / "o.onnx", backbone) < FORMATS["onnx"].tolerance

@@ -58,7 +58,7 @@ def test_circle_softmax_equals_the_reference(mgn):
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ("name", "margin", "normalized"),
-    [("soft_hard", None, False), ("margin03_hard", 0.3, False), ("soft_hard_normalized", None, True)],
+    [("soft_hard", None, False), ("margin03_hard", 0.3, False), ("soft_hard_normalised", None, True)],
 )
 def test_mgns_triplet_equals_the_reference(mgn, name, margin, normalized):
     spec, arrays, x, _, labels = mgn

@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cion_jax import models
+from cion_jax import models, plan
 from cion_jax.common import typed_config
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import PlanError
 from cion_jax.data.records import DatasetError
+from cion_jax.distributed import sharding
+from cion_jax.evaluate import evaluate
 from cion_jax.export import export
 from cion_jax.models import registry
 from cion_jax.models.resnet import BasicBlock, ResNet
+from cion_jax.reid import benchmarks
+from cion_jax.reid.benchmarks import BenchmarkError
 from cion_jax.tasks.supervised.config import Config
 from cion_jax.tasks.supervised.task import Supervised, collapse_warning
 from cion_jax.train import train
 from cion_jax.training.checkpoint import CheckpointError
 from cion_jax.weights import load
+from cion_jax.weights.verify_run import verify_run
 from tests import toy
 from tests.runs import assert_equal, assert_same_run, final_state, numbers
 
@@ -171,6 +176,9 @@ def test_folders_without_anybody(tmp_path):
         Supervised(config(tmp_path / "nowhere"))
     with pytest.raises(DatasetError, match=r"nobody to train on in .*: got 0 images"):
         Supervised(config(tmp_path))
+    (tmp_path / "query").mkdir()
+    with pytest.raises(DatasetError, match=r"has test images \(query\) and no folder bounding_box_train"):
+        Supervised(config(tmp_path))
 
 
 def test_unreadable_files_are_counted_and_the_run_goes_on(market, tmp_path):
@@ -187,7 +195,10 @@ def test_files_that_come_or_go_are_other_data(market, tmp_path):
     shutil.copytree(market, folder)
     before = Supervised(files(folder)).stream().digest
     assert before == Supervised(files(market)).stream().digest
-    next((folder / "bounding_box_train").glob("0005*")).unlink()
+    one = next((folder / "bounding_box_train").glob("0005*"))
+    one.write_bytes(one.read_bytes() + b"0")
+    assert before != Supervised(files(folder)).stream().digest
+    one.unlink()
     assert before != Supervised(files(folder)).stream().digest
 
 
@@ -299,3 +310,35 @@ def test_mgns_backbone_is_a_resnet_and_its_rates_follow_the_steps(market):
 def test_a_collapse_is_said():
     assert "features that are all alike" in collapse_warning(0.6931, "bnneck")
     assert collapse_warning(0.5, "bnneck") is None
+
+
+def test_scores_while_it_trains_and_the_best_is_kept(market, tmp_path):
+    """On a benchmark of the people that it trains on: scores rise from what they were."""
+    folder = tmp_path / "market"
+    shutil.copytree(market, folder)
+    names = sorted(path.name for path in (folder / "bounding_box_train").glob("0*_c*"))
+    for part, kept in (("query", names[::5]), ("bounding_box_test", names)):
+        (folder / part).mkdir()
+        for name in kept:
+            shutil.copy(folder / "bounding_box_train" / name, folder / part / name)
+    settings = files(folder, evaluate__every=2, train__epochs=5)
+    train(settings, tmp_path / "w")
+    rows = [row for row in numbers(tmp_path / "w") if "mAP" in row]
+    per_epoch = Supervised(settings).stream().steps_per_epoch
+    assert [row["step"] for row in rows] == [sum(per_epoch[:2]), sum(per_epoch[:4])]
+    best = max(rows, key=lambda row: row["mAP"])
+    kept = load.load(str(tmp_path / "w" / "best"))
+    assert kept.step == best["step"]
+    scores = evaluate(kept, benchmarks.load("market1501", folder))
+    assert (scores["mAP"], scores["rank1"]) == (best["mAP"], best["rank1"])
+    assert verify_run(tmp_path / "w")[1] == []
+    with pytest.raises(BenchmarkError):
+        train(files(market, evaluate__every=2), tmp_path / "early")
+    assert not (tmp_path / "early").exists()
+
+
+def test_a_step_can_be_planned():
+    task = Supervised(config("unused", model__classes=751))
+    memory, compiled = plan._compile(task, sharding.make_mesh(task.config.mesh))
+    assert memory > 0
+    assert compiled.cost_analysis()["flops"] > 0

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cion_jax.common.charts import BLUE, GREEN, RED, styled, svg
 from cion_jax.reid.analysis import Analysis
 from cion_jax.reid.metrics import Scores
 
-SAME, DIFFERENT, LINE = "#2f9e75", "#d9534f", "#3b7dd8"
+SAME, DIFFERENT, LINE = GREEN, RED, BLUE
 _JOINED = 5  # bins of the analysis that are one bar
-_INK = "#010203"  # stands for "the color of the text" until the SVG is written: Matplotlib has no such color
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-}
 
 
 def curves(scores: Scores, analysis: Analysis) -> str:
     """CMC, ROC and distances side by side: an `<svg>` element."""
-    with mpl.rc_context(_STYLE):
+    with styled():
         figure = Figure(figsize=(11, 3.2), layout="constrained")
         for axes, draw in zip(figure.subplots(1, 3), (_cmc, _roc, _distances), strict=True):
             draw(axes, scores, analysis)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+        return svg(figure)
 
 
 def _cmc(axes: Axes, scores: Scores, analysis: Analysis) -> None:

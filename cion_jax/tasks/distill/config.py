@@ -13,6 +13,7 @@ from cion_jax.training import config as training
 
 Width = Annotated[int, between(1, 2**24)]
 Rate = Annotated[float, between(0, 10**6)]
+LearningRate = Annotated[float, between(0, 1e38)]  # what float32 holds
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class OptimizerConfig:
       betas: of AdamW.
     """
 
-    learning_rate: Rate = 5e-4
-    final_learning_rate: Rate = 1e-6
+    learning_rate: LearningRate = 5e-4
+    final_learning_rate: LearningRate = 1e-6
     warmup_epochs: Rate = 10.0
     weight_decay: Annotated[tuple[float, float], between(0, 10**6)] = (0.04, 0.4)
     freeze_epochs: Rate = 1.0

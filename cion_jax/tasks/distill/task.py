@@ -138,6 +138,11 @@ class Distill:
         """K: how many images a group has."""
         return stream.at(step).k
 
+    def heaviest(self) -> tuple[int, int]:
+        """The last K, and all Ks' least common multiple."""
+        ks = [k for _, k in self.config.curriculum]
+        return ks[-1], math.lcm(*ks)
+
     def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
         """Views, the teacher's embeddings of the global ones, and what it says of them."""
         key_views, key_student, key_teacher = jax.random.split(key, 3)

@@ -154,6 +154,10 @@ class Supervised:
         """Whether MGN's backbone is frozen."""
         return self.config.model.method == "mgn" and step < self._first_whole_step(stream.steps_per_epoch)
 
+    def heaviest(self) -> tuple[bool, int]:
+        """Everything trains; K."""
+        return False, self.config.data.instances
+
     def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
         """Augmented images and their classes."""
         key_images, key_network = jax.random.split(key)

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-BLUE, AMBER, GREEN, RED = "#3b7dd8", "#e8a33d", "#2f9e75", "#d9534f"
-# Stands for "the color of the text" until the SVG is written: Matplotlib has no such color.
-_INK = "#010203"
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-}
+from cion_jax.common.charts import AMBER, BLUE, GREEN, RED, styled, svg
 
 
 def levels(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:
     """Noise per level, stacked by kind, and beside it the scores against the truth where there are any."""
     scored = "pairwise_f1" in rows[0]
-    with mpl.rc_context(_STYLE):
+    with styled():
         figure = Figure(figsize=(9 if scored else 4.5, 2.7), layout="constrained")
         axes = figure.subplots(1, 2 if scored else 1, squeeze=False)[0]
         _noise(axes[0], rows, names)
         if scored:
             _scores(axes[1], rows, names)
-        return _svg(figure)
+        return svg(figure)
 
 
 @dataclass(frozen=True)
@@ -58,11 +37,11 @@ class Panel:
 
 def distances(panels: Sequence[tuple[Panel, np.ndarray, np.ndarray]]) -> Markup:
     """Histograms of what one person's images and different people's are like, with the threshold between them."""
-    with mpl.rc_context(_STYLE):
+    with styled():
         figure = Figure(figsize=(9, 2.7), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
             _histograms(axes, *panel)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _noise(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
@@ -102,10 +81,3 @@ def _histograms(axes: Any, panel: Panel, same: np.ndarray, other: np.ndarray) ->
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.legend()
-
-
-def _svg(figure: Figure) -> Markup:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :].replace(_INK, "currentColor"))  # Matplotlib escapes its texts

@@ -1,0 +1,51 @@
+"""Scores of a run while it trains: each of its checkpoints that is due is evaluated, and the best one kept."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+from cion_jax.evaluate import evaluate
+from cion_jax.reid import benchmarks
+from cion_jax.reid.benchmarks import Benchmark
+from cion_jax.training.checkpoint import FOLDER
+from cion_jax.training.config import RunConfig
+from cion_jax.training.loop import Score
+from cion_jax.weights.load import load
+
+BEST, SCORE = "best", "score.json"
+_ROW = ("mAP", "rank1")
+
+
+def scorer(config: RunConfig, workdir: Path) -> Score:
+    """f(step of a complete checkpoint of the run in `workdir`) -> {"mAP", "rank1"}, shares between 0 and 1.
+
+    The best so far by mAP is copied to `WORKDIR/best`, which `--checkpoint` takes like a run. It is chosen on the
+    benchmark itself, so it is for looking at; what is compared with others is the last checkpoint.
+
+    Raises:
+      BenchmarkError: no such benchmark there; before the training and not after its first epochs.
+    """
+    benchmark = benchmarks.load(config.evaluate.benchmark, Path(config.evaluate.path or config.data.path))
+    return functools.partial(_score, workdir, benchmark)
+
+
+def _score(workdir: Path, benchmark: Benchmark, step: int) -> dict[str, float]:
+    result = evaluate(load(str(workdir / FOLDER / str(step))), benchmark)
+    row = {name: result[name] for name in _ROW}
+    kept = workdir / BEST / SCORE
+    if not kept.is_file() or json.loads(kept.read_text())["mAP"] < row["mAP"]:
+        _keep(workdir, step, row)
+    return row
+
+
+def _keep(workdir: Path, step: int, row: dict[str, float]) -> None:
+    """Puts a checkpoint in the place of the best so far; at no time is half of one there."""
+    new, old = workdir / f"{BEST}.new", workdir / BEST
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(workdir / FOLDER / str(step), new / FOLDER / str(step))
+    (new / SCORE).write_text(json.dumps({"step": step, **row}) + "\n")
+    shutil.rmtree(old, ignore_errors=True)
+    new.rename(old)
