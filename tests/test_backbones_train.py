@@ -18,6 +18,8 @@ from tests import miniatures, toy
 from tests.runs import final_state, rows
 
 miniatures.register()
+# Half a minute to two minutes each; forward and backward passes of these families are in the parity tests.
+LONG_TO_COMPILE = {f"toy_{name}" for name in ("convnext", "edgenext", "fastvit", "ghostnet", "osnet", "resnet")}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ def test_settings_reach_the_backbone():
 @pytest.mark.parametrize(
     ("trained", "local_views"),
     [
-        *((n, 0) for n in miniatures.MINIATURES),
+        *(pytest.param(n, 0, marks=pytest.mark.slow if n in LONG_TO_COMPILE else ()) for n in miniatures.MINIATURES),
         *(
             pytest.param(n, 1, marks=pytest.mark.slow) for n in toy.ZOO if "large" not in n
         ),  # too large for this machine

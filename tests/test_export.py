@@ -169,6 +169,8 @@ def test_what_exists_is_not_overwritten(tmp_path, small):
         with pytest.raises(UserError, match=f"{taken.name} is there already"):
             export(small, "flax", path, **ORIGIN)
         assert taken.read_text() == "mine"
+        taken.unlink()
+    path.write_text("mine")
     assert export(small, "flax", path, overwrite=True, **ORIGIN) == 0
     assert path.read_bytes() != b"mine"
     with pytest.raises(ConfigError, match=r"must end in \.msgpack"):
@@ -220,5 +222,5 @@ def test_command(tmp_path):
     assert {path.name for path in output.parent.iterdir()} == {"r.safetensors", "r.safetensors.md"}
     again = subprocess.run([*command, f"--output={output}"], capture_output=True, text=True)
     assert again.returncode == 2
-    assert "exists; remove it" in again.stderr
+    assert "is there already; give another name, or --overwrite" in again.stderr
     assert "Traceback" not in again.stderr

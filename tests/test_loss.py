@@ -161,8 +161,8 @@ def test_prototypes_pass_by_in_few_equal_chunks():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"chunk": 0}, "config.chunk must be at least 1, got 0"),
-        ({"teacher_temperature": 0.0}, "config.teacher_temperature must be above 0, got 0.0"),
+        ({"chunk": 0}, r"config.chunk must be in \[1, .*, got 0"),
+        ({"teacher_temperature": 0.0}, r"config.teacher_temperature must be in \(0, .*, got 0.0"),
         ({"center_momentum": 2.0}, r"config.center_momentum must be in \[0, 1\], got 2.0"),
         ({"center_momentum": float("nan")}, "config.center_momentum takes a finite number, got nan"),
         ({"centring": "mean"}, "config.centring is called config.centering now"),

@@ -31,8 +31,16 @@ def test_it_learns_and_resumes_bit_for_bit(shards, tmp_path):
     assert load(str(whole)).features == toy.Toy.features
 
 
-@pytest.mark.parametrize("classes", [751, 1041])
-@pytest.mark.parametrize("mesh", [{"fsdp": 2}, {"model": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("mesh", "classes"),
+    [
+        ({"fsdp": 2}, 751),
+        ({"model": 2}, 1041),
+        pytest.param({"fsdp": 2}, 1041, marks=pytest.mark.slow),
+        pytest.param({"model": 2}, 751, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_every_width_trains_on_every_mesh(shards, tmp_path, classes, mesh, monkeypatch):
     """As on one device; neither 751 nor 1041 can be halved."""
     axes = {f"mesh__{axis}": size for axis, size in mesh.items()}

@@ -62,7 +62,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, stops):
     assert numbers(tmp_path) == numbers(workdir)
 
 
-@pytest.mark.parametrize(("mesh", "centering"), [((8, 1, 1), "mean"), ((2, 2, 2), "mean"), ((1, 4, 2), "sinkhorn")])
+@pytest.mark.parametrize(
+    ("mesh", "centering"),
+    [
+        pytest.param((8, 1, 1), "mean", marks=pytest.mark.slow),  # the others split data, too
+        ((2, 2, 2), "mean"),
+        ((1, 4, 2), "sinkhorn"),
+    ],
+)
 def test_eight_devices_equal_one(shards, tmp_path, mesh, centering, monkeypatch):
     one, many = tmp_path / "one", tmp_path / "many"
     names = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
