@@ -20,7 +20,7 @@ import safetensors.numpy
 from flax import serialization
 from jax import export
 
-from cion_jax.common.errors import UserError
+from cion_jax.common.extras import needed
 from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import l2_normalize
@@ -101,10 +101,8 @@ def _stablehlo_error(path: Path, backbone: Backbone) -> float:
 
 def _onnx_file() -> ModuleType:
     """`exporting.onnx_file`, which needs packages that nothing else needs."""
-    try:
+    with needed("--format=onnx", "onnx"):
         from cion_jax.exporting import onnx_file
-    except ImportError as error:
-        raise UserError(f"--format=onnx: {error}; install it with `pip install 'cion-jax[onnx]'`") from error
     return onnx_file
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cion_jax.common.extras import needed
 from cion_jax.weights.torch_names import WeightsError
 
 # Per channel, of the ImageNet training images in 0 .. 1: what these networks are trained with.
@@ -32,10 +33,8 @@ class OnnxBackbone:
 
     def __init__(self, file: str, batch_size: int = 64):
         """Opens the file; raises WeightsError where it is missing, no ONNX model, or has other inputs."""
-        try:
+        with needed("onnx:FILE", "onnx"):
             import onnxruntime  # only now: other checkpoints do without it
-        except ImportError as error:
-            raise WeightsError(f"onnx:FILE needs onnxruntime ({error}); pip install 'cion-jax[onnx]'") from error
         path = Path(file)
         if not path.is_file():
             raise WeightsError(f"no ONNX model at {path}; give --checkpoint=onnx:FILE with an existing file")
