@@ -19,6 +19,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.data import image_parts
 from cion_jax.data.shards import ShardReader
 from cion_jax.data.views import ViewsConfig, ViewSpec
+from cion_jax.reid import adaptation
 from cion_jax.reid.feature_file import FeatureFile
 from cion_jax.reid.index import Index
 from cion_jax.tasks.distill.config import Config, DataConfig, ModelConfig
@@ -203,6 +204,27 @@ def test_command(tmp_path):
         meta = json.loads(str(arrays["meta"]))
     assert (meta["model"], meta["input_size"], len(meta["unreadable"])) == ("resnet18_ibn", [32, 16], 1)
     assert "input: 1 of 3 images left out, unreadable" in done.stderr
+
+
+def test_command_adapts(tmp_path):
+    for number, name in enumerate(("c1/1/a", "c1/1/b", "c2/1/a", "c2/1/b")):
+        write(tmp_path / "images" / f"{name}.png", (40 * number, 90, 200))
+    output, learned = tmp_path / "f.parquet", tmp_path / "a.safetensors"
+    given = [f"--checkpoint={SMALL}", f"--input={tmp_path / 'images'}", f"--output={output}"]
+    done = run(*given, f"--adapt={tmp_path / 'images'}", f"--adapt_output={learned}")
+    assert done.returncode == 0, done.stderr
+    file = FeatureFile(output)
+    assert (file.about["adapt"]["cameras"], file.about["adapt"]["unseen"], file.about["adapt"]["tracklets"]) == (
+        2,
+        0,
+        2,
+    )
+    assert file.about["adapt"]["digest"] == adaptation.load(learned).digest()
+    plain = load(SMALL, batch_size=4)
+    rows = np.asarray(plain(cv2.imread(str(tmp_path / "images" / key))[..., ::-1] for key in file.keys))
+    expected = adaptation.load(learned)(rows, ["c1", "c1", "c2", "c2"])
+    np.testing.assert_allclose(file.features, expected, atol=1e-3)
+    assert "embedding what is adapted to: 4/4" in done.stderr
 
 
 def test_command_without_images(tmp_path):

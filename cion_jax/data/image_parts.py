@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +65,27 @@ def of_shards(folder: Path) -> list[Part]:
     return [Part(len(some), [some.start, some.stop, files], _records(reader, some)) for some in chunks]
 
 
-def read_files(paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
-    """Yields images, or why one cannot be read, in order; threads decode a bounded number ahead."""
-    return _ahead(_read_file, paths)
+def read_ahead(read: Callable[[int], bytes], names: Sequence[object]) -> Iterator[np.ndarray | str]:
+    """Yields pictures, or why one cannot be read, in order; threads decode a bounded number ahead.
+
+    Args:
+      read: gives the bytes of a picture by its number.
+      names: of all pictures, for messages.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque = deque()
+        for number, name in enumerate(names):
+            waiting.append(pool.submit(_try_to_read, read, number, name))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _files(folder: Path, paths: Sequence[Path]) -> Callable[[], Read]:
     def read() -> Read:
-        for place, (path, image) in enumerate(zip(paths, read_files(paths), strict=True)):
+        pictures = read_ahead(lambda i: read_regular(paths[i]), paths)
+        for place, (path, image) in enumerate(zip(paths, pictures, strict=True)):
             yield place, path.relative_to(folder).as_posix(), image
 
     return read
@@ -99,22 +112,11 @@ def _record(reader: ShardReader, place: int, number: int, fields: dict[str, Any]
         return place, fields[records.KEY], f"{reader.where(number)}: {error}"
 
 
-def _ahead(work: Callable[[Path], np.ndarray | str], paths: Iterable[Path]) -> Iterator[np.ndarray | str]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: deque = deque()
-        for path in paths:
-            waiting.append(pool.submit(work, path))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _read_file(path: Path) -> np.ndarray | str:
+def _try_to_read(read: Callable[[int], bytes], number: int, name: object) -> np.ndarray | str:
     try:
-        return images.decode(read_regular(path))
+        return images.decode(read(number))
     except (OSError, images.PictureError) as error:
-        return f"{path}: {error}"
+        return f"{name}: {error}"
 
 
 def _state(path: Path) -> tuple[int, int]:

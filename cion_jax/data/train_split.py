@@ -50,6 +50,17 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
         return ShardReader(folder)
     if (folder / _LISTS["train"][0]).is_file():
         return _listed(folder, protocol)
+    return _named(train_folder(folder))
+
+
+def train_folder(folder: Path) -> Path:
+    """Where in a benchmark's folder the images lie that may be learned from; the folder itself if it is no benchmark's.
+
+    Raises:
+      DatasetError: there are test images and none to train on.
+    """
+    if (folder / _LISTS["train"][0]).is_file():
+        return _msmt17(folder)
     inside = next((folder / name for name in _NAMED_FOLDERS if (folder / name).is_dir()), folder)
     tests = [name for name in _TEST_FOLDERS if (inside / name).is_dir()]
     if tests:
@@ -57,13 +68,18 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
             f"{folder} has test images ({', '.join(tests)}) and no folder {' or '.join(_NAMED_FOLDERS)} to train on; "
             "unpack the benchmark again, or give the folder of its training images"
         )
-    return _named(inside)
+    return inside
 
 
-def _listed(folder: Path, protocol: Protocol) -> FileReader:
+def _msmt17(folder: Path) -> Path:
     place = next((folder / name for name in _MSMT17_FOLDERS if (folder / name).is_dir()), None)
     if place is None:
         raise DatasetError(f"no folder {' or '.join(_MSMT17_FOLDERS)} in {folder}; expected MSMT17 as unpacked")
+    return place
+
+
+def _listed(folder: Path, protocol: Protocol) -> FileReader:
+    place = _msmt17(folder)
     rows = [row for name in _LISTS[protocol] for row in _rows(folder / name)]
     files = [(place / name, person) for name, person in rows]
     missing = [str(file) for file, _ in files if not file.is_file()]
