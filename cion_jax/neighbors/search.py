@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse import csgraph
 
+from cion_jax.common import room
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
@@ -135,7 +136,7 @@ def nearest(rows: np.ndarray, k: int, exact: int = EXACT) -> np.ndarray:
       exact: rows up to which all pairs are compared.
 
     Returns:
-      [n, k] int64.
+      [n, k] int64, int32 from ScaNN.
     """
     if len(rows) > exact:
         try:
@@ -144,13 +145,13 @@ def nearest(rows: np.ndarray, k: int, exact: int = EXACT) -> np.ndarray:
             _LOG.warning("no ScaNN here: comparing all pairs of %d rows, which takes time", len(rows))
         else:
             _LOG.info("ScaNN finds the %d nearest of %d rows", k, len(rows))
-            return _without_self(_scann(scann, rows, k + 1), k)
+            return _scann(scann, rows, k)
     return _all_pairs(rows, k)
 
 
 def with_self(near: np.ndarray) -> np.ndarray:
     """[n, 1 + k] neighbors with every row itself in front, from the nearest others [n, k]."""
-    return np.concatenate([np.arange(len(near))[:, None], near], axis=1)
+    return np.concatenate([np.arange(len(near), dtype=near.dtype)[:, None], near], axis=1)
 
 
 class _Best:
@@ -207,15 +208,19 @@ def approximate(scann: Any, rows: np.ndarray, k: int) -> Any:
 
 
 def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
-    searcher = approximate(scann, rows, k)
-    starts = progress(range(0, len(rows), _PIECE), "nearest neighbors")
-    pieces = (rows[start : start + _PIECE] for start in starts)
-    return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
+    searcher = approximate(scann, rows, k + 1)
+    room.let_go(rows)
+    result = np.empty((len(rows), k), np.int32)
+    for start in progress(range(0, len(rows), _PIECE), "nearest neighbors"):
+        found, _ = searcher.search_batched_parallel(rows[start : start + _PIECE])
+        result[start : start + _PIECE] = _without_self(found, k, start)
+    room.let_go(rows)
+    return result
 
 
-def _without_self(found: np.ndarray, k: int) -> np.ndarray:
-    """Drops each row from its own neighbors [n, k + 1]; where it is not among them, the last."""
-    own = found == np.arange(len(found))[:, None]
+def _without_self(found: np.ndarray, k: int, first: int) -> np.ndarray:
+    """Drops each row, from `first` on, from its own neighbors [n, k + 1]; where it is not among them, the last."""
+    own = found == np.arange(first, first + len(found))[:, None]
     own[~own.any(axis=1), -1] = True
     return found[~own].reshape(len(found), k)
 

@@ -9,7 +9,9 @@ from cion_jax.neighbors import cosine
 _BLOCK = 2**16
 
 
-def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float) -> np.ndarray:
+def normalize(
+    rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float, out: np.ndarray | None = None
+) -> np.ndarray:
     """Subtracts what a video's rows have in common, then evens out what varies within tracklets.
 
     A video's mean is its camera and light more than its people. What changes within a tracklet is pose, occlusion
@@ -21,11 +23,12 @@ def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinka
       video: [n] int64, 0 .. V-1.
       tracklet: [n] int64, 0 .. T-1.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0.
+      out: where the result goes; it may be `rows`. None: into memory of its own.
 
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
     """
-    result, of_video = np.empty_like(rows), _means(rows, video)
+    result, of_video = np.empty_like(rows) if out is None else out, _means(rows, video)
     for block in _blocks(len(rows)):
         np.subtract(rows[block], of_video[video[block]], out=result[block])
     of_tracklet, within = _means(result, tracklet), np.zeros((rows.shape[1],) * 2)
