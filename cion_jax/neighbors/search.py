@@ -22,6 +22,7 @@ _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
 _TILE = 2048  # rows and columns that are compared at a time for nearest neighbors
 _PIECE_BLOCKS = 64
 _PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
+_INDEX = 6 * 2**30  # bytes of rows that one index may hold
 LINKED = 64  # nearest neighbors of which links without a range are taken above `exact` rows, unless told
 EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs, unless told
 
@@ -208,14 +209,31 @@ def approximate(scann: Any, rows: np.ndarray, k: int) -> Any:
 
 
 def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
-    searcher = approximate(scann, rows, k + 1)
-    room.let_go(rows)
-    result = np.empty((len(rows), k), np.int32)
-    for start in progress(range(0, len(rows), _PIECE), "nearest neighbors"):
-        found, _ = searcher.search_batched_parallel(rows[start : start + _PIECE])
-        result[start : start + _PIECE] = _without_self(found, k, start)
-    room.let_go(rows)
-    return result
+    """The k nearest of every row; where one index of all rows would be too large, of several, one after another."""
+    count = len(rows)
+    bounds = np.linspace(0, count, math.ceil(rows.nbytes / _INDEX) + 1).round().astype(int).tolist()
+    best, product = np.empty((count, k + 1), np.int32), np.full((count, k + 1), -np.inf, np.float32)
+    for first, end in itertools.pairwise(bounds):
+        searcher = approximate(scann, rows[first:end], k + 1)
+        room.let_go(rows)
+        for start in progress(range(0, count, _PIECE), "nearest neighbors"):
+            piece = slice(start, start + _PIECE)
+            found, of_found = searcher.search_batched_parallel(rows[piece])
+            best[piece], product[piece] = _largest(best[piece], product[piece], found + first, of_found)
+        room.let_go(rows)
+    for start in range(0, count, _PIECE):
+        piece = slice(start, start + _PIECE)
+        best[piece, :k] = _without_self(best[piece], k, start)
+    return best[:, :k]
+
+
+def _largest(
+    known: np.ndarray, product: np.ndarray, found: np.ndarray, of_found: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The [n, k] largest of two lists of neighbors and their products, largest first."""
+    others, products = (np.concatenate(pair, axis=1) for pair in ((known, found), (product, of_found)))
+    order = np.argsort(-products, axis=1, kind="stable")[:, : known.shape[1]]
+    return np.take_along_axis(others, order, axis=1), np.take_along_axis(products, order, axis=1)
 
 
 def _without_self(found: np.ndarray, k: int, first: int) -> np.ndarray:

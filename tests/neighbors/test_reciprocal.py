@@ -110,6 +110,27 @@ def test_a_row_is_never_its_own_neighbor():
     assert search.nearest(np.ones((4, 1), np.float32), 3).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 
 
+def test_several_indexes_find_what_one_finds(monkeypatch):
+    class Exact:
+        """Compares all, as ScaNN would with luck; rows are found by their place in the index."""
+
+        def __init__(self, rows, k):
+            self.rows, self.k = rows, k
+
+        def search_batched_parallel(self, asked):
+            product = asked @ self.rows.T
+            order = np.argsort(-product, axis=1)[:, : self.k]
+            return order.astype(np.uint32), np.take_along_axis(product, order, axis=1)
+
+    monkeypatch.setattr(search, "approximate", lambda _, rows, k: Exact(rows, k))
+    rows = unit(np.random.default_rng(6).standard_normal((90, 8)))
+    expected = search.nearest(rows, 7)
+    for index, piece in ((rows.nbytes, 100), (rows.nbytes // 3, 100), (rows.nbytes // 4, 40)):
+        monkeypatch.setattr(search, "_INDEX", index)
+        monkeypatch.setattr(search, "_PIECE", piece)
+        assert search._scann(None, rows, 7).tolist() == expected.tolist()
+
+
 def test_a_piece_of_the_search_knows_which_rows_are_its_own():
     found = np.array([[7, 5, 9], [6, 5, 8], [1, 2, 3]])  # of rows 5, 6 and 7, the last of which was not found
     assert search._without_self(found, 2, 5).tolist() == [[7, 9], [5, 8], [1, 2]]
