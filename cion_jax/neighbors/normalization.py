@@ -30,17 +30,18 @@ class Normalization:
     means: np.ndarray
     matrix: np.ndarray | None
 
-    def __call__(self, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+    def __call__(self, rows: np.ndarray, group: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Makes rows comparable.
 
         Args:
           rows: [n, d] float32 of unit length.
           group: [n] int64, 0 .. G-1, or -1: one that was not learnt from.
+          out: where the result goes; it may be `rows`. None: into memory of its own.
 
         Returns:
           [n, d] float32 of unit length; a row that is its group's mean becomes 0.
         """
-        result = np.empty_like(rows)
+        result = np.empty_like(rows) if out is None else out
         for block, found in _centered(rows, group, self.means):
             result[block] = cosine.unit(found if self.matrix is None else found @ self.matrix, np.float32)
         return result

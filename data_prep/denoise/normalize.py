@@ -7,7 +7,9 @@ import numpy as np
 from cion_jax.neighbors import normalization
 
 
-def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float) -> np.ndarray:
+def normalize(
+    rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float, out: np.ndarray | None = None
+) -> np.ndarray:
     """Subtracts what a video's rows have in common, then evens out what varies within tracklets.
 
     Args:
@@ -15,8 +17,9 @@ def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinka
       video: [n] int64, 0 .. V-1.
       tracklet: [n] int64, 0 .. T-1.
       shrinkage: as `normalization.learn` takes it.
+      out: where the result goes; it may be `rows`. None: into memory of its own.
 
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
     """
-    return normalization.learn(rows, video, tracklet, shrinkage)(rows, video)
+    return normalization.learn(rows, video, tracklet, shrinkage)(rows, video, out)
