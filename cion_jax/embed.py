@@ -26,8 +26,8 @@ from cion_jax.common.finite import check_finite
 from cion_jax.common.paths import local_path
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.neighbors.cosine import unit
 from cion_jax.reid import feature_file, resumable
-from cion_jax.reid.distances import normalize
 from cion_jax.weights.extractor import Extractor, Flipped
 from cion_jax.weights.load import Network, load, weights_file
 from cion_jax.weights.onnx_backbone import OnnxBackbone
@@ -170,7 +170,7 @@ def main(_: Sequence[str]) -> None:
     embedded = resumable.embed(functools.partial(embed_files, backbone), paths, output, choice)
     list_unreadable(embedded.unreadable, len(paths), "input")
     keys = [path.relative_to(folder).as_posix() for path, kept in zip(paths, embedded.kept, strict=True) if kept]
-    features = normalize(embedded.features) if args.normalize else embedded.features
+    features = unit(embedded.features, np.float32, 0) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {
         "input_size": backbone.size,
