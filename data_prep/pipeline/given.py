@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cion_jax.common.errors import UserError
-from data_prep.embedders import common
+from cion_jax.neighbors import cosine
 from data_prep.types import Image
 
 _EXPECTED = "expected .npz or .parquet with `keys` (texts) and `features` (a row of numbers each)"
@@ -59,7 +59,7 @@ class GivenFeatures:
     def of(self, images: Sequence[Image]) -> np.ndarray:
         """[n, d] float32 features of images that it knows, L2-normalized."""
         rows = [self._row[image.key if image.key in self._row else image.path] for image in images]
-        return common.normalized(self._features[rows].astype(np.float32))
+        return cosine.unit(self._features[rows], np.float32, 0)
 
 
 def _npz(path: Path) -> tuple[list[str], np.ndarray]:
