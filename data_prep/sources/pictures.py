@@ -76,10 +76,13 @@ def is_picture(path: Path) -> bool:
 
 
 def listing(folder: Path) -> list[Path]:
-    """What lies in a folder, in natural order, without hidden files; raises SourceError where it is no folder."""
+    """What lies in a folder, in natural order, without hidden ones and archivers'; raises SourceError where it is no folder."""
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; expected the input's root folder")
-    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: natural(p.name))
+    return sorted(
+        (p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX", "@eaDir"))),
+        key=lambda p: natural(p.name),
+    )
 
 
 def folders(folder: Path) -> list[Path]:
