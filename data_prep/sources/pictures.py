@@ -76,7 +76,7 @@ def is_picture(path: Path) -> bool:
 
 
 def listing(folder: Path) -> list[Path]:
-    """What lies in a folder, in natural order, without hidden ones and archivers'; raises SourceError where it is no folder."""
+    """What lies in a folder, in natural order, without hidden files; raises SourceError where it is no folder."""
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; expected the input's root folder")
     return sorted(
