@@ -25,6 +25,13 @@ _GARBLED = 0.8  # share of lines that are no rows, from which on a text is anoth
 _KEPT = 200_000  # rows that are kept for who reads them next, some 120 MB
 
 
+_TURNED = (
+    "EXIF says that the pictures are to be turned: a tracker that reads with OpenCV saw them turned, one that reads "
+    "with PIL did not, and the boxes may be of either; turn the pictures themselves as the tracker saw them and drop "
+    "the tag (mogrify -auto-orient, or exiftool -Orientation=)"
+)
+
+
 class Opened:
     """One sequence with its text read, before anything is decided."""
 
@@ -61,6 +68,8 @@ class Opened:
 
     def _read(self, settings: MotConfig, others: Others, names: tuple[str, ...]) -> Reading:
         found = _reading.decide(self.table, self.frames, self.evidence, settings, others, names)
+        if self.frames.turned:
+            found = replace(found, problems=(*found.problems, _TURNED))
         stated, size = self.clip.size, self.frames.size
         if settings.box is not None or stated is None or size is None or stated == size:
             return found

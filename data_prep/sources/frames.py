@@ -39,13 +39,14 @@ def is_video(path: Path) -> bool:
 
 def of_pictures(pictures: Mapping[int, Path]) -> Frames:
     """Numbers and size of pictures; the size is the first regular picture's."""
-    size = None
+    size, turned = None, False
     for path in pictures.values():
         with contextlib.suppress(OSError, images.PictureError):
-            size = images.size(read_regular(path)[:_HEADER])
+            head = read_regular(path)[:_HEADER]
+            size, turned = images.size(head), images.orientation(head) != 1
         if size is not None:
             break
-    return Frames(tuple(pictures), named=True, size=size)
+    return Frames(tuple(pictures), named=True, size=size, turned=turned)
 
 
 def of_video(path: Path) -> Frames:

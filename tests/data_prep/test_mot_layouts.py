@@ -4,6 +4,7 @@ import pytest
 
 from data_prep import sources
 from data_prep.types import SourceError
+from tests.common.test_images import exif
 from tests.data_prep.clips import line, pictures, seen, text, video
 
 SIX = [("1", n) for n in range(1, 7)]
@@ -150,3 +151,14 @@ def test_two_series_of_pictures_in_one_folder_are_refused(tmp_path):
     text(folder.parent / "gt.txt", LINES)
     (problem,) = sources.open("mot", tmp_path).examine("s").problems
     assert "2 kinds, a1.png, b1.png" in problem
+
+
+def test_pictures_that_are_to_be_turned_are_refused(tmp_path):
+    folder = pictures(tmp_path / "a" / "img1", name="{:06d}.jpg")
+    for path in folder.iterdir():
+        path.write_bytes(exif(path.read_bytes(), 6))
+    text(tmp_path / "a" / "gt.txt", LINES)
+    (problem,) = sources.open("mot", tmp_path).examine("a").problems
+    assert "EXIF says that the pictures are to be turned" in problem
+    with pytest.raises(SourceError, match="EXIF"):
+        seen(tmp_path)
