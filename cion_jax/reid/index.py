@@ -111,7 +111,8 @@ def opened(path: Path) -> Index:
     stat = path.stat() if path.is_file() else None
     state = stat and {"size": stat.st_size, "changed": stat.st_mtime_ns}
     about = folder / "index.json"
-    if not (state and _of(about) == state and (folder / "rows.npy").is_file()):
+    known = _known(folder) if state and _of(about) == state else None
+    if known is None:
         file = FeatureFile(path)
         bad = np.flatnonzero(~np.isfinite(file.features).all(axis=1))
         if len(bad):
@@ -123,7 +124,21 @@ def opened(path: Path) -> Index:
             )
         with finished(about) as part:
             part.write_text(json.dumps({"of": state, "keys": file.keys}))
-    return Index(json.loads(about.read_text())["keys"], np.load(folder / "rows.npy", mmap_mode="r"))
+        known = Index(file.keys, np.load(folder / "rows.npy", mmap_mode="r"))
+    return known
+
+
+def _known(folder: Path) -> Index | None:
+    """The index of a folder; None where its files are damaged."""
+    try:
+        keys, rows = (
+            json.loads((folder / "index.json").read_text())["keys"],
+            np.load(folder / "rows.npy", mmap_mode="r"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    fits = isinstance(keys, list) and rows.dtype == np.float16 and rows.ndim == 2 and len(rows) == len(keys)
+    return Index(keys, rows) if fits else None
 
 
 def _of(about: Path) -> object:

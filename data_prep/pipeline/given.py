@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cion_jax.common import npz
 from cion_jax.common.errors import UserError
 from cion_jax.neighbors import cosine
 from data_prep.types import Image
@@ -64,9 +64,8 @@ class GivenFeatures:
 
 def _npz(path: Path) -> tuple[list[str], np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [str(key) for key in arrays["keys"].tolist()], arrays["features"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        return [str(key) for key in npz.read(path, "keys").tolist()], npz.read(path, "features")
+    except (ValueError, TypeError) as error:
         raise FeaturesError(f"{path}: {error}; {_EXPECTED}") from error
 
 

@@ -19,11 +19,13 @@ class Frames:
       numbers: their numbers in ascending order: in their names, or 1 .. n of a video; empty where not known.
       named: whether the numbers stand in names of picture files.
       size: (height, width) in pixels, None where not known.
+      turned: whether EXIF says that pictures are to be shown turned or mirrored.
     """
 
     numbers: Sequence[int]
     named: bool
     size: tuple[int, int] | None = None
+    turned: bool = False
 
     @property
     def gapless(self) -> bool:

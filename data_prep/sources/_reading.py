@@ -17,6 +17,8 @@ from data_prep.sources._rows import Rectangle, Row, Table
 from data_prep.types import Reject
 
 _JUMPS = 0.3  # heights of a box from frame to frame: people do not go that fast
+_FEW = 5  # boxes whose id has another box in the same frame, that may be slips
+_TWICE = 0.2  # share of boxes whose id has another box in the same frame, from which on ids are no tracks
 _LARGE = 2**62
 
 
@@ -116,9 +118,25 @@ def decide(
     form, form_why, form_problem = _form(table, evidence.form, settings, others)
     numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
     why = (number_why, form_why, classes.why)
-    problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings))
+    ids = "" if classes.problem else _ids(table, classes)
+    problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings), ids)
     said = tuple(filter(None, problems))
     return Reading(form, numbering, classes, tuple(filter(None, why)), said, bool(number_problem))
+
+
+def _ids(table: Table, classes: Classes) -> str:
+    """What to say where ids are no tracks: many people of one id in one frame."""
+    rows = [row for row in table.rows if row.track >= 0 and classes.admits(row)]
+    boxes = Counter((frame, track) for frame, track, _ in {row[:3] for row in rows})
+    twice = boxes.total() - len(boxes)
+    if twice < _FEW or twice <= _TWICE * len(rows):
+        return ""
+    (frame, track), count = boxes.most_common(1)[0]
+    return (
+        f"ids are no tracks: in frame {frame} {count} boxes have id {track}, {twice} of {len(rows)} rows are such; "
+        "expected another id for every person of a frame; write the tracker's ids there (a class, a confidence or rows "
+        "of several cameras may be in their place)"
+    )
 
 
 def _order(table: Table, evidence: Evidence, settings: MotConfig) -> str:
