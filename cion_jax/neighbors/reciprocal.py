@@ -12,7 +12,7 @@ import math
 import numpy as np
 import scipy.sparse as sp
 
-from cion_jax.common import room
+from cion_jax.common import room, threads
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
@@ -48,15 +48,16 @@ def expanded(near: np.ndarray, half: int, *, strict: bool, agreement: float = AG
     """
     large, small = k_reciprocal(near), k_reciprocal(near[:, :half])
     needed, others = agreement * small.sum(axis=1, dtype=np.float64), small.T.tocsr()
-    pieces = []
-    for start in range(0, len(near), _BLOCK):
+
+    def block(start: int) -> sp.csr_array:
         own = large[start : start + _BLOCK]
         shared = ((own @ others) * own).tocsr()  # [i, c]: how many of c's half set are in i's large one
         joins = shared.data > needed[shared.indices] if strict else shared.data >= needed[shared.indices]
         shared.data = joins.astype(np.float32)
         shared.eliminate_zeros()
-        pieces.append((own + shared @ small).tocsr())
-    return sp.vstack(pieces, format="csr")
+        return (own + shared @ small).tocsr()
+
+    return sp.vstack(list(threads.ahead(block, range(0, len(near), _BLOCK))), format="csr")
 
 
 def distributions(
@@ -117,22 +118,30 @@ def overlaps(
     k1 = min(k1, math.ceil(math.sqrt(len(rows))))
     near = search.with_self(search.nearest(rows, k1, exact))
     dtype = np.float64 if len(rows) <= exact else np.float32
-    root = distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement, dtype=dtype)
+    known = distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement, dtype=dtype)
     room.let_go(rows)
+    pieces = _shared(known, least, most, quiet=len(rows) <= exact)
+    del known, near
+    i, j, overlap = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return (i, j), overlap
+
+
+def _shared(
+    known: sp.csr_array, least: float, most: int | None, quiet: bool
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs i < j and overlaps of distributions, which become their roots, block by block."""
+    root = known
     np.sqrt(root.data, out=root.data)
     other, pieces = root.T.tocsr(), []
-    limit = np.full(len(rows), least, dtype)
-    starts = range(0, len(rows), _BLOCK)
-    for start in progress(starts, "shared neighbors") if len(rows) > exact else starts:
-        found = _above(root[start : start + _BLOCK] @ other, start, least)
+    limit, starts = np.full(root.shape[0], least, root.dtype), range(0, root.shape[0], _BLOCK)
+    blocks = threads.ahead(lambda start: _above(root[start : start + _BLOCK] @ other, start, least), starts)
+    for start, found in zip(starts if quiet else progress(starts, "shared neighbors"), blocks, strict=True):
         if most is not None:
             limit[start : start + _BLOCK] = np.maximum(least, _ROUNDED * _nth_largest(found, most))
         i, j = np.repeat(np.arange(found.shape[0], dtype=np.int32) + start, np.diff(found.indptr)), found.indices
         keep = (j < i) & (found.data >= np.minimum(limit[i], limit[j]))
         pieces.append((j[keep], i[keep], np.minimum(found.data[keep], 1)))
-    del root, other
-    i, j, overlap = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    return (i, j), overlap
+    return pieces
 
 
 def _above(found: sp.csr_array, start: int, least: float) -> sp.csr_array:
