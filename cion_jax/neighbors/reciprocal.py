@@ -7,14 +7,11 @@ first, with the row itself in front.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import scipy.sparse as sp
 
 from cion_jax.common import room, threads
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 AGREEMENT = 2 / 3
@@ -95,7 +92,13 @@ def distributions(
 
 
 def overlaps(
-    rows: np.ndarray, k1: int, k2: int, agreement: float, least: float, exact: int, most: int | None = None
+    rows: np.ndarray,
+    near: np.ndarray,
+    k2: int,
+    agreement: float,
+    least: float,
+    most: int | None = None,
+    dtype: type[np.floating] = np.float64,
 ) -> tuple[Pairs, np.ndarray]:
     """All pairs i < j whose neighborhoods overlap: the Bhattacharyya coefficient of their `distributions`.
 
@@ -104,38 +107,34 @@ def overlaps(
 
     Args:
       rows: [n, d] float32 of unit length.
-      k1: neighbors that may be reciprocal, the row itself not counted; at most the square root of n are taken.
-      k2, agreement: see `distributions`.
+      near: [n, 1 + k] neighbors that may be reciprocal, with the row itself in front.
+      k2, agreement: see `distributions`; at most 1 + k of k2 are taken.
       least: 0 .. 1; smaller overlaps count as none.
-      exact: see `search.nearest`. Weights are float64 up to so many rows, float32 beyond.
       most: a pair is kept where it is among so many largest of one of its ends; None: wherever it is.
+      dtype: of weights and overlaps; float32 takes half the memory and changes the seventh digit.
 
     Returns:
       The pairs (int32), and their overlap in `least` .. 1.
     """
     if len(rows) < 3:
         return NO_PAIRS, np.zeros(0)
-    k1 = min(k1, math.ceil(math.sqrt(len(rows))))
-    near = search.with_self(search.nearest(rows, k1, exact))
-    dtype = np.float64 if len(rows) <= exact else np.float32
-    known = distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement, dtype=dtype)
+    half = round((near.shape[1] - 1) / 2) + 1
+    known = distributions(rows, near, half, k2, strict=False, agreement=agreement, dtype=dtype)
     room.let_go(rows)
-    pieces = _shared(known, least, most, quiet=len(rows) <= exact)
-    del known, near
+    pieces = _shared(known, least, most)
+    del known
     i, j, overlap = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
     return (i, j), overlap
 
 
-def _shared(
-    known: sp.csr_array, least: float, most: int | None, quiet: bool
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _shared(known: sp.csr_array, least: float, most: int | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Pairs i < j and overlaps of distributions, which become their roots, block by block."""
     root = known
     np.sqrt(root.data, out=root.data)
     other, pieces = root.T.tocsr(), []
     limit, starts = np.full(root.shape[0], least, root.dtype), range(0, root.shape[0], _BLOCK)
     blocks = threads.ahead(lambda start: _above(root[start : start + _BLOCK] @ other, start, least), starts)
-    for start, found in zip(starts if quiet else progress(starts, "shared neighbors"), blocks, strict=True):
+    for start, found in zip(starts if most is None else progress(starts, "shared neighbors"), blocks, strict=True):
         if most is not None:
             limit[start : start + _BLOCK] = np.maximum(least, _ROUNDED * _nth_largest(found, most))
         i, j = np.repeat(np.arange(found.shape[0], dtype=np.int32) + start, np.diff(found.indptr)), found.indices
