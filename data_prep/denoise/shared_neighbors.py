@@ -7,6 +7,7 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from cion_jax.neighbors.reciprocal import overlaps
+from cion_jax.neighbors.search import nearest, with_self
 from data_prep.denoise import nearest_member, sub_tracklets
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
@@ -78,11 +80,15 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
 
 
 def _overlaps(rows: np.ndarray, own: SharedNeighborSettings, search: SearchSettings) -> tuple[Pairs, np.ndarray]:
-    """All overlaps that count; of many rows the largest only."""
+    """All overlaps that count; of many rows the largest only, in single precision."""
+    if len(rows) < 3:
+        return NO_PAIRS, np.zeros(0)
+    k = min(own.k1, math.ceil(math.sqrt(len(rows))))
+    near = with_self(nearest(rows, k, search.exact_rows))
     if len(rows) <= search.exact_rows:
-        return overlaps(rows, own.k1, own.k2, own.agreement, own.min_overlap, search.exact_rows)
-    least = max(own.min_overlap, search.min_overlap)
-    return overlaps(rows, own.k1, own.k2, own.agreement, least, search.exact_rows, search.overlaps)
+        return overlaps(rows, near, own.k2, own.agreement, own.min_overlap)
+    least = max(own.min_overlap, search.overlap_share * own.threshold)
+    return overlaps(rows, near, own.k2, own.agreement, least, search.overlaps * k, np.float32)
 
 
 def halfway(same: np.ndarray, other: np.ndarray, least: float) -> float:
