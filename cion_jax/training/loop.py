@@ -15,12 +15,13 @@ import jax
 from cion_jax.common import lock
 from cion_jax.common.files import finished
 from cion_jax.data.shards import Unreadable
+from cion_jax.data.stream import Stream
 from cion_jax.distributed import multihost, sharding
 from cion_jax.training.checkpoint import Checkpointer, check_resumable
 from cion_jax.training.metrics import Metrics, Trace
 from cion_jax.training.state import TrainState
 from cion_jax.training.step import Trainer, make_trainer
-from cion_jax.training.task import Task
+from cion_jax.training.task import Beginning, Begun, Task
 
 Start = Callable[[TrainState, TrainState], TrainState]
 Score = Callable[[int], Mapping[str, float]]
@@ -74,7 +75,7 @@ def train(
         Checkpointer(workdir, config.train.keep) as checkpointer,
         Trace(workdir / "profile", config.profile.steps) as trace,
     ):
-        start, state = _begin(task, checkpointer, trainer, stream.digest, start_from)
+        start, state, resumed = _begin(task, checkpointer, trainer, stream.digest, start_from)
         if jax.process_index() == 0:
             with finished(workdir / "config.json") as path:
                 path.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
@@ -88,8 +89,10 @@ def train(
             for step in range(start, end):
                 position = stream.at(step)
                 if data is None or position.step_in_epoch == 0:
-                    before, stream = stream, task.begin_epoch(position.epoch, state, stream)
-                    data = data if data and stream is before else stream.batches(step, rows, unreadable)
+                    at = Beginning(position.epoch, mesh, workdir, resumed if position.step_in_epoch else None)
+                    begun = _begin_epoch(task, at, state, stream, metrics, step)
+                    data = data if data and begun.stream is stream else begun.stream.batches(step, rows, unreadable)
+                    state, stream = begun.state, begun.stream
                 # Only a checkpoint waits for its own step, so that nothing is saved whose loss is not finite.
                 trace.reach(step + 1, metrics.flush)
                 with metrics.waiting():
@@ -105,7 +108,7 @@ def train(
                 checkpointer.check()
                 if reached % config.train.checkpoint_every == 0 or reached == end or leaving or reached in scored:
                     metrics.flush()
-                    checkpointer.save(reached, state, task.served, record(task, reached, stream.digest))
+                    checkpointer.save(reached, state, task.served, record(task, reached, stream.digest, stream.labels))
                 if leaving:
                     break
                 if score and reached in scored:
@@ -130,20 +133,34 @@ def _ends(steps_per_epoch: Sequence[int], every: int) -> set[int]:
 
 def _begin(
     task: Task, checkpointer: Checkpointer, trainer: Trainer, digest: str, start_from: Start
-) -> tuple[int, TrainState]:
-    """(steps done, state after them): of the newest checkpoint, or fresh."""
+) -> tuple[int, TrainState, str]:
+    """(steps done, state after them, digest of the labels that the last was trained on): of the newest checkpoint, or
+    fresh."""
     start = multihost.of_first(checkpointer.latest() or 0)
     if start:
-        check_resumable(task.config, checkpointer.run(start), digest)
-        return start, checkpointer.restore(start, trainer.like, task.served)
-    return 0, start_from(trainer.init(), trainer.shardings)
+        run = checkpointer.run(start)
+        check_resumable(task.config, run, digest)
+        return start, checkpointer.restore(start, trainer.like, task.served), run.get("labels", "")
+    return 0, start_from(trainer.init(), trainer.shardings), ""
 
 
-def record(task: Task, step: int, digest: str) -> dict[str, Any]:
+def _begin_epoch(task: Task, at: Beginning, state: TrainState, stream: Stream, metrics: Metrics, step: int) -> Begun:
+    """The task's; what it measured is a row about the epoch's first step, so that a run that goes on from before that
+    step writes it anew."""
+    metrics.flush()
+    with jax.transfer_guard("allow"), metrics.paused():
+        begun = task.begin_epoch(at, state, stream)
+    if begun.row:
+        metrics.note(step + 1, begun.row)
+    return begun
+
+
+def record(task: Task, step: int, digest: str, labels: str = "") -> dict[str, Any]:
     """The `run` item of a checkpoint."""
     return {
         "task": task.config.task,
         "config": dataclasses.asdict(task.config),
         "position": {"step": step, "index": digest},
+        "labels": labels,
         "preprocessing": dataclasses.asdict(task.preprocessing),
     }

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.denoise.score import score
+from cion_jax.neighbors.score import score
 from tests.data_prep import naive
 
 ids = st.integers(-1, 4)
