@@ -8,32 +8,39 @@ thresholds: levels 1 and 2 in Beam, level 3 with a range of 1,000 tracklets and 
 levels, selection and provenance; `--preset=cion_jax` takes the other. The folder needs 6 GB for the whole and is
 emptied afterwards.
 
+`--limit=8` forbids the process more than 8 GiB that are not backed by a file: it dies rather than take more.
+
 Every fifth tracklet shows a person seen before, half of them less than 1,000 tracklets ago; 5% of the images lie in
-another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included; of Beam's
-workers the largest is added. The floor of a level is the time that reading its features once, and its multiply-adds,
-would take one core of this machine; both speeds are measured first. Beside other work, processor time says more than
-seconds.
+another tracklet of their video and 2% show nobody. Peaks are of resident memory, mapped files included, whose pages the
+system may take back at any time, and of what is left without these; of Beam's workers the largest is added. The floor
+of a level is the time that reading its features once, and its multiply-adds, would take one core of this machine; both
+speeds are measured first. Beside other work, processor time says more than seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import resource
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
+from unittest import mock
 
 import numpy as np
 
 from benchmarks import common
+from cion_jax.common import room
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import cosine, search
+from cion_jax.neighbors import cosine, linkage, reciprocal, search
 from data_prep.config import PRESETS, Config
-from data_prep.denoise import cross_video
+from data_prep.denoise import cross_video, shared_neighbors
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.published import Published
@@ -49,18 +56,26 @@ from data_prep.types import Image
 IMAGES, TRACKLETS, VIDEOS, WIDTH = 4_800_000, 312_000, 20_000, 512
 SEEN_BEFORE, RECENT, STRAY, JUNK = 0.2, 1000, 0.05, 0.02
 COMMON, TRACKLET, IMAGE = 0.7, (0.2, 0.7), 0.5  # lengths of what makes up a feature, beside the person's 1
+PARTS = (  # of the default's clustering
+    (shared_neighbors, "normalize"),
+    (search, "nearest"),
+    (reciprocal, "distributions"),
+    (shared_neighbors, "overlaps"),
+    (linkage, "average"),
+)
 SAMPLE = 4096  # centroids whose links are found by comparing them with all others
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one stage took: seconds, also of processor time, peak GiB resident, and two floors in seconds."""
+    """What one stage took: seconds, also of processor time, peak GiB resident and without files, floors in seconds."""
 
     name: str
     seconds: float
     processor: float
     peak: float
+    own: float = 0.0
     read: float = 0.0
     multiply: float = 0.0
 
@@ -144,33 +159,68 @@ def measured(
 ) -> tuple[T, Measured]:
     """Runs a stage; see `Measured`. Its children's memory counts only with `workers`: any other child is a fork of this
     process by a library, ScaNN's import for one, and for a moment as large as this process itself."""
-    _forget_peak()
+    ctypes.CDLL(None).malloc_trim(0)  # gives back what is free; ScaNN leaves gigabytes of it
     start, busy = time.perf_counter(), _processor_seconds()
-    result = call()
+    with Watch() as watch:
+        result = call()
     took = time.perf_counter() - start, _processor_seconds() - busy
-    done = Measured(name, *took, _peak_gib() + workers * _largest_child_gib(), read, multiply)
-    print(f"  {name}: {done.seconds:.1f} s, of the processor {done.processor:.1f} s, {done.peak:.1f} GiB", flush=True)
+    child = workers * _largest_child_gib()
+    done = Measured(name, *took, watch.peak + child, watch.own + child, read, multiply)
+    print(
+        f"  {name}: {done.seconds:.1f} s, of the processor {done.processor:.1f} s, "
+        f"{done.peak:.1f} GiB, without files {done.own:.1f} GiB",
+        flush=True,
+    )
     return result, done
+
+
+class Watch:
+    """Peaks of this process while it is open, looked at ten times a second: GiB resident, and those without files."""
+
+    def __init__(self) -> None:
+        self.peak = self.own = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while True:
+            status = Path("/proc/self/status").read_text().split()
+            whole, own = (int(status[status.index(name) + 1]) / 2**20 for name in ("VmRSS:", "RssAnon:"))
+            self.peak, self.own = max(self.peak, whole), max(self.own, own)
+            if self._over.wait(0.1):
+                return
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def each_call(parts: Iterable[tuple[ModuleType, str]], done: list[Measured]) -> Iterator[None]:
+    """In here, calls of these functions are measured as stages of their own, wherever they come from."""
+    with contextlib.ExitStack() as stack:
+        for module, name in parts:
+            stack.enter_context(mock.patch.object(module, name, _watched(name, getattr(module, name), done)))
+        yield
+
+
+def _watched(name: str, function: Callable[..., T], done: list[Measured]) -> Callable[..., T]:
+    def call(*args: object, **options: object) -> T:
+        result, took = measured(f"of it: {name}", lambda: function(*args, **options))
+        done.append(took)
+        return result
+
+    return call
 
 
 def _processor_seconds() -> float:
     """Of this process and its finished children."""
     each = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in each)
-
-
-def _forget_peak() -> None:
-    """Gives back what is free (ScaNN leaves gigabytes of it) and starts the peak anew."""
-    ctypes.CDLL(None).malloc_trim(0)
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-
-
-def _peak_gib() -> float:
-    """Of this process since `_forget_peak`."""
-    status = Path("/proc/self/status").read_text().split()
-    return int(status[status.index("VmHWM:") + 1]) / 2**20
 
 
 def _largest_child_gib() -> float:
@@ -202,8 +252,13 @@ def run(folder: Path, share: float, preset: str, flags: list[str], speed: Speed)
     yield done
     if by_links:
         yield from published(table, thresholds, once, speed)
-    found, done = measured("level 3, noise, scores, selection", lambda: aggregate(table, config, thresholds), 3 * once)
+    parts: list[Measured] = []
+    with each_call(() if by_links else PARTS, parts):
+        found, done = measured(
+            "clustering, noise, scores, selection", lambda: aggregate(table, config, thresholds), 3 * once
+        )
     yield done
+    yield from parts
     for level in found.levels:
         print(
             "  " + ", ".join(f"{name} {level[name]:.6g}" for name in ("images", "identities", "noise", "pairwise_f1"))
@@ -250,10 +305,10 @@ def unlimited(name: str, means: np.ndarray, threshold: float) -> Measured:
     return done
 
 
-def million(count: int) -> Iterator[Measured]:
-    """Links made-up centroids without a range: what the limit of memory is about."""
+def million(count: int, folder: Path) -> Iterator[Measured]:
+    """Links made-up centroids without a range: what the limit of memory is about. They lie on disk, as in a run."""
     rng = np.random.default_rng(0)
-    person, means = people(count, rng), np.empty((count, WIDTH))
+    person, means = people(count, rng), room.on_disk((count, WIDTH), np.float64, folder)
     for first in range(0, count, 10_000):
         looks = _looks(person[first : first + 10_000])
         means[first : first + len(looks)] = looks + 0.4 * _directions(len(looks), rng)
@@ -268,12 +323,16 @@ def main() -> None:
     parser.add_argument("--preset", default="paper", choices=PRESETS, help="the method")
     parser.add_argument("--centroids", type=int, default=0, help="link so many centroids instead")
     parser.add_argument("--flags", default="", help="of Apache Beam, such as --flags=--direct_num_workers=2")
+    parser.add_argument("--limit", type=float, default=0, help="GiB of memory, files not counted; 0: none")
     args = parser.parse_args()
+    if args.limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (round(args.limit * 2**30),) * 2)
     common.header("denoising at the size of SYNTH-PEDES")
     speed = Speed.measure()
     print(f"one core reads {speed.read / 1e9:.1f} GB/s and does {speed.multiply / 1e9:.0f} G multiply-adds/s\n")
     if args.centroids:
-        _print(million(args.centroids))
+        args.folder.mkdir(parents=True, exist_ok=True)
+        _print(million(args.centroids, args.folder))
         return
     for share in map(float, args.share.split(",")):
         print(f"share {share}: {round(IMAGES * share):,} images", flush=True)
@@ -284,13 +343,17 @@ def _print(stages: Iterable[Measured]) -> None:
     rows = [
         (
             s.name,
-            *(f"{x:.1f}" for x in (s.seconds, s.processor, s.peak)),
+            *(f"{x:.1f}" for x in (s.seconds, s.processor, s.peak, s.own)),
             *(f"{floor:.2f}" if floor else "" for floor in (s.read, s.multiply)),
         )
         for s in stages
     ]
     common.table(
-        ["stage", "seconds", "of the processor", "peak GiB", "floor: reading, s", "floor: multiply-adds, s"], rows
+        [
+            *("stage", "seconds", "of the processor", "peak GiB", "without files"),
+            *("floor: reading, s", "floor: multiply-adds, s"),
+        ],
+        rows,
     )
 
 

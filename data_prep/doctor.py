@@ -60,7 +60,7 @@ def _refuse(source: Source, found: Sequence[Finding]) -> None:
         more = f"\n(and {len(problems) - _LISTED} more)" if len(problems) > _LISTED else ""
         raise SourceError("the input cannot be read beyond doubt:\n" + "\n".join(problems[:_LISTED]) + more)
     if not any(each.usable for each in found):
-        first = [*_notes(found)[:_LISTED], *_set_aside(source.rejected)[:_LISTED]]
+        first = [*_notes(found)[:_LISTED], *set_aside(source.rejected)[:_LISTED]]
         raise SourceError("nothing in the input can be read:\n" + "\n".join(first))
 
 
@@ -97,7 +97,7 @@ def _watched(source: Source) -> list[str]:
     return [line for video in source.videos() for line in watch(video)]
 
 
-def _set_aside(rejects: Sequence[Reject]) -> list[str]:
+def set_aside(rejects: Sequence[Reject]) -> list[str]:
     """One line for each reason, with the first that has it."""
     counts = Counter(reject.reason for reject in rejects)
     first = {reject.reason: reject for reject in reversed(rejects)}
@@ -132,7 +132,7 @@ def tell(source: Source) -> None:
     sections = {
         "what will be done": [f"{_names(videos)}{line}" for line, videos in does.items()],
         "out of the ordinary": [*_notes(found), *_copies(source), *_watched(source)],
-        "set aside": _set_aside(source.rejected),
+        "set aside": set_aside(source.rejected),
     }
     for title, lines in sections.items():
         if lines:

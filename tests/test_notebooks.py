@@ -74,6 +74,7 @@ def test_executes(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs the extra notebook")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("XLA_FLAGS", "")  # one device, as a notebook has
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # and its speed
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
         notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

@@ -54,11 +54,13 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
 
 
 def train_folder(folder: Path) -> Path:
-    """Where in a benchmark its training images are; the folder itself where it is none.
+    """Where in a benchmark's folder the images lie that may be learned from; the folder itself if it is no benchmark's.
 
     Raises:
-      DatasetError: it has test images, and nothing to train on.
+      DatasetError: there are test images and none to train on.
     """
+    if is_listed(folder):
+        return _msmt17(folder)
     inside = next((folder / name for name in _NAMED_FOLDERS if (folder / name).is_dir()), folder)
     tests = [name for name in _TEST_FOLDERS if (inside / name).is_dir()]
     if tests:
@@ -74,15 +76,20 @@ def is_listed(folder: Path) -> bool:
     return (folder / _LISTS["train"][0]).is_file()
 
 
+def _msmt17(folder: Path) -> Path:
+    place = next((folder / name for name in _MSMT17_FOLDERS if (folder / name).is_dir()), None)
+    if place is None:
+        raise DatasetError(f"no folder {' or '.join(_MSMT17_FOLDERS)} in {folder}; expected MSMT17 as unpacked")
+    return place
+
+
 def listed(folder: Path, protocol: Protocol) -> tuple[Path, list[tuple[Path, int]]]:
     """MSMT17's folder of training images, and the files of its lists with who is on them.
 
     Raises:
       DatasetError: lists and files do not fit.
     """
-    place = next((folder / name for name in _MSMT17_FOLDERS if (folder / name).is_dir()), None)
-    if place is None:
-        raise DatasetError(f"no folder {' or '.join(_MSMT17_FOLDERS)} in {folder}; expected MSMT17 as unpacked")
+    place = _msmt17(folder)
     rows = [row for name in _LISTS[protocol] for row in _rows(folder / name)]
     files = [(place / name, person) for name, person in rows]
     missing = [str(file) for file, _ in files if not file.is_file()]

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.sparse as sp
 
 from cion_jax.neighbors import cosine
 
 Pairs = tuple[np.ndarray, np.ndarray]
-"""Two [n] int64 arrays of node numbers, i < j."""
+"""Two [n] arrays of node numbers, i < j: int64, or int32 where there are very many."""
 
+_BLOCK = 2**24  # pairs looked at at a time
 _NONE = np.zeros(0, np.int64)
 NO_PAIRS: Pairs = (_NONE, _NONE)
 
@@ -28,15 +30,16 @@ def average(weight: np.ndarray, pairs: Pairs, similarity: np.ndarray, threshold:
     Args:
       weight: [count] of every node, its share in the mean.
       pairs: of distinct nodes, none of them twice; pairs that are not listed have similarity 0.
-      similarity: [n] of the pairs.
+      similarity: [n] of the pairs; sums are formed in its precision, float64 or float32.
       threshold: a positive similarity.
       cannot: pairs that must not end in one group.
 
     Returns:
       [count] int64 groups, numbered by their first node.
     """
-    weight = weight.astype(np.float64)
-    total = similarity * weight[pairs[0]] * weight[pairs[1]]
+    weight = weight.astype(similarity.dtype)
+    total = similarity * weight[pairs[0]]
+    total *= weight[pairs[1]]
     return _agglomerate(pairs, total, threshold, cannot, weight, np.add)
 
 
@@ -63,22 +66,54 @@ def _agglomerate(
     cannot = _ordered(*cannot)
     while True:
         count = len(weight)
-        mean = total / (weight[i] * weight[j]) if combine is np.add else total
-        mean = np.round(mean, cosine.DECIMALS)
-        allowed = np.flatnonzero(mean >= threshold)
-        allowed = allowed[~np.isin(i[allowed] * count + j[allowed], cannot[0] * count + cannot[1])]
-        first, second = _mutual(count, i[allowed], j[allowed], mean[allowed])
+        near, mean = _allowed((i, j), total, threshold, cannot, weight, combine)
+        first, second = _mutual(count, i[near], j[near], mean)
         if not len(first):
-            return label
+            return label.astype(np.int64)
+        going = np.zeros(count, bool)
+        going[i[near]] = going[j[near]] = True
+        kept = going[i] & going[j]
+        i, j, total = i[kept], j[kept], total[kept]
         number = _merged(count, first, second)
-        label, weight = number[label], np.bincount(number, weight)
+        label, weight = number[label], np.bincount(number, weight).astype(weight.dtype)
         (i, j), total = combined(_ordered(number[i], number[j]), total, len(weight), combine)
         cannot, _ = combined(_ordered(*(number[end] for end in cannot)), np.ones(len(cannot[0])), len(weight), combine)
 
 
+def _allowed(
+    pairs: Pairs, total: np.ndarray, threshold: float, cannot: Pairs, weight: np.ndarray, combine: np.ufunc
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs may merge now, and how similar they are.
+
+    Merging makes nothing more similar to a third, so a node in none of them is done with, and so are its pairs.
+    """
+    near, means, count = [], [], len(weight)
+    forbidden = np.unique(_keys(cannot, count))
+    for start in range(0, len(total), _BLOCK):
+        i, j, mean = (x[start : start + _BLOCK] for x in (*pairs, total))
+        mean = mean / (weight[i] * weight[j]) if combine is np.add else mean
+        mean = np.round(mean, cosine.DECIMALS)
+        found = np.flatnonzero(mean >= threshold)
+        if len(forbidden):
+            found = found[~_among(forbidden, _keys((i[found], j[found]), count))]
+        near.append(found + start)
+        means.append(mean[found])
+    return np.concatenate([_NONE, *near]), np.concatenate([total[:0], *means])
+
+
+def _among(ordered: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Whether the asked numbers are among ordered ones."""
+    at = np.searchsorted(ordered, asked)
+    return ordered[np.minimum(at, len(ordered) - 1)] == asked
+
+
+def _keys(pairs: Pairs, count: int) -> np.ndarray:
+    return pairs[0].astype(np.int64) * count + pairs[1]
+
+
 def _mutual(count: int, i: np.ndarray, j: np.ndarray, value: np.ndarray) -> Pairs:
     """Pairs of nodes that are each other's nearest; of equally near ones the first counts."""
-    most, nearest = np.full(count, -np.inf), np.full(count, count)
+    most, nearest = np.full(count, -np.inf, value.dtype), np.full(count, count)
     for ends in (i, j):
         np.maximum.at(most, ends, value)
     for a, b in ((i, j), (j, i)):
@@ -95,7 +130,7 @@ def _merged(count: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     kept[j] = False
     number = np.cumsum(kept) - 1
     number[j] = number[i]
-    return number
+    return number.astype(sp.get_index_dtype(maxval=count))
 
 
 def _ordered(i: np.ndarray, j: np.ndarray) -> Pairs:
@@ -105,9 +140,17 @@ def _ordered(i: np.ndarray, j: np.ndarray) -> Pairs:
 def combined(pairs: Pairs, values: np.ndarray, count: int, combine: Callable) -> tuple[Pairs, np.ndarray]:
     """Pairs within one group dropped, equal pairs made one."""
     apart = pairs[0] != pairs[1]
-    keys, values = (pairs[0] * count + pairs[1])[apart], values[apart]
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    listed = sp.coo_array((values[apart], (pairs[0][apart], pairs[1][apart])), shape=(count, count))
+    listed.has_canonical_format = True  # so that equal pairs stay apart: they are combined below
+    table = listed.tocsr()
+    table.sort_indices()
+    i, j, values = (
+        np.repeat(np.arange(count, dtype=table.indices.dtype), np.diff(table.indptr)),
+        table.indices,
+        table.data,
+    )
+    new = np.ones(len(i), bool)
+    new[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
+    first = np.flatnonzero(new)
     merged = combine.reduceat(values, first) if len(first) else values  # type: ignore[attr-defined]
-    return np.divmod(keys[first], count), merged
+    return (i[first], j[first]), merged

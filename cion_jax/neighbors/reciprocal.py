@@ -1,8 +1,8 @@
 """k-reciprocal neighbors on sparse lists: the sets, what two rows share of them, and the Jaccard distance.
 
 Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017. Denoising and pseudo labels
-stand on `expanded` and differ in what they do with the sets. A list of neighbors [n, k] is int64, nearest first, with
-the row itself in front.
+stand on `expanded` and differ in what they do with the sets. A list of neighbors [n, k] has whole numbers, nearest
+first, with the row itself in front.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 import numpy as np
 import scipy.sparse as sp
 
+from cion_jax.common import room
+from cion_jax.common.progress import progress
 from cion_jax.neighbors import search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
@@ -19,10 +21,11 @@ AGREEMENT = 2 / 3
 """Share of a half set that the large set must hold before it takes the half set in (equation 4)."""
 
 _BLOCK = 4096  # rows of one product
+_ROUNDED = 1 - 1e-6  # an overlap may differ by so much, seen from its two ends
 
 
 def k_reciprocal(near: np.ndarray) -> sp.csr_array:
-    """[n, n] float64 with a one where row and column are among each other's neighbors `near` [n, k] (equation 3)."""
+    """[n, n] float32 with a one where row and column are among each other's neighbors `near` [n, k] (equation 3)."""
     knows = _indicator(near)
     return (knows * knows.T).tocsr()
 
@@ -41,24 +44,30 @@ def expanded(near: np.ndarray, half: int, *, strict: bool, agreement: float = AG
       agreement: share of a half set, 0 .. 1.
 
     Returns:
-      [n, n] float64, not zero where the column belongs to the row's set; the values have no meaning.
+      [n, n] float32, not zero where the column belongs to the row's set; the values have no meaning.
     """
     large, small = k_reciprocal(near), k_reciprocal(near[:, :half])
-    needed, others = agreement * small.sum(axis=1), small.T.tocsr()
-    rows, columns = [], []
+    needed, others = agreement * small.sum(axis=1, dtype=np.float64), small.T.tocsr()
+    pieces = []
     for start in range(0, len(near), _BLOCK):
         own = large[start : start + _BLOCK]
-        shared = ((own @ others) * own).tocoo()  # [i, c]: how many of c's half set are in i's large one
-        joins = shared.data > needed[shared.col] if strict else shared.data >= needed[shared.col]
-        rows.append(shared.row[joins].astype(np.int64) + start)
-        columns.append(shared.col[joins].astype(np.int64))
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    joining = sp.csr_array((np.ones(len(row)), (row, column)), shape=large.shape)
-    return (large + joining @ small).tocsr()
+        shared = ((own @ others) * own).tocsr()  # [i, c]: how many of c's half set are in i's large one
+        joins = shared.data > needed[shared.indices] if strict else shared.data >= needed[shared.indices]
+        shared.data = joins.astype(np.float32)
+        shared.eliminate_zeros()
+        pieces.append((own + shared @ small).tocsr())
+    return sp.vstack(pieces, format="csr")
 
 
 def distributions(
-    rows: np.ndarray, near: np.ndarray, half: int, k2: int, *, strict: bool, agreement: float = AGREEMENT
+    rows: np.ndarray,
+    near: np.ndarray,
+    half: int,
+    k2: int,
+    *,
+    strict: bool,
+    agreement: float = AGREEMENT,
+    dtype: type[np.floating] = np.float64,
 ) -> sp.csr_array:
     """What every row knows and is known by, as a distribution over all rows.
 
@@ -70,20 +79,22 @@ def distributions(
       near: [n, k] neighbors.
       half, strict, agreement: see `expanded`.
       k2: 1 .. k.
+      dtype: of the weights.
 
     Returns:
-      [n, n] float64; every row sums to 1.
+      [n, n] of `dtype`; every row sums to 1.
     """
-    weights = expanded(near, half, strict=strict, agreement=agreement).tocoo()
-    weights.data = np.exp(2 * _cosines(rows, weights.row, weights.col) - 2)
-    weights = weights.tocsr()
-    smooth = _indicator(near[:, :k2])
-    smooth = sp.diags_array(1 / smooth.sum(axis=1)) @ smooth
-    return smooth @ (sp.diags_array(1 / weights.sum(axis=1)) @ weights)
+    weights = expanded(near, half, strict=strict, agreement=agreement)
+    weights.data = _weights(rows, weights, dtype)
+    size = np.diff(weights.indptr)
+    weights.data *= np.repeat((1 / weights.sum(axis=1)).astype(dtype), size)
+    smooth = _indicator(near[:, :k2], dtype)
+    smooth.data /= min(k2, near.shape[1])
+    return smooth @ weights
 
 
 def overlaps(
-    rows: np.ndarray, k1: int, k2: int, agreement: float, least: float, exact: int
+    rows: np.ndarray, k1: int, k2: int, agreement: float, least: float, exact: int, most: int | None = None
 ) -> tuple[Pairs, np.ndarray]:
     """All pairs i < j whose neighborhoods overlap: the Bhattacharyya coefficient of their `distributions`.
 
@@ -95,35 +106,64 @@ def overlaps(
       k1: neighbors that may be reciprocal, the row itself not counted; at most the square root of n are taken.
       k2, agreement: see `distributions`.
       least: 0 .. 1; smaller overlaps count as none.
-      exact: see `search.nearest`.
+      exact: see `search.nearest`. Weights are float64 up to so many rows, float32 beyond.
+      most: a pair is kept where it is among so many largest of one of its ends; None: wherever it is.
 
     Returns:
-      The pairs, and their overlap, float64 in `least` .. 1.
+      The pairs (int32), and their overlap in `least` .. 1.
     """
     if len(rows) < 3:
         return NO_PAIRS, np.zeros(0)
     k1 = min(k1, math.ceil(math.sqrt(len(rows))))
     near = search.with_self(search.nearest(rows, k1, exact))
-    root = np.sqrt(distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement))
-    other = root.T.tocsr()
-    pieces = []
-    for start in range(0, len(rows), _BLOCK):
-        found = (root[start : start + _BLOCK] @ other).tocoo()
-        i, j = found.row.astype(np.int64) + start, found.col.astype(np.int64)
-        keep = (i < j) & (found.data >= least)
-        pieces.append((i[keep], j[keep], np.minimum(found.data[keep], 1)))
+    dtype = np.float64 if len(rows) <= exact else np.float32
+    root = distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement, dtype=dtype)
+    room.let_go(rows)
+    np.sqrt(root.data, out=root.data)
+    other, pieces = root.T.tocsr(), []
+    limit = np.full(len(rows), least, dtype)
+    starts = range(0, len(rows), _BLOCK)
+    for start in progress(starts, "shared neighbors") if len(rows) > exact else starts:
+        found = _above(root[start : start + _BLOCK] @ other, start, least)
+        if most is not None:
+            limit[start : start + _BLOCK] = np.maximum(least, _ROUNDED * _nth_largest(found, most))
+        i, j = np.repeat(np.arange(found.shape[0], dtype=np.int32) + start, np.diff(found.indptr)), found.indices
+        keep = (j < i) & (found.data >= np.minimum(limit[i], limit[j]))
+        pieces.append((j[keep], i[keep], np.minimum(found.data[keep], 1)))
+    del root, other
     i, j, overlap = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
     return (i, j), overlap
 
 
-def _indicator(near: np.ndarray) -> sp.csr_array:
+def _above(found: sp.csr_array, start: int, least: float) -> sp.csr_array:
+    """Overlaps of rows from `start` on, without those below `least` and with themselves."""
+    row = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr))
+    keep = (found.data >= least) & (found.indices != row + start)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row[keep], minlength=found.shape[0]))])
+    return sp.csr_array((found.data[keep], found.indices[keep], starts), shape=found.shape)
+
+
+def _nth_largest(found: sp.csr_array, nth: int) -> np.ndarray:
+    """[rows] the value of that rank in every row, 0 where it has fewer."""
+    size = np.diff(found.indptr)
+    row = np.repeat(np.arange(len(size)), size)
+    ordered = found.data[np.lexsort((-found.data, row))]
+    return np.where(size >= nth, np.append(ordered, 0)[np.minimum(found.indptr[:-1] + nth - 1, len(ordered))], 0)
+
+
+def _indicator(near: np.ndarray, dtype: type[np.floating] = np.float32) -> sp.csr_array:
     count, width = near.shape
     starts = np.arange(count + 1) * width
-    return sp.csr_array((np.ones(near.size), near.ravel(), starts), shape=(count, count))
+    return sp.csr_array((np.ones(near.size, dtype), near.ravel(), starts), shape=(count, count))
 
 
-def _cosines(rows: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    step = max(2**25 // rows.shape[1], 1)  # 128 MB of float32 rows at a time
-    some = [slice(start, start + step) for start in range(0, len(i), step)]
-    found = [np.einsum("nd,nd->n", rows[i[part]], rows[j[part]]) for part in some]
-    return np.concatenate([np.zeros(0), *found])
+def _weights(rows: np.ndarray, members: sp.csr_array, dtype: type[np.floating]) -> np.ndarray:
+    """[members] the softmax's numerators of all members of all rows."""
+    result, step = np.empty(members.nnz, dtype), max(2**24 // rows.shape[1], 1)  # 64 MB of float32 rows at a time
+    i = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(members.indptr))
+    for start in range(0, members.nnz, step):
+        part = slice(start, start + step)
+        result[part] = np.einsum("nd,nd->n", rows[i[part]], rows[members.indices[part]])
+    result *= 2
+    result -= 2
+    return np.exp(result, out=result)

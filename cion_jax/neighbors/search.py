@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse import csgraph
 
+from cion_jax.common import room
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
@@ -21,6 +22,7 @@ _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
 _TILE = 2048  # rows and columns that are compared at a time for nearest neighbors
 _PIECE_BLOCKS = 64
 _PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
+_INDEX = 6 * 2**30  # bytes of rows that one index may hold
 LINKED = 64  # nearest neighbors of which links without a range are taken above `exact` rows, unless told
 EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs, unless told
 
@@ -135,7 +137,7 @@ def nearest(rows: np.ndarray, k: int, exact: int = EXACT) -> np.ndarray:
       exact: rows up to which all pairs are compared.
 
     Returns:
-      [n, k] int64.
+      [n, k] int64, int32 from ScaNN.
     """
     if len(rows) > exact:
         try:
@@ -144,13 +146,13 @@ def nearest(rows: np.ndarray, k: int, exact: int = EXACT) -> np.ndarray:
             _LOG.warning("no ScaNN here: comparing all pairs of %d rows, which takes time", len(rows))
         else:
             _LOG.info("ScaNN finds the %d nearest of %d rows", k, len(rows))
-            return _without_self(_scann(scann, rows, k + 1), k)
+            return _scann(scann, rows, k)
     return _all_pairs(rows, k)
 
 
 def with_self(near: np.ndarray) -> np.ndarray:
     """[n, 1 + k] neighbors with every row itself in front, from the nearest others [n, k]."""
-    return np.concatenate([np.arange(len(near))[:, None], near], axis=1)
+    return np.concatenate([np.arange(len(near), dtype=near.dtype)[:, None], near], axis=1)
 
 
 class _Best:
@@ -207,15 +209,36 @@ def approximate(scann: Any, rows: np.ndarray, k: int) -> Any:
 
 
 def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
-    searcher = approximate(scann, rows, k)
-    starts = progress(range(0, len(rows), _PIECE), "nearest neighbors")
-    pieces = (rows[start : start + _PIECE] for start in starts)
-    return np.concatenate([searcher.search_batched_parallel(piece)[0].astype(np.int64) for piece in pieces])
+    """The k nearest of every row; where one index of all rows would be too large, of several, one after another."""
+    count = len(rows)
+    bounds = np.linspace(0, count, math.ceil(rows.nbytes / _INDEX) + 1).round().astype(int).tolist()
+    best, product = np.empty((count, k + 1), np.int32), np.full((count, k + 1), -np.inf, np.float32)
+    for first, end in itertools.pairwise(bounds):
+        searcher = approximate(scann, rows[first:end], k + 1)
+        room.let_go(rows)
+        for start in progress(range(0, count, _PIECE), "nearest neighbors"):
+            piece = slice(start, start + _PIECE)
+            found, of_found = searcher.search_batched_parallel(rows[piece])
+            best[piece], product[piece] = _largest(best[piece], product[piece], found + first, of_found)
+        room.let_go(rows)
+    for start in range(0, count, _PIECE):
+        piece = slice(start, start + _PIECE)
+        best[piece, :k] = _without_self(best[piece], k, start)
+    return best[:, :k]
 
 
-def _without_self(found: np.ndarray, k: int) -> np.ndarray:
-    """Drops each row from its own neighbors [n, k + 1]; where it is not among them, the last."""
-    own = found == np.arange(len(found))[:, None]
+def _largest(
+    known: np.ndarray, product: np.ndarray, found: np.ndarray, of_found: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The [n, k] largest of two lists of neighbors and their products, largest first."""
+    others, products = (np.concatenate(pair, axis=1) for pair in ((known, found), (product, of_found)))
+    order = np.argsort(-products, axis=1, kind="stable")[:, : known.shape[1]]
+    return np.take_along_axis(others, order, axis=1), np.take_along_axis(products, order, axis=1)
+
+
+def _without_self(found: np.ndarray, k: int, first: int) -> np.ndarray:
+    """Drops each row, from `first` on, from its own neighbors [n, k + 1]; where it is not among them, the last."""
+    own = found == np.arange(first, first + len(found))[:, None]
     own[~own.any(axis=1), -1] = True
     return found[~own].reshape(len(found), k)
 

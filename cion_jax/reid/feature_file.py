@@ -18,6 +18,7 @@ import numpy as np
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
 
+SUFFIXES = (".npz", ".parquet")
 _KEYS, _FEATURES = ("keys", "paths", "key", "path"), ("features", "feature")
 
 
@@ -31,6 +32,7 @@ class FeatureFile:
     Attributes:
       keys: N texts.
       features: [N, d] float32.
+      about: what `write` was told of them; empty for a file of another program.
     """
 
     def __init__(self, path: Path):
@@ -38,7 +40,7 @@ class FeatureFile:
         if not path.is_file():
             raise FeatureFileError(f"no file of features {path}; expected a .npz or .parquet file")
         check_name(path)
-        self.path = path
+        self.path, self.about = path, about(path)
         keys, features = (_npz if path.suffix == ".npz" else _parquet)(path)
         if features.ndim != 2 or len(keys) != len(features) or not np.issubdtype(features.dtype, np.number):
             raise FeatureFileError(
@@ -76,9 +78,23 @@ class FeatureFile:
         return self._name.get(path.name, -1)
 
 
+def about(path: Path) -> dict[str, Any]:
+    """What a file says of its features, if it says anything; no feature is read."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                text = str(arrays["meta"])
+        else:
+            text = (_arrow(path)[1].read_schema(path).metadata or {})[b"cion_jax"].decode()
+        found = json.loads(text)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def check_name(path: Path) -> None:
     """Raises FeatureFileError where a name is not that of a file of features."""
-    if path.suffix not in (".npz", ".parquet"):
+    if path.suffix not in SUFFIXES:
         raise FeatureFileError(f"{path} ends in {path.suffix!r}, expected a .npz or .parquet file")
 
 

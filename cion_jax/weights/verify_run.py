@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -37,8 +39,9 @@ def verify_run(workdir: Path) -> tuple[str, list[str]]:
         steps, old = checkpointer.steps(), 0
         for step in progress(steps, "checkpoints", total=len(steps)):
             try:
-                bad = _checkpoint(checkpointer, step)
-                old += checkpointer.run(step)["digests"] is None
+                run = checkpointer.run(step)
+                bad = _checkpoint(checkpointer, run)
+                old += run["digests"] is None
             except UserError as error:
                 damage.append(str(error))
                 continue
@@ -50,11 +53,11 @@ def verify_run(workdir: Path) -> tuple[str, list[str]]:
     return f"{len(steps)} checkpoints{undigested}", damage
 
 
-def _checkpoint(checkpointer: Checkpointer, step: int) -> list[str]:
+def _checkpoint(checkpointer: Checkpointer, run: Mapping[str, Any]) -> list[str]:
     """Names of the arrays that are not finite; raises CheckpointError where something is damaged."""
-    task = task_of(checkpointer.run(step))
+    task = task_of(run)
     like = on_one_device(jax.eval_shape(lambda: init_state(task)))
-    state = checkpointer.restore(step, like, task.served)
+    state = checkpointer.restore(run, like, task.served)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(state))
     return not_finite({path_name(path): leaf for path, leaf in leaves})
 

@@ -45,6 +45,15 @@ class DataSet(Protocol):
         ...
 
     @property
+    def width(self) -> int:
+        """How many features an image has."""
+        ...
+
+    def room(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+        """An array of zeros; one larger than memory should hold lies on disk."""
+        ...
+
+    @property
     def videos(self) -> Sequence[str]:
         """Keys of all videos."""
         ...

@@ -44,10 +44,10 @@ class WithinVideos:
       noisy: how many of them reach the radius sigma_cst.
     """
 
-    def __init__(self, most: int, width: int, sigma_cst: float):
-        """Room for the centroids of `most` identities of `width` features."""
+    def __init__(self, room: np.ndarray, sigma_cst: float):
+        """Room for the centroids [most, d] float64 of all identities."""
         self.identities, self.noisy = 0, 0
-        self._means, self._sigma_cst = np.empty((most, width)), sigma_cst
+        self._means, self._sigma_cst = room, sigma_cst
 
     @property
     def means(self) -> np.ndarray:

@@ -7,11 +7,11 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 
 from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
@@ -21,7 +21,7 @@ from data_prep.denoise import nearest_member, sub_tracklets
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
 from data_prep.denoise.normalize import normalize
-from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, Thresholds
+from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, SharedNeighborSettings, Thresholds
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Nodes:
     tracklet: np.ndarray
     has_box: np.ndarray
 
-    def normalized(self, shrinkage: float) -> Nodes:
-        """The same nodes with `normalize.normalize`d rows."""
-        return replace(self, rows=normalize(self.rows, self.video, self.tracklet, shrinkage))
+    def normalized(self, shrinkage: float, out: np.ndarray | None = None) -> Nodes:
+        """The same nodes with `normalize.normalize`d rows, which go to `out` where that is given."""
+        return replace(self, rows=normalize(self.rows, self.video, self.tracklet, shrinkage, out))
 
 
 def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
@@ -58,7 +58,7 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
         and that of nodes that co-occur.
     """
     count, own = len(nodes.rows), settings.shared_neighbors
-    pairs, overlap = overlaps(nodes.rows, own.k1, own.k2, own.agreement, own.min_overlap, settings.search.exact_rows)
+    pairs, overlap = _overlaps(nodes.rows, own, settings.search)
     of_one = _of_one_tracklet(nodes.tracklet)
     found = _looked_up(pairs, overlap, of_one, count)
     best = np.zeros(count)
@@ -75,6 +75,14 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     (i, j), similarity = linkage.combined(joined, np.concatenate([overlap, prior]), count, np.add)
     identity = linkage.average(nodes.weight, (i, j), similarity, threshold, apart)
     return Clustering(identity, threshold, same, other)
+
+
+def _overlaps(rows: np.ndarray, own: SharedNeighborSettings, search: SearchSettings) -> tuple[Pairs, np.ndarray]:
+    """All overlaps that count; of many rows the largest only."""
+    if len(rows) <= search.exact_rows:
+        return overlaps(rows, own.k1, own.k2, own.agreement, own.min_overlap, search.exact_rows)
+    least = max(own.min_overlap, search.min_overlap)
+    return overlaps(rows, own.k1, own.k2, own.agreement, least, search.exact_rows, search.overlaps)
 
 
 def halfway(same: np.ndarray, other: np.ndarray, least: float) -> float:
@@ -133,12 +141,10 @@ def _of_one_tracklet(tracklet: np.ndarray) -> Pairs:
 
 def _looked_up(pairs: Pairs, values: np.ndarray, wanted: Pairs, count: int) -> np.ndarray:
     """Values of the wanted pairs (i < j), 0 where they are not listed."""
-    keys = pairs[0] * count + pairs[1]
-    order = np.argsort(keys)
-    keys = np.append(keys[order], -1)
-    asked = wanted[0] * count + wanted[1]
-    at = np.searchsorted(keys[:-1], asked)
-    return np.where(keys[at] == asked, np.append(values[order], 0)[at], 0)
+    if not len(wanted[0]):
+        return np.zeros(0)
+    table = sp.coo_array((values, pairs), shape=(count, count)).tocsr()
+    return table[wanted]
 
 
 def usual(tracklet: np.ndarray, identity: np.ndarray, count: int) -> np.ndarray:
@@ -194,7 +200,7 @@ class SharedNeighbors:
         number, nodes = _nodes(data)
         cooccurring = data.cannot_link(number)
         if settings.normalize:
-            nodes = nodes.normalized(settings.shared_neighbors.shrinkage)
+            nodes = nodes.normalized(settings.shared_neighbors.shrinkage, out=nodes.rows)
         found = cluster(nodes, cooccurring if settings.cannot_link else NO_PAIRS, cooccurring, settings)
         return Clustered(data, settings, found, found.identity[number])
 
@@ -222,26 +228,18 @@ class Clustered:
 
 def _nodes(data: DataSet) -> tuple[np.ndarray, Nodes]:
     """[N] the node of every image, and the nodes."""
-    number, bounds = [np.zeros(0, np.int64)], [0]
+    rows = data.room((len(data.tracklet), data.width), np.float32)  # as many as could be; the rest is never touched
+    number, count, counts = [np.zeros(0, np.int64)], 0, []
     for video in range(len(data.videos)):
-        number.append(data.kept(video, SharedNeighbors.keeps)["sub_tracklet"] + bounds[-1])
-        bounds.append(bounds[-1] + len(np.unique(number[-1])))
+        kept = data.kept(video, SharedNeighbors.keeps)
+        number.append(kept["sub_tracklet"] + count)
+        counts.append(len(kept["means"]))
+        rows[count : count + counts[-1]] = kept["means"]
+        count += counts[-1]
     whole = np.concatenate(number)
     _, first = np.unique(whole, return_index=True)
-    video_of = np.repeat(np.arange(len(data.videos)), np.diff(bounds))
-    rows = _rows(data, bounds)
-    return whole, Nodes(rows, np.bincount(whole), video_of, data.tracklet[first], data.has_box[first])
-
-
-def _rows(data: DataSet, bounds: list[int]) -> np.ndarray:
-    """[n, d] the rows of all nodes, those of video v from bounds[v] to bounds[v + 1]; they are held once only."""
-    rows = np.zeros((0, 0), np.float32)
-    for video, (start, end) in enumerate(itertools.pairwise(bounds)):
-        found = data.kept(video, SharedNeighbors.keeps)["means"]
-        if not rows.size:
-            rows = np.empty((bounds[-1], found.shape[1]), np.float32)
-        rows[start:end] = found
-    return rows
+    video_of = np.repeat(np.arange(len(data.videos)), counts)
+    return whole, Nodes(rows[:count], np.bincount(whole), video_of, data.tracklet[first], data.has_box[first])
 
 
 METHODS.register("shared_neighbors", SharedNeighbors())

@@ -38,5 +38,15 @@ def _divided(features: np.ndarray, most: int) -> np.ndarray:
     apart = np.maximum(cosine.distance(x @ x.T), 0)
     np.fill_diagonal(apart, 0)
     tree = hierarchy.linkage(distance.squareform(apart, checks=False), "average")
-    labels = hierarchy.cut_tree(tree, most)[:, 0]
-    return numbered(labels)
+    return numbered(_cut(tree, most))
+
+
+def _cut(tree: np.ndarray, most: int) -> np.ndarray:
+    """[n] labels of `most` groups: what the first merges of a linkage tree [n - 1, 4] joined."""
+    count = len(tree) + 1
+    label = list(range(2 * count - most))  # every merge makes a node of its own, numbered after what it joins
+    joined = tree[: count - most, :2].astype(np.int64).tolist()
+    for node in range(len(label) - 1, count - 1, -1):
+        first, second = joined[node - count]
+        label[first] = label[second] = label[node]
+    return np.array(label[:count])

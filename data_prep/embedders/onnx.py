@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cion_jax.common.extras import needed
 from data_prep.embedders import REGISTRY, options
 from data_prep.embedders.common import EmbedderError
 from data_prep.embedders.network import Input, Network
@@ -47,10 +48,8 @@ def _input(port: Any) -> Input:
 
 
 def _runtime() -> Any:
-    try:
+    with needed("--embedder=onnx:FILE", "prep"):
         import onnxruntime
-    except ImportError as error:
-        raise EmbedderError(f"--embedder=onnx:FILE needs onnxruntime ({error}); pip install onnxruntime") from error
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     return onnxruntime
 
@@ -73,7 +72,8 @@ def _digest(file: Path) -> str:
 
 def _external(file: Path, content: bytes) -> Iterator[str]:
     """The files, relative to the model's own, that hold its weights."""
-    import onnx
+    with needed("--embedder=onnx:FILE", "prep"):
+        import onnx
     from google.protobuf.message import DecodeError
 
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common.extras import needed
 from data_prep.embedders import REGISTRY, options
 from data_prep.embedders.common import EmbedderError
 from data_prep.embedders.network import Input, Network
@@ -27,12 +28,8 @@ class OpenVino(Network):
         weights = file.with_suffix(".bin")
         if file.suffix != ".xml" or not weights.is_file():
             raise EmbedderError(f"got {file}, expected FILE.xml and beside it FILE.bin with the weights")
-        try:
+        with needed("--embedder=openvino:FILE", "openvino"):
             import openvino
-        except ImportError as error:
-            raise EmbedderError(
-                f"--embedder=openvino:FILE needs the package openvino ({error}); pip install openvino"
-            ) from error
         core = openvino.Core()
         try:
             # In float32 everywhere: some processors would take bfloat16, and features depend on the machine.

@@ -40,7 +40,8 @@ def aggregate(table: ImageTable, config: Config, thresholds: Thresholds) -> Aggr
     """Finds the identities and measures every level; features are read three times."""
     settings = config.denoising
     labeling = METHODS[settings.method].all_videos(table, settings, thresholds)
-    within = {name: noise.WithinVideos(len(table.tracklets), table.width, thresholds.sigma_cst) for name in WITHIN}
+    shape = len(table.tracklets), table.width
+    within = {name: noise.WithinVideos(table.room(shape, np.float64), thresholds.sigma_cst) for name in WITHIN}
     done = table.levels(_video_by_video(table, labeling, within))
     identity = labeling.identities(done, within["single_video"].means)
     joined = _joined(done.identity, identity, within["single_video"].means, settings.search.group_sample)

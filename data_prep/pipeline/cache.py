@@ -12,7 +12,13 @@ from cion_jax.common.files import finished
 from data_prep.pipeline.inputs import Stamp
 from data_prep.pipeline.workdir import Work, whole
 
-_KINDS = ("rejected", "crops", "npy", "arrow")  # in the order in which they are written: the last one says it is all
+_KINDS = (
+    "rejected",
+    "crops",
+    "npy",
+    "boxes",
+    "arrow",
+)  # in the order in which they are written: the last one says it is all
 
 
 class Cache:

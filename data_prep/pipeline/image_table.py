@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
 
+from cion_jax.common import room
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.linkage import Pairs, between
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.settings import CooccurrenceSettings
 from data_prep.pipeline import per_video
 from data_prep.pipeline.workdir import Work
+
+_MEMORY = 2**30  # bytes that an array may take of memory
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ class ImageTable:
         start, end = self.starts[video : video + 2].tolist()
         return start, end, int(self.tracklet[start])
 
+    def room(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+        """An array of zeros; one of more than a gibibyte lies in the work folder, for as long as it lives."""
+        large = math.prod(shape) * np.dtype(dtype).itemsize > _MEMORY
+        return room.on_disk(shape, dtype, self.work.folder) if large else np.zeros(shape, dtype)
+
     @property
     def width(self) -> int:
         """How many features an image has."""
@@ -89,9 +98,13 @@ class ImageTable:
 
     def cooccurring(self) -> Iterator[Pairs]:
         """Per video, pairs of its images that cannot show one person, numbered within the video."""
-        for start, end, _ in self.spans():
-            rows, tracklet = self.table.slice(start, end - start), self.tracklet[start:end]
-            yield per_video.cooccurring(rows, tracklet, self.timed, self.cooccurrence)
+        return map(self.cooccurring_in, range(len(self.videos)))
+
+    def cooccurring_in(self, video: int) -> Pairs:
+        """Those of a video, by its number."""
+        start, end, first = self.span(video)
+        own = self.tracklet[start:end] - first
+        return per_video.cooccurring(self.work, self.videos[video], own, self.timed, self.cooccurrence)
 
     def cannot_link(self, group: np.ndarray) -> Pairs:
         """Distinct pairs i < j of groups, where `group` [N] has an image's group or -1, that co-occur."""

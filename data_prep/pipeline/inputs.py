@@ -19,7 +19,7 @@ from data_prep.config import Config
 from data_prep.pipeline.workdir import Work
 from data_prep.types import Image, Reject, Source
 
-WORK_FORMAT = 5  # of the files in the work folder; to be raised when what they hold changes
+WORK_FORMAT = 6  # of the files in the work folder; to be raised when what they hold changes
 Stamp = Mapping[str, Any]
 """What the files of a video were made of; equal stamps make equal files."""
 

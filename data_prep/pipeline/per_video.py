@@ -75,8 +75,8 @@ def _embed(
     images: Sequence[Image],
     rejects: list[Reject],
 ) -> None:
-    images = _unique(_named(images, rejects), rejects)
-    images = _thinned(images, config.max_tracklet_images, rejects)
+    seen = distinct(images, rejects)
+    images = _thinned(seen, config.max_tracklet_images, rejects)
     if isinstance(extractor, GivenFeatures):
         images = _known(images, extractor, rejects)
     taken: dict[Image, int] = {}
@@ -96,6 +96,8 @@ def _embed(
     np.save(array, features[[row[image] for image in kept]])  # straight to the file it would not say why it fails
     with finished(work.file(video, "npy")) as part:
         part.write_bytes(array.getbuffer())
+    if source.timed:
+        _write_arrays(work.file(video, "boxes"), boxes(seen, kept))
     write_table(work.file(video, "arrow"), references(kept, [taken[image] for image in kept]))
 
 
@@ -106,24 +108,41 @@ def denoise(work: Work, video: str, settings: Denoising, thresholds: Thresholds,
     _, tracklet = tracklets(table)
 
     def cannot() -> Pairs:
-        return cooccurring(table, tracklet, timed and settings.cannot_link, settings.cooccurrence)
+        return cooccurring(work, video, tracklet, timed and settings.cannot_link, settings.cooccurrence)
 
     found = method.one_video(work.features(video), tracklet, cannot, settings, thresholds)
-    with finished(work.file(video, method.keeps)) as part, part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **found)
+    _write_arrays(work.file(video, method.keeps), found)
 
 
-def cooccurring(table: pa.Table, tracklet: np.ndarray, timed: bool, settings: CooccurrenceSettings) -> Pairs:
-    """Pairs of images of one video that cannot show one person, from its references and tracklets.
+def cooccurring(work: Work, video: str, tracklet: np.ndarray, timed: bool, settings: CooccurrenceSettings) -> Pairs:
+    """Pairs of images of one video that cannot show one person, from all its boxes and the images' tracklets [m].
 
     Where frame numbers are no times there are none. See `denoise.cooccurrence`.
     """
     if not timed:
         return NO_PAIRS
-    column = table["box"].combine_chunks()
-    box = np.full((len(column), 4), np.nan)
-    box[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 4)
-    return cooccurrence.cooccurring(table["frame"].to_numpy(), tracklet, box, settings)
+    with np.load(work.file(video, "boxes")) as seen:
+        frame, box, image = seen["frame"], seen["box"], seen["image"]
+    return cooccurrence.cooccurring(frame, tracklet[image], box, settings, image)
+
+
+def boxes(seen: Sequence[Image], kept: Sequence[Image]) -> dict[str, np.ndarray]:
+    """What co-occurrence goes by: `frame` [b] int64 and `box` [b, 4] (nan: unknown) of all boxes of known frames whose
+    tracklet has kept images of such, and `image` [b] int64, which of the kept images stands for them."""
+    row = {image: i for i, image in enumerate(kept) if image.frame >= 0}
+    names = {name: i for i, name in enumerate(dict.fromkeys(image.tracklet for image in row))}
+    known = [image for image in seen if image.frame >= 0 and image.tracklet in names]
+    frame = np.array([image.frame for image in known], np.int64)
+    tracklet = np.array([names[image.tracklet] for image in known], np.int64)
+    box = np.array([image.box or (np.nan,) * 4 for image in known], np.float64).reshape(-1, 4)
+    at = np.array([i for i, image in enumerate(known) if image in row], np.int64)
+    rows = np.array([row[known[i]] for i in at.tolist()], np.int64)
+    return {"frame": frame, "box": box, "image": rows[cooccurrence.nearest_kept(frame, tracklet, at)]}
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with finished(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def references(images: Sequence[Image], crops: Sequence[int]) -> pa.Table:
@@ -150,13 +169,6 @@ def read_table(path: Path) -> pa.Table:
         return pa.ipc.open_file(file).read_all()
 
 
-def _named(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
-    good = {image: is_text("".join((image.key, image.video, image.tracklet, image.path))) for image in images}
-    nameless = [image.key for image in images if not good[image]]
-    rejects += [Reject("name is no text", key, "expected a name in UTF-8; rename the file") for key in nameless]
-    return [image for image in images if good[image]]
-
-
 def _known(images: Sequence[Image], given: GivenFeatures, rejects: list[Reject]) -> list[Image]:
     missing = [image for image in images if not given.knows(image)]
     detail = f"{given.name} has neither this key nor the path"
@@ -164,10 +176,13 @@ def _known(images: Sequence[Image], given: GivenFeatures, rejects: list[Reject])
     return [image for image in images if given.knows(image)]
 
 
-def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+def distinct(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+    """Images whose names are texts and whose keys are their own; the others are added to the rejects."""
     first: dict[str, Image] = {}
     for image in images:
-        if image.key in first:
+        if not is_text("".join((image.key, image.video, image.tracklet, image.path))):
+            rejects.append(Reject("name is no text", image.key, "expected a name in UTF-8; rename the file"))
+        elif image.key in first:
             rejects.append(Reject("duplicate key", image.key, f"{image.path} after {first[image.key].path}"))
         else:
             first[image.key] = image

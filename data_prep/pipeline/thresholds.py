@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from dataclasses import fields
 
 import numpy as np
 
@@ -20,11 +21,11 @@ def calibrated(table: ImageTable, config: Config) -> Calibration:
     """Samples the distances of a data set that is to be denoised and chooses its thresholds.
 
     Where too few tracklets co-occur, random pairs of tracklets of one video stand for different people; where these are
-    too few, too, thresholds that are not set are the published ones. The log says so. Features are read once.
+    too few, too, thresholds that are not set are the published ones. The log says so. Features are read once at most.
     """
     settings, wanted = config.calibration, config.denoising.calibrate
     different = calibrate.COOCCURRING if _cooccur(table, settings.min_pairs) else calibrate.RANDOM
-    samples = _samples(table, different, settings.max_distances)
+    samples = _samples(table, different, config)
     found = calibrate.thresholds(samples, settings) if wanted else None
     if wanted and found is None:
         different = calibrate.NONE
@@ -48,12 +49,19 @@ def _cooccur(table: ImageTable, least: int) -> bool:
     return any(count >= least for count in itertools.accumulate(counts))
 
 
-def _samples(table: ImageTable, different: str, most: int) -> Samples:
-    rng = np.random.default_rng(0)
-    found = []
-    labeled = table.labeled(table.tracklet)
-    for (features, tracklet), cooccurring in zip(labeled, table.cooccurring(), strict=True):
-        local = tracklet - tracklet[0]
-        pairs = cooccurring if different == calibrate.COOCCURRING else calibrate.random_pairs(local, rng)
-        found.append(calibrate.sample(features, local, pairs))
+def _samples(table: ImageTable, different: str, config: Config) -> Samples:
+    """Distances of all videos; of very many, of random ones until there are twice as many of each kind as are kept."""
+    rng, most = np.random.default_rng(0), config.calibration.max_distances
+    many, videos = len(table.tracklets) > config.search.exact_rows, np.arange(len(table.videos))
+    found: list[Samples] = []
+    enough = np.zeros(len(fields(Samples)), np.int64)
+    for video in (rng.permutation(videos) if many else videos).tolist():
+        start, end, first = table.span(video)
+        local = table.tracklet[start:end] - first
+        met = different == calibrate.COOCCURRING
+        pairs = table.cooccurring_in(video) if met else calibrate.random_pairs(local, rng)
+        found.append(calibrate.sample(table.work.features(table.videos[video]), local, pairs))
+        enough += [len(getattr(found[-1], kind.name)) for kind in fields(Samples)]
+        if many and enough.min() >= 2 * most:
+            break
     return calibrate.joined(found, most, rng)

@@ -35,7 +35,8 @@ class Work:
     """Names of the files below ``OUT/work``.
 
     Per video: ``.input`` (JSON: what it was made of, see `pipeline.inputs`), ``.arrow`` (references), ``.npy``
-    (features), ``.crops`` (encoded crops, where the source has no files of its own), ``.rejected`` (JSON lines),
+    (features), ``.boxes`` (npz, where and when anybody was seen, also in images that are not kept; where frames are
+    times), ``.crops`` (encoded crops, where the source has no files of its own), ``.rejected`` (JSON lines),
     ``.levels`` or ``.sub_tracklets`` (npz, what the denoising method keeps), ``.failed`` (why a stage gave up).
     """
 
@@ -64,10 +65,11 @@ class Work:
         One that is cut short, as by a loss of power, is removed, and so is what a stage made of nothing: another try
         may find something.
         """
-        path, rows = self.file(video, kind), self.file(video, "npy")
+        path, rows, boxes = (self.file(video, name) for name in (kind, "npy", "boxes"))
         if not path.exists():
             return False
-        good = whole(path) and (kind != "arrow" or (whole(rows) and len(np.load(rows, mmap_mode="r")) > 0))
+        good = whole(path) and (not boxes.exists() or whole(boxes))
+        good = good and (kind != "arrow" or (whole(rows) and len(np.load(rows, mmap_mode="r")) > 0))
         if not good:
             path.unlink()
         return good

@@ -18,7 +18,7 @@ from data_prep.sources.frames import Scan, rate, skips, some
 from data_prep.types import Finding
 
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
-_BEYOND = 0.1  # share of boxes that leave the frame, from which on it is said
+_BEYOND = 0.2  # share of boxes that leave the frame, from which on it is said
 _WIDE = 1.0  # width / height of the median box, from which on these are hardly people
 _FAST = 0.5  # heights of a box from one frame to the next
 _OTHER_RATE = 0.05  # share by which two frame rates differ
@@ -152,7 +152,7 @@ def _of_text(opened: Opened) -> list[str]:
         notes.append(f"seqinfo.ini says {length} frames, there are {len(numbers)}")
     stated, video = opened.clip.rate, opened.clip.video
     real = rate(video) if stated and video else None
-    if stated and real and abs(stated - real) > _OTHER_RATE * real:
+    if stated and real and abs(stated - real) > _OTHER_RATE * real and length != len(numbers):
         notes.append(
             f"seqinfo.ini says {stated:g} frames per second, the video has {real:g}: is the text of this video?"
         )

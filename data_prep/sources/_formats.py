@@ -112,10 +112,10 @@ def _yolo(folder: Path, files: list[Path]) -> Table:
 
     lines = (item for path in files for item in _lines(path, f"{path.name}:"))
     rows, rejects = _parse(lines, row, "class cx cy width height [confidence] id", 5, f"{folder}/")
-    return Table(folder, "YOLO labels with ids", rows, rejects, box="cxcywhn", names=_class_names(folder))
+    return Table(folder, "YOLO labels with ids", rows, rejects, box="cxcywhn", names=class_names(folder))
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def class_names(folder: Path) -> tuple[str, ...]:
     """Names of classes from 0, where a text beside the labels lists them."""
     for place in (folder, folder.parent):
         for name in ("classes.txt", "obj.names", "labels.txt"):

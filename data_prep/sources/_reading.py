@@ -48,7 +48,7 @@ class Evidence:
 class Others(NamedTuple):
     """What the other sequences of one input say beyond doubt."""
 
-    firsts: frozenset[int] = frozenset()
+    numbering: _numbering.Together = _numbering.Together()
     forms: frozenset[str] = frozenset()
 
 
@@ -62,6 +62,7 @@ class Reading:
       classes: which rows are people.
       why: what was decided by which evidence, a line each.
       problems: what could not be decided, both readings named; a text that has any must not be read.
+      numbering_problem: whether that is where the frames start.
     """
 
     form: str
@@ -69,6 +70,7 @@ class Reading:
     classes: Classes
     why: tuple[str, ...]
     problems: tuple[str, ...]
+    numbering_problem: bool = False
 
 
 class Located(NamedTuple):
@@ -95,8 +97,8 @@ def examine(table: Table, frames: Frames) -> Evidence:
 def agree(evidence: Iterable[Evidence]) -> Others:
     """What sequences that were read alike say together."""
     some = list(evidence)
-    firsts = _numbering.votes_of([each.numbering for each in some])
-    return Others(firsts, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
+    numbering = _numbering.together([each.numbering for each in some])
+    return Others(numbering, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
 
 
 def decide(
@@ -115,7 +117,8 @@ def decide(
     numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
     why = (number_why, form_why, classes.why)
     problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings))
-    return Reading(form, numbering, classes, tuple(filter(None, why)), tuple(filter(None, problems)))
+    said = tuple(filter(None, problems))
+    return Reading(form, numbering, classes, tuple(filter(None, why)), said, bool(number_problem))
 
 
 def _order(table: Table, evidence: Evidence, settings: MotConfig) -> str:
@@ -165,7 +168,7 @@ def _number(
     if table.first_frame is not None:
         numbering = _numbering.given(table.first_frame, frames)
         return numbering, f"{table.format}: frames from {table.first_frame}", ""
-    found = _numbering.find(evidence.counts, frames, others.firsts)
+    found = _numbering.find(evidence.counts, frames, others.numbering)
     if found.numbering is not None:
         return found.numbering, f"frames from {found.numbering.first}: {found.why}", ""
     either = " or ".join(f"from {first} (--config.mot.first_frame={first})" for first in found.readings)

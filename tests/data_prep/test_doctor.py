@@ -9,6 +9,7 @@ import data_prep
 from cion_jax.common.errors import UserError
 from data_prep import doctor, sources
 from data_prep.config import Config, MotConfig
+from data_prep.sources import _formats, _opened
 from data_prep.sources.frames import from_video, scan
 from data_prep.types import SourceError
 from tests.data_prep.clips import line, pictures, seen, text, video
@@ -111,3 +112,28 @@ def test_look_is_the_doctor_in_python(tmp_path, capsys):
         data_prep.look("mot", tmp_path, sigma_cts=1)
     with pytest.raises(UserError, match="no such input"):
         data_prep.look("mot", tmp_path / "b")
+
+
+def test_a_text_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    loaded = []
+    load = _formats.load
+    monkeypatch.setattr(_formats, "load", lambda path, prefix="": loaded.append(path) or load(path, prefix))
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", [line(number) for number in range(6)])
+    source = sources.open("mot", tmp_path, settings=MotConfig())
+    source.examine("a")
+    again = sources.open("mot", tmp_path, settings=MotConfig())  # as a worker does
+    assert len(again.read("a")[0]) == 6
+    assert len(loaded) == 1
+    text(tmp_path / "a" / "tracks.txt", [line(number, track=2) for number in range(6)])  # of the same size
+    assert {image.tracklet for image in again.read("a")[0]} == {"2"}
+
+
+def test_what_is_kept_of_texts_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(_opened, "_KEPT", 10)
+    for name in "abc":
+        video(tmp_path / name / "v.avi")
+        text(tmp_path / name / "tracks.txt", [line(number) for number in range(6)])
+    source = sources.open("mot", tmp_path, settings=MotConfig())
+    assert [source.examine(name).problems for name in "abc"] == [(), (), ()]
+    assert sum(len(each.table.rows) for each in _opened._RECENT.values()) <= 10

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.extras import MissingPackageError
 from data_prep import embedders
 from data_prep.embedders import network
 from data_prep.embedders.options import MEAN, STD
@@ -239,5 +240,5 @@ def test_without_openvino_it_is_said_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     for name in ("net.xml", "net.bin"):
         (tmp_path / name).touch()
-    with pytest.raises(embedders.EmbedderError, match=r"needs the package openvino .*pip install openvino"):
+    with pytest.raises(MissingPackageError, match=r"openvino:FILE needs .*pip install 'cion-jax\[openvino\]'"):
         embedders.open(f"openvino:{tmp_path}/net.xml")

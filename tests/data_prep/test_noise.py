@@ -17,7 +17,8 @@ def measure(parts, count, sigma_cst, sigma_drm):
 def measure_within(parts, sigma_cst, sigma_drm):
     """The same of identities that lie in one piece each; those of every piece are numbered from 0."""
     width = parts[0][0].shape[1]
-    within = noises.WithinVideos(sum(int(labels.max(initial=-1)) + 1 for _, labels in parts), width, sigma_cst)
+    most = sum(int(labels.max(initial=-1)) + 1 for _, labels in parts)
+    within = noises.WithinVideos(np.empty((most, width)), sigma_cst)
     for features, labels in parts:
         within.add(cosine.unit(features), labels)
     return within, noises.total(within.means, within.noisy, sigma_drm, DEFAULT_SEARCH)

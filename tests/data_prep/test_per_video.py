@@ -14,7 +14,7 @@ from data_prep.types import Image, Reject
 class Backwards:
     """A source in memory: yields crops last first, gives some keys twice and loses a crop."""
 
-    identified, rejected, root, container = False, [], Path(), None
+    identified, timed, rejected, root, container = False, False, [], Path(), None
 
     def __init__(self, levels, keys=None):
         self.levels = levels
@@ -72,3 +72,31 @@ def test_a_video_without_crops_leaves_empty_files_and_no_crops(tmp_path):
     table, features, _ = embed(tmp_path, Backwards([None, None]))
     assert len(table) == len(features) == 0
     assert not Work(tmp_path).file("v", "crops").exists()
+
+
+class Two(Backwards):
+    """Two people who walk beside each other for as many frames as there are levels; both tracks are sorted by frame."""
+
+    timed = True
+
+    def read(self, video):
+        frames = range(len(self.levels))
+        spans = {"a": (0, frames), "b": (20, frames[1:])}
+        return [
+            Image(f"{video}/{name}/{i:04d}", video, name, i, "v.mp4", (left, 0, 4, 8))
+            for name, (left, seen) in spans.items()
+            for i in seen
+        ], []
+
+
+def test_tracklets_meet_on_frames_that_were_not_kept(tmp_path):
+    work, config = Work(tmp_path), Config(max_tracklet_images=3)
+    work.folder.mkdir()
+    levels = [10] * 8
+    levels[0] = None  # an image that cannot be read: the first of a is seen all the same
+    per_video.embed(Two(levels), Level(), work, "v", config)
+    frames = per_video.read_table(work.file("v", "arrow"))["frame"].to_pylist()
+    assert frames == [4, 7, 1, 4, 7]  # of 0, 4, 7 and of 1, 4, 7: even steps
+    i, j = per_video.cooccurring(work, "v", np.array([0, 0, 1, 1, 1]), True, config.cooccurrence)
+    assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 2), (0, 3), (1, 4)]
+    assert len(per_video.cooccurring(work, "v", np.zeros(5, int), False, config.cooccurrence)[0]) == 0

@@ -1,7 +1,9 @@
 """Sub-tracklets, by hand."""
 
 import numpy as np
+from scipy.cluster import hierarchy
 
+from cion_jax.neighbors.labels import numbered
 from data_prep.denoise import sub_tracklets
 
 
@@ -24,3 +26,12 @@ def test_a_long_tracklet_is_divided_by_looks():
     assert found[0] == 0
     again = sub_tracklets.divide(np.concatenate([features[:2], features]), np.repeat([0, 1], [2, 47]), 8)
     assert again.tolist() == [0, 1, *(found + 2)]
+
+
+def test_a_tree_is_cut_where_scipy_cuts_it():
+    rng = np.random.default_rng(0)
+    for count in (9, 20, 100):
+        x = rng.standard_normal((count, 5))
+        tree = hierarchy.linkage(x, "average", "cosine")
+        expected = numbered(hierarchy.cut_tree(tree, 8)[:, 0])
+        assert sub_tracklets.divide(x, np.zeros(count, int), 8).tolist() == expected.tolist()

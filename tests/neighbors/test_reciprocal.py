@@ -53,6 +53,30 @@ def test_equals_the_definition(seed, count, people):
     assert (np.triu(expected, 1)[i, j] >= OWN.min_overlap - 1e-6).all()
 
 
+def test_a_pair_stays_that_is_among_the_largest_of_either_end():
+    rng = np.random.default_rng(4)
+    rows = unit(rng.standard_normal((4, 16))[rng.integers(0, 4, 80)] + rng.standard_normal((80, 16)))
+    (i, j), found = overlaps(rows)
+    whole = np.zeros((80, 80))
+    whole[i, j] = whole[j, i] = found
+    third = np.sort(whole, axis=1)[:, -3]
+    expected = np.triu(whole >= np.minimum(third, third[:, None]) - 1e-12) & (whole > 0)
+    (i, j), kept = reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 50_000, 3)
+    assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == list(map(tuple, np.argwhere(expected).tolist()))
+    np.testing.assert_allclose(kept, whole[i, j], atol=1e-12)
+
+
+def test_beyond_the_exact_size_weights_are_of_single_precision(monkeypatch):
+    rows = unit(np.random.default_rng(5).standard_normal((50, 16)))
+    (i, j), found = overlaps(rows)
+    monkeypatch.setattr(search, "_scann", lambda _, rows, k: search._all_pairs(rows, k).astype(np.int32))
+    near, single = reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 49)
+    assert single.dtype == np.float32
+    keys = [np.sort(a.astype(np.int64) * 50 + b) for a, b in ((i, j), near)]
+    assert np.array_equal(*keys)
+    np.testing.assert_allclose(np.sort(single), np.sort(found), atol=1e-6)
+
+
 def test_two_crowds_share_nothing():
     rng = np.random.default_rng(0)
     rows = unit(np.repeat(np.eye(2), 30, axis=0) + 0.1 * rng.standard_normal((60, 2)))
@@ -84,6 +108,32 @@ def test_tiles_of_any_size_find_the_same_nearest(monkeypatch, tile, dtype):
 
 def test_a_row_is_never_its_own_neighbor():
     assert search.nearest(np.ones((4, 1), np.float32), 3).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+def test_several_indexes_find_what_one_finds(monkeypatch):
+    class Exact:
+        """Compares all, as ScaNN would with luck; rows are found by their place in the index."""
+
+        def __init__(self, rows, k):
+            self.rows, self.k = rows, k
+
+        def search_batched_parallel(self, asked):
+            product = asked @ self.rows.T
+            order = np.argsort(-product, axis=1)[:, : self.k]
+            return order.astype(np.uint32), np.take_along_axis(product, order, axis=1)
+
+    monkeypatch.setattr(search, "approximate", lambda _, rows, k: Exact(rows, k))
+    rows = unit(np.random.default_rng(6).standard_normal((90, 8)))
+    expected = search.nearest(rows, 7)
+    for index, piece in ((rows.nbytes, 100), (rows.nbytes // 3, 100), (rows.nbytes // 4, 40)):
+        monkeypatch.setattr(search, "_INDEX", index)
+        monkeypatch.setattr(search, "_PIECE", piece)
+        assert search._scann(None, rows, 7).tolist() == expected.tolist()
+
+
+def test_a_piece_of_the_search_knows_which_rows_are_its_own():
+    found = np.array([[7, 5, 9], [6, 5, 8], [1, 2, 3]])  # of rows 5, 6 and 7, the last of which was not found
+    assert search._without_self(found, 2, 5).tolist() == [[7, 9], [5, 8], [1, 2]]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import PlanError
 from cion_jax.data.records import DatasetError
-from cion_jax.data.unlabeled import open_unlabeled
+from cion_jax.data.target import open_target
 from cion_jax.export import export
 from cion_jax.tasks.cluster import labels
 from cion_jax.tasks.cluster.task import Cluster
@@ -24,7 +24,6 @@ from tests import clusters, toy
 from tests.clusters import IMAGES, PEOPLE, STRANGERS, config
 from tests.runs import assert_equal, assert_same_run, final_state, numbers
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 COUNT = PEOPLE * IMAGES + STRANGERS
 
 
@@ -210,24 +209,24 @@ def test_a_cluster_of_one_image_is_none():
 
 
 def test_images_without_names(market, tmp_path):
-    target = open_unlabeled(market)
+    target = open_target(market)
     assert len(target) == COUNT
     assert sorted(set(target.truth)) == [-1, *range(2, 2 + 3 * PEOPLE, 3)]
     assert set(target.camera) == {1, 2, 3, 4}
     for i, path in enumerate(sorted((market / "bounding_box_train").iterdir())[:5]):
         (tmp_path / f"sub{i % 2}").mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / f"sub{i % 2}" / f"{i}.jpg")
-    plain = open_unlabeled(tmp_path)
+    plain = open_target(tmp_path)
     assert (len(plain), plain.truth, set(plain.camera)) == (5, None, {-1})
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no image in"):
-        open_unlabeled(tmp_path / "empty")
+        open_target(tmp_path / "empty")
     with pytest.raises(DatasetError, match="is no folder"):
-        open_unlabeled(tmp_path / "nowhere")
+        open_target(tmp_path / "nowhere")
 
 
 def test_identity_shards_without_their_identities(shards):
-    target = open_unlabeled(shards)
+    target = open_target(shards)
     assert target.truth is None
     assert set(target.camera) == {0, 1}  # two videos
     assert np.array_equal(target.video, target.camera)

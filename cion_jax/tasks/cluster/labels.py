@@ -31,7 +31,7 @@ class Sightings:
 
     Attributes:
       features: [N, D] float32 of unit length.
-      camera, video, frame: [N] int64, see `data.unlabeled.Unlabeled`.
+      camera, video, frame: [N] int64, see `data.target.Target`.
     """
 
     features: np.ndarray

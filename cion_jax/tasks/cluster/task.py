@@ -23,8 +23,8 @@ from cion_jax.data.groups import Units
 from cion_jax.data.image_files import Relabeled
 from cion_jax.data.records import Index
 from cion_jax.data.stream import IdentityStream, Stream
+from cion_jax.data.target import Target, open_target
 from cion_jax.data.train_split import open_people
-from cion_jax.data.unlabeled import Unlabeled, open_unlabeled
 from cion_jax.distributed import multihost, sharding
 from cion_jax.distributed.sharding import Rule
 from cion_jax.tasks.cluster import epoch, labels, memory
@@ -66,9 +66,9 @@ class Cluster:
         self.preprocessing = Preprocessing((image.height, image.width), image.mean, image.std)
 
     @cached_property
-    def target(self) -> Unlabeled:
+    def target(self) -> Target:
         """The images without labels."""
-        return open_unlabeled(self.config.data.path, self.config.data.protocol)
+        return open_target(self.config.data.path, self.config.data.protocol)
 
     @cached_property
     def source(self) -> Any:
@@ -243,10 +243,10 @@ class Cluster:
 
         units = Units.of(Index(np.arange(len(whole)), np.arange(len(whole))), "instance")
         reader = Relabeled(readers, whole)
-        return _Unlabeled(reader, units, timeline, plan, data.canvas, data.threads, labels=digest)
+        return _Stream(reader, units, timeline, plan, data.canvas, data.threads, labels=digest)
 
 
-class _Unlabeled(IdentityStream):
+class _Stream(IdentityStream):
     """A stream that says of itself that nobody is known."""
 
     def describe(self) -> str:

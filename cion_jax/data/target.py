@@ -1,4 +1,4 @@
-"""Images of people whom nobody has named, and what is known of them all the same: camera, video, frame.
+"""A target domain: images of people whom nobody has named, and what is known of them all the same.
 
 | folder | read |
 |---|---|
@@ -29,7 +29,7 @@ _JUNK = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Unlabeled:
+class Target:
     """A data set without labels; N images in the order of their paths, or of their records.
 
     Attributes:
@@ -50,7 +50,7 @@ class Unlabeled:
         return len(self.camera)
 
 
-def open_unlabeled(path: str | Path, protocol: Protocol = "trainval") -> Unlabeled:
+def open_target(path: str | Path, protocol: Protocol = "trainval") -> Target:
     """Opens the training images of a folder without their labels.
 
     Args:
@@ -80,16 +80,16 @@ def _files(folder: Path, protocol: Protocol) -> tuple[Path, list[Path]]:
     return inside, [file for file in walk(inside) if file.suffix.lower() in SUFFIXES and file.is_file()]
 
 
-def _of_names(reader: FileReader, names: list[crop_names.CropName | None]) -> Unlabeled:
+def _of_names(reader: FileReader, names: list[crop_names.CropName | None]) -> Target:
     """What the names of the files say; where none says a person, the truth is not known."""
     camera = np.array([name.camera if name else -1 for name in names])
     frame = np.array([name.frame if name and name.timed else -1 for name in names])
     truth = np.array([name.person if name and name.known else _JUNK for name in names])
     video = _numbered([name.video if name else "" for name in names])
-    return Unlabeled(reader, camera, video, frame, truth if (truth != _JUNK).any() else None)
+    return Target(reader, camera, video, frame, truth if (truth != _JUNK).any() else None)
 
 
-def _of_shards(reader: ShardReader) -> Unlabeled:
+def _of_shards(reader: ShardReader) -> Target:
     """Videos and frames of the records; a video counts as a camera."""
     video, frame = [], []
     for start in range(0, len(reader), _CHUNK):
@@ -97,7 +97,7 @@ def _of_shards(reader: ShardReader) -> Unlabeled:
             video.append(fields[records.VIDEO] if fields else "")
             frame.append(fields[records.FRAME] if fields else -1)
     number = _numbered(video)
-    return Unlabeled(reader, number, number, np.array(frame), None)
+    return Target(reader, number, number, np.array(frame), None)
 
 
 def _numbered(texts: list[str]) -> np.ndarray:
