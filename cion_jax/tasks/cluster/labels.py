@@ -19,6 +19,7 @@ from cion_jax.common.registry import Registry
 from cion_jax.neighbors import jaccard
 from cion_jax.neighbors.dbscan import dbscan
 from cion_jax.neighbors.labels import numbered
+from cion_jax.tasks.cluster import shared_neighbors
 from cion_jax.tasks.cluster.config import LabelsConfig
 from cion_jax.training.checkpoint import CheckpointError
 
@@ -83,6 +84,21 @@ def by_dbscan(seen: Sightings, settings: LabelsConfig) -> np.ndarray:
     return dbscan(apart, own.eps, own.min_samples)
 
 
+def by_shared_neighbors(seen: Sightings, settings: LabelsConfig) -> np.ndarray:
+    """Average linkage of shared neighborhoods, with cameras and moments where they are known."""
+    own = settings.shared_neighbors
+    return shared_neighbors.clusters(seen.features, seen.camera, seen.video, seen.frame, own, settings.exact_rows)
+
+
+PSEUDO_LABELS.register(
+    "shared_neighbors",
+    Method(
+        by_shared_neighbors,
+        "set a lower config.labels.shared_neighbors.threshold, or lower min_images, or start from weights "
+        "(config.init_from)",
+        "set a higher config.labels.shared_neighbors.threshold, or start from weights (config.init_from)",
+    ),
+)
 PSEUDO_LABELS.register(
     "dbscan",
     Method(
