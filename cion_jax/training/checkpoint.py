@@ -119,7 +119,7 @@ class Checkpointer:
           step: steps done.
           state: after them.
           served: where in the state the served network lies.
-          run: JSON types: `task`, `config`, `position`, `preprocessing`.
+          run: JSON types: `task`, `config`, `position`, `labels`, `preprocessing`.
 
         Raises:
           SaveError: this one or the one before it could not be written.

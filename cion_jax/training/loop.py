@@ -22,7 +22,7 @@ from cion_jax.training.config import RunConfig
 from cion_jax.training.metrics import Metrics, Trace
 from cion_jax.training.state import TrainState
 from cion_jax.training.step import Trainer, make_trainer
-from cion_jax.training.task import Task
+from cion_jax.training.task import Beginning, Task
 
 Start = Callable[[TrainState, TrainState], TrainState]
 Score = Callable[[int], Mapping[str, float]]
@@ -75,14 +75,14 @@ def train(
         Checkpointer(workdir, config.train.keep) as checkpointer,
         Trace(workdir / "profile", config.profile.steps) as trace,
     ):
-        start, state = _begin(task, checkpointer, trainer, stream.digest, start_from)
+        start, state, labels = _begin(task, checkpointer, trainer, stream.digest, start_from)
         _write_config(workdir, config)
         span = f"steps {start:,} to {end:,} of {stream.total_steps:,} on {dict(mesh.shape)}"
         multihost.say(f"{stream.describe()}, {span}")
         metrics = Metrics(workdir, task, start, end, on_row)
-        steps = _Steps(task, mesh, trainer, checkpointer, trace, metrics, end, asked_to_leave, score, scored)
+        steps = _Steps(task, workdir, mesh, trainer, checkpointer, trace, metrics, end, asked_to_leave, score, scored)
         with jax.transfer_guard("disallow"):
-            reached = steps.run(start, state, stream)
+            reached = steps.run(start, state, stream, labels)
         metrics.close()
         skipped = steps.skipped()
     left = f"left: step {reached:,} of {end:,} is saved, the same command goes on"
@@ -95,6 +95,7 @@ class _Steps:
     """The steps of a run, one after the other, and what happens between them.
 
     Attributes:
+      workdir: of the run.
       end: number of the last step.
       asked_to_leave: as of `train`.
       score: as of `train`.
@@ -102,6 +103,7 @@ class _Steps:
     """
 
     task: Task
+    workdir: Path
     mesh: jax.sharding.Mesh
     trainer: Trainer
     checkpointer: Checkpointer
@@ -116,14 +118,18 @@ class _Steps:
         self._unreadable = Unreadable(self.task.config.data.max_skipped)
         self._totals = multihost.Totals(self.mesh)
 
-    def run(self, start: int, state: TrainState, stream: Stream) -> int:
-        """Does the steps after `start`; returns the number of the last one, below `end` where asked to leave."""
+    def run(self, start: int, state: TrainState, stream: Stream, labels: str) -> int:
+        """Does the steps after `start`; returns the number of the last one, below `end` where asked to leave.
+
+        `labels`: digest of those that step `start` was trained on.
+        """
         rows = multihost.rows(sharding.BATCH, self.mesh, self.task.config.data.batch_size)
         data: Iterator[Batch] | None = None
         for step in range(start, self.end):
             position = stream.at(step)
             if data is None or position.step_in_epoch == 0:
-                before, stream = stream, self.task.begin_epoch(position.epoch, state, stream)
+                before = stream
+                state, stream = self._begin_epoch(step, state, stream, labels if position.step_in_epoch else None)
                 data = data if data and stream is before else stream.batches(step, rows, self._unreadable)
             self.trace.reach(step + 1, self.metrics.flush)
             with self.metrics.waiting():
@@ -137,6 +143,18 @@ class _Steps:
         """Images that were skipped, in all processes."""
         self._totals.read()
         return self._totals.seen.get("skipped", 0)
+
+    def _begin_epoch(
+        self, step: int, state: TrainState, stream: Stream, resumed: str | None
+    ) -> tuple[TrainState, Stream]:
+        """What the task measures is a row about the epoch's first step: a run that goes on before it writes it anew."""
+        self.metrics.flush()
+        at = Beginning(stream.at(step).epoch, self.mesh, self.workdir, resumed)
+        with jax.transfer_guard("allow"), self.metrics.paused():
+            begun = self.task.begin_epoch(at, state, stream)
+        if begun.row:
+            self.metrics.note(step + 1, begun.row)
+        return begun.state, begun.stream
 
     def _step(self, step: int, state: TrainState, batch: Batch, stream: Stream) -> TrainState:
         """Dispatches a step; its measurements are looked at one step late."""
@@ -156,7 +174,8 @@ class _Steps:
         if reached % self.task.config.train.checkpoint_every == 0 or reached == self.end or leaving or scored:
             # Only a checkpoint waits for its own step, so that nothing is saved whose loss is not finite.
             self.metrics.flush()
-            self.checkpointer.save(reached, state, self.task.served, record(self.task, reached, stream.digest))
+            run = record(self.task, reached, stream.digest, stream.labels)
+            self.checkpointer.save(reached, state, self.task.served, run)
         if self.score and scored and not leaving:
             self.checkpointer.wait()
             with jax.transfer_guard("allow"), self.metrics.paused():
@@ -178,21 +197,23 @@ def _ends(steps_per_epoch: Sequence[int], every: int) -> set[int]:
 
 def _begin(
     task: Task, checkpointer: Checkpointer, trainer: Trainer, digest: str, start_from: Start
-) -> tuple[int, TrainState]:
-    """(steps done, state after them): of the newest checkpoint, or fresh."""
+) -> tuple[int, TrainState, str]:
+    """(steps done, state after them, digest of the labels that the last was trained on): of the newest checkpoint, or
+    fresh."""
     start = multihost.of_first(checkpointer.latest() or 0)
     if start:
         run = checkpointer.run(start)
         check_resumable(task.config, run, digest)
-        return start, checkpointer.restore(run, trainer.like, task.served)
-    return 0, start_from(trainer.init(), trainer.shardings)
+        return start, checkpointer.restore(run, trainer.like, task.served), run.get("labels", "")
+    return 0, start_from(trainer.init(), trainer.shardings), ""
 
 
-def record(task: Task, step: int, digest: str) -> dict[str, Any]:
+def record(task: Task, step: int, digest: str, labels: str = "") -> dict[str, Any]:
     """The `run` item of a checkpoint."""
     return {
         "task": task.config.task,
         "config": dataclasses.asdict(task.config),
         "position": {"step": step, "index": digest},
+        "labels": labels,
         "preprocessing": dataclasses.asdict(task.preprocessing),
     }

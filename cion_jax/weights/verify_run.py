@@ -18,7 +18,7 @@ from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import freeze
 from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, on_one_device
-from cion_jax.training.metrics import ROWS, SCORE, step_of
+from cion_jax.training.metrics import NOTES, ROWS, step_of
 from cion_jax.training.step import init_state
 from cion_jax.weights.load import task_of
 
@@ -80,8 +80,9 @@ def _rows(workdir: Path) -> list[str]:
         return [f"{path}: {error}"]
     steps = [step_of(line) for line in lines]
     damage = [f"{path}:{number}: no row of measurements" for number, step in enumerate(steps, 1) if step is None]
-    # A score is a row of its own, of a step that may have been measured.
-    known = [step for line, step in zip(lines, steps, strict=True) if step is not None and SCORE not in line]
+    # A note is a row of its own, of a step that may have been measured.
+    measured = [not any(name in line for name in NOTES) for line in lines]
+    known = [step for step, row in zip(steps, measured, strict=True) if step is not None and row]
     if known != sorted(set(known)):
         damage.append(f"{path}: its steps do not rise")
     return [*damage, *([f"{path}: its last line is cut short"] if rest else [])]

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cion_jax.neighbors import cosine, reciprocal, search
+from cion_jax.neighbors import cosine, reciprocal, score, search
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.config import Config
-from data_prep.denoise import score, shared_neighbors
+from data_prep.denoise import shared_neighbors
 from data_prep.denoise.normalize import normalize
 
 DEFAULT = Config().denoising
