@@ -21,7 +21,8 @@ SMALL = ViewsConfig(ViewSpec(32, 16), ViewSpec(32, 16, blur=0.1, solarize=0.2), 
 
 jit_draw = jax.jit(draw, static_argnames=("specs", "first_view"))
 jit_render = jax.jit(render, static_argnames="specs")
-jit_views = jax.jit(make_views, static_argnames="config")
+# The newer code generator: with the older one two programs differ in the last digit.
+jit_views = jax.jit(make_views, static_argnames="config", compiler_options={"xla_cpu_use_fusion_emitters": True})
 
 
 def _sizes(count, height=256, width=128):
