@@ -50,7 +50,7 @@ class Evidence:
 class Others(NamedTuple):
     """What the other sequences of one input say beyond doubt."""
 
-    numbering: _numbering.Together = _numbering.Together()
+    firsts: frozenset[int] = frozenset()
     forms: frozenset[str] = frozenset()
 
 
@@ -99,8 +99,8 @@ def examine(table: Table, frames: Frames) -> Evidence:
 def agree(evidence: Iterable[Evidence]) -> Others:
     """What sequences that were read alike say together."""
     some = list(evidence)
-    numbering = _numbering.together([each.numbering for each in some])
-    return Others(numbering, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
+    firsts = _numbering.together([each.numbering for each in some])
+    return Others(firsts, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
 
 
 def decide(
@@ -186,7 +186,7 @@ def _number(
     if table.first_frame is not None:
         numbering = _numbering.given(table.first_frame, frames)
         return numbering, f"{table.format}: frames from {table.first_frame}", ""
-    found = _numbering.find(evidence.counts, frames, others.numbering)
+    found = _numbering.find(evidence.counts, frames, others.firsts)
     if found.numbering is not None:
         return found.numbering, f"frames from {found.numbering.first}: {found.why}", ""
     either = " or ".join(f"from {first} (--config.mot.first_frame={first})" for first in found.readings)
