@@ -25,12 +25,12 @@ import numpy as np
 
 from benchmarks import common, denoise_rivals
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import cosine, linkage, search
+from cion_jax.neighbors import cosine, linkage, score, search
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep import embedders
 from data_prep.config import Config
-from data_prep.denoise import calibrate, cooccurrence, published, score, shared_neighbors, sub_tracklets
+from data_prep.denoise import calibrate, cooccurrence, published, shared_neighbors, sub_tracklets
 from data_prep.denoise.settings import Denoising
 from data_prep.sources.market1501 import Market1501
 from data_prep.types import Reject

@@ -24,20 +24,25 @@ from cion_jax.common.files import replaceable, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import (
-    Embedded,
+    adapt,
+    adaptation_of_flags,
+    define_adapt_flags,
     define_extractor_flags,
     define_overwrite,
     embed_files,
     extractor_of_flags,
     list_unreadable,
+    stored,
 )
 from cion_jax.reid import benchmarks, metrics
+from cion_jax.reid.adaptation import Adaptation
 from cion_jax.reid.benchmarks import Benchmark, Images
 from cion_jax.reid.distances import METRICS, Between, Distances, ScoreError
 from cion_jax.reid.feature_file import FeatureFile
 from cion_jax.reid.nearest import expand
 from cion_jax.reid.rerank import Reranked
 from cion_jax.reid.scored import Scored
+from cion_jax.reid.unlabeled import camera_name
 from cion_jax.weights.extractor import Extractor
 from cion_jax.weights.load import weights_file
 
@@ -64,10 +69,11 @@ def main(_: Sequence[str]) -> None:
         replaceable(report / "index.html", "--report", args.overwrite, inputs)
         _report()  # before the work, not after it
     extractor = FeatureFile(features) if features else extractor_of_flags()
+    how = {"reranked": args.rerank, "expansion": args.query_expansion, "adaptation": adaptation_of_flags(extractor)}
 
     done = []
     for benchmark in chosen:
-        done.append(score(extractor, benchmark, args.metric, reranked=args.rerank, expansion=args.query_expansion))
+        done.append(score(extractor, benchmark, args.metric, **how))
         done[-1].result["checkpoint"] = args.checkpoint or args.features
     results = [scored.result for scored in done]
     print(table(results))
@@ -84,6 +90,7 @@ def score(
     *,
     reranked: bool = False,
     expansion: int = 0,
+    adaptation: Adaptation | None = None,
 ) -> Scored:
     """Embeds a benchmark and scores it.
 
@@ -93,12 +100,16 @@ def score(
       metric: "cosine" or "euclidean".
       reranked: k-reciprocal re-ranking with k1 = 20, k2 = 6, lambda = 0.3.
       expansion: neighbors of alpha query expansion, 0 for none.
+      adaptation: that features go through before anything else; of the benchmark it sees the cameras' numbers.
 
     Raises:
+      AdaptationError: it is of features of another width.
       ScoreError: there is nothing to score: no match, nothing readable, too few images to re-rank.
     """
-    query, query_QD, query_lost = _features(extractor, benchmark.query, "query")
-    gallery, gallery_GD, gallery_lost = _features(extractor, benchmark.gallery, "gallery")
+    query, query_ND, query_lost = _features(extractor, benchmark.query, "query")
+    gallery, gallery_ND, gallery_lost = _features(extractor, benchmark.gallery, "gallery")
+    query_ND, gallery_ND, adapted = _adapted(extractor, adaptation, (query, gallery), (query_ND, gallery_ND))
+    query_QD, gallery_GD = query.pooled(query_ND), gallery.pooled(gallery_ND)
     distances = _distances(query_QD, gallery_GD, metric, reranked, expansion)
     left = Benchmark(benchmark.name, benchmark.protocol, query, gallery, benchmark.label)
     pairing = metrics.Pairing(query.identity, gallery.identity, query.camera, gallery.camera)
@@ -114,6 +125,7 @@ def score(
         "metric": metric,
         "rerank": reranked,
         "query_expansion": expansion,
+        "adapt": adapted,
         "queries": len(query),
         "valid_queries": len(scores.valid),
         "gallery": len(gallery),
@@ -141,6 +153,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     operating = [f"TPR@{100 * fpr:g}%" for fpr in metrics.FPRS]
     how = f"{first['metric']} distance" + ", re-ranked" * first["rerank"]
     how += f", query expansion of {first['query_expansion']}" if first["query_expansion"] else ""
+    how += f", adapted to {first['adapt']['data']}" if first["adapt"] else ", not adapted"
     head = "".join(f"{name:>10}" for name in [*_COLUMNS.values(), *operating])
     lines = [
         f"{first['model']} ({step}), {how}",
@@ -156,22 +169,32 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> tuple[Images, np.ndarray, list[str]]:
-    """(units that have features, their [U, D] features, one message for each image that has none)."""
+    """(units that have features, [N, D] of their images, one message for each image that has none)."""
     if isinstance(extractor, FeatureFile):
-        found = _stored(extractor, images)
+        found = stored(extractor, images.paths)
     else:
         found = embed_files(extractor, images.paths, part)
     list_unreadable(found.unreadable, len(images.paths), part)
     left = images.take(found.kept)
     if not len(left):
         raise ScoreError(f"nothing to score: 0 readable images of the {part}, of {len(images.paths)}")
-    return left, left.pooled(found.features), found.unreadable
+    return left, found.features, found.unreadable
 
 
-def _stored(file: FeatureFile, images: Images) -> Embedded:
-    rows = file.rows(images.paths)
-    lost = [f"{path}: no features in {file.path}" for path, row in zip(images.paths, rows, strict=True) if row < 0]
-    return Embedded(file.features[rows[rows >= 0]], rows >= 0, lost)
+def _adapted(
+    extractor: Extractor | FeatureFile,
+    adaptation: Adaptation | None,
+    parts: tuple[Images, Images],
+    features: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any] | None]:
+    """(features of the query's and of the gallery's images, adapted if they are to be, what was done to them)."""
+    if adaptation is None:
+        return *features, extractor.about.get("adapt") if isinstance(extractor, FeatureFile) else None
+    cameras = [[camera_name(number) for number in images.camera_of_images()] for images in parts]
+    unseen = {part: adaptation.unseen(camera) for part, camera in zip(("query", "gallery"), cameras, strict=True)}
+    both = adapt(adaptation, np.concatenate(features), cameras[0] + cameras[1], "query and gallery")
+    queries = len(features[0])
+    return both[:queries], both[queries:], {**adaptation.about(), "unseen": unseen}
 
 
 def _model(extractor: Extractor | FeatureFile) -> dict[str, Any]:
@@ -236,6 +259,7 @@ def define_flags() -> None:
     flags.DEFINE_string("report", None, "Folder to write a report into, a page that needs no network.")
     flags.DEFINE_enum("metric", "cosine", METRICS, "Distance.")
     flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbors.")
+    define_adapt_flags()
     flags.DEFINE_integer("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", lower_bound=0)
 
 

@@ -4,13 +4,15 @@
 
 `--format` is one of safetensors (PyTorch's names: `load_state_dict(..., strict=True)`), flax (msgpack), stablehlo and
 onnx (both: uint8 RGB pixels to features of length 1, any batch). The file is read again and compared with the backbone
-before it gets its name.
+before it gets its name. `--adapt=DATA` (see `cion_jax.embed`) becomes the last layer of the latter two, with the mean
+of the camera that `--camera` names, else with the mean over all.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,12 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.files import replaceable
 from cion_jax.common.finite import check_finite
 from cion_jax.common.paths import local_path
-from cion_jax.common.typed_config import ConfigError
-from cion_jax.embed import define_overwrite, define_weights_flags
+from cion_jax.common.printable import some
+from cion_jax.common.typed_config import ConfigError, unknown
+from cion_jax.embed import adaptation_of_flags, define_adapt_flags, define_overwrite, define_weights_flags
 from cion_jax.exporting.card import card
 from cion_jax.exporting.formats import FORMATS
+from cion_jax.reid.adaptation import Adaptation
 from cion_jax.weights.backbone import Backbone
 from cion_jax.weights.load import load, weights_file
 
@@ -33,7 +37,13 @@ class ExportError(UserError):
     """What was written is not what was to be written."""
 
 
-def export(backbone: Backbone, form: str, output: Path, overwrite: bool = False, **origin: str) -> float:
+def export(
+    backbone: Backbone,
+    form: str,
+    output: Path,
+    overwrite: bool = False,
+    **origin: str,
+) -> float:
     """Writes `output` and its card `output`.md; both appear whole or not at all.
 
     Args:
@@ -41,13 +51,13 @@ def export(backbone: Backbone, form: str, output: Path, overwrite: bool = False,
       form: one of `FORMATS`.
       output: a file with the format's suffix.
       overwrite: whether it, and its card, may be there already.
-      origin: `source`, `network` and `licence` for the card.
+      origin: `source`, `network`, `licence` and, of `adapted`, `adapted` for the card.
 
     Returns:
       Largest difference between the file's features and Flax's, in standard deviations of the latter; 0 for weights.
 
     Raises:
-      UserError: the output exists, or has another suffix.
+      UserError: the output exists, has another suffix, or is of a format without a place for an adaptation.
       ExportError: the file does not come back as what was written.
       NotFiniteError: the features of an image are NaN or infinite.
       NotInOnnx: an operation that the ONNX format lacks.
@@ -55,6 +65,12 @@ def export(backbone: Backbone, form: str, output: Path, overwrite: bool = False,
     kind, beside = FORMATS[form], output.with_name(f"{output.name}.md")
     if output.suffix != kind.suffix:
         raise ConfigError(f"--output={output} must end in {kind.suffix}, as files of --format={form} do")
+    if backbone.last is not None and not kind.is_program:
+        names = ", ".join(name for name in FORMATS.names() if FORMATS[name].is_program)
+        raise ConfigError(
+            f"--format={form} holds weights under the names of the original model, which has no layer for what --adapt "
+            f"learns; give --format as one of {names}, or keep the file of --adapt_output beside the weights"
+        )
     read = weights_file(origin["source"])
     for file in (output, beside):
         replaceable(file, "--output", overwrite, read)
@@ -75,12 +91,42 @@ def export(backbone: Backbone, form: str, output: Path, overwrite: bool = False,
     return error
 
 
+def adapted(backbone: Backbone, adaptation: Adaptation, camera: str | None = None) -> tuple[Backbone, str]:
+    """A backbone that exported programs add an adaptation to, as a last layer, and what their card says of it.
+
+    Args:
+      backbone: that it was learned with.
+      adaptation: that features go through.
+      camera: whose mean they lose then; None: the mean over all cameras.
+
+    Raises:
+      UserError: it was learned with another network, or there is no such camera.
+    """
+    if camera is not None and camera not in adaptation.cameras:
+        raise ConfigError(f"--camera: {unknown(f'camera {camera!r}', camera, adaptation.cameras)}")
+    adaptation.check(backbone.features, backbone.digest())
+    means, matrix = adaptation.normalization.means, adaptation.normalization.matrix
+    mean = means[-1 if camera is None else adaptation.cameras.index(camera)]
+    learned, whose = adaptation.learned, "over all its cameras" if camera is None else f"of camera `{camera}`"
+    said = (
+        f"to `{learned.data}` ({learned.images:,} images, {learned.tracklets:,} tracklets, no label): features of "
+        f"length 1 lose the mean {whose}, then what varies within tracklets is evened out. Cameras with a mean of "
+        f"their own, which `--camera` takes: {some(adaptation.cameras, 100)}. Digest `{adaptation.digest()}`"
+    )
+    return replace(backbone, last=(mean, np.eye(len(mean), dtype=np.float32) if matrix is None else matrix)), said
+
+
 def main(_: Sequence[str]) -> None:
     """Loads, writes, says how far it is off."""
     args = flags.FLAGS
     backbone = load(args.checkpoint, args.network, args.ignore)
     output = local_path(args.output, "--output")
     origin = {"source": args.checkpoint, "network": args.network, "licence": args.licence}
+    adaptation = adaptation_of_flags(backbone)
+    if adaptation is not None:
+        backbone, origin["adapted"] = adapted(backbone, adaptation, args.camera)
+    elif args.camera is not None:
+        raise ConfigError(f"--camera={args.camera} says whose mean is taken off with --adapt=DATA; give that as well")
     error = export(backbone, args.format, output, args.overwrite, **origin)
     print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
 
@@ -91,6 +137,8 @@ def define_flags() -> None:
     flags.DEFINE_enum("format", None, tuple(FORMATS), "What to write.", required=True)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_string("licence", "", "Licence of the weights, for the card.")
+    define_adapt_flags(own_means=False)
+    flags.DEFINE_string("camera", None, "Whose mean features lose with --adapt; of all cameras where it is not given.")
     define_overwrite()
 
 

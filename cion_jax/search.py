@@ -24,12 +24,16 @@ from cion_jax.common.files import read_regular, replaceable, walk, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import (
+    adapt,
+    adaptation_of_flags,
+    define_adapt_flags,
     define_extractor_flags,
     define_overwrite,
     embed_files,
     extractor_of_flags,
     list_unreadable,
 )
+from cion_jax.reid import feature_file, unlabeled
 from cion_jax.reid import index as indexes
 from cion_jax.reid.feature_file import FeatureFile
 
@@ -37,15 +41,16 @@ from cion_jax.reid.feature_file import FeatureFile
 def main(_: Sequence[str]) -> None:
     """Answers every query."""
     args = flags.FLAGS
-    threshold = _threshold(args.threshold, args.fpr, args.scores)
     file, query = local_path(args.index, "--index"), local_path(args.query, "--query")
+    adapted = feature_file.about(file).get("adapt")
+    threshold = _threshold(args.threshold, args.fpr, args.scores, adapted)
     given = {"--output": args.output, "--sheet": args.sheet}
     outputs = {flag: local_path(name, flag) for flag, name in given.items() if name}
     for flag, path in outputs.items():
         replaceable(path, flag, args.overwrite, [file, query])
     index = indexes.opened(file)
     index = index.grouped() if args.group == "tracklet" else index
-    names, query_QD = _queries(query)
+    names, query_QD = _queries(query, adapted)
     row_QK, distance_QK, said = index.search(query_QD, args.top)
     answers = [
         {
@@ -60,7 +65,7 @@ def main(_: Sequence[str]) -> None:
     ]
     print(table(answers, said, threshold))
     if "--output" in outputs:
-        written = {"index": args.index, "how": said, "threshold": threshold, "answers": answers}
+        written = {"index": args.index, "how": said, "adapt": adapted, "threshold": threshold, "answers": answers}
         write_text(outputs["--output"], json.dumps(written, indent=1) + "\n")
     if "--sheet" in outputs:
         _draw(outputs["--sheet"], answers, query, local_path(args.images, "--images"))
@@ -75,7 +80,9 @@ def table(answers: Sequence[dict[str, Any]], said: str, threshold: float | None)
     return "\n".join(lines)
 
 
-def _threshold(threshold: float | None, fpr: float | None, scores: str | None) -> float | None:
+def _threshold(
+    threshold: float | None, fpr: float | None, scores: str | None, adapted: dict[str, Any] | None
+) -> float | None:
     """The cosine distance below which people are the same; None where no threshold is asked for."""
     if fpr is None:
         return threshold
@@ -87,6 +94,11 @@ def _threshold(threshold: float | None, fpr: float | None, scores: str | None) -
         plain = found["metric"] == "cosine" and not found["rerank"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--scores={scores} is no result of cion_jax.evaluate of one benchmark: {error!r}") from error
+    if _digest(found.get("adapt")) != _digest(adapted):
+        raise ConfigError(
+            f"--scores={scores} is of features adapted as {_digest(found.get('adapt'))}, the index as "
+            f"{_digest(adapted)}; evaluate and embed with the same --adapt"
+        )
     if not plain:
         raise ConfigError(f"--scores={scores} is of another distance; evaluate with cosine and without re-ranking")
     if fpr not in points:
@@ -94,10 +106,26 @@ def _threshold(threshold: float | None, fpr: float | None, scores: str | None) -
     return points[fpr]
 
 
-def _queries(query: Path) -> tuple[list[str], np.ndarray]:
-    """Names and features of the queries: of a file of features, else embedded."""
-    if query.suffix in (".npz", ".parquet"):
+def _digest(adapted: dict[str, Any] | None) -> str:
+    """Which adaptation, for comparison and for people."""
+    return adapted.get("digest", "unknown")[:12] if adapted else "not at all"
+
+
+def _check_adapted(query: dict[str, Any] | None, index: dict[str, Any] | None) -> None:
+    if _digest(query) != _digest(index):
+        raise ConfigError(
+            f"the queries' features are adapted as {_digest(query)}, the index's as {_digest(index)}; give both the "
+            "same file of --adapt_output as --adapt"
+        )
+
+
+def _queries(query: Path, adapted: dict[str, Any] | None) -> tuple[list[str], np.ndarray]:
+    """Names and features of the queries, of a file of features or embedded: adapted as those of the index are."""
+    if query.suffix in feature_file.SUFFIXES:
+        if flags.FLAGS.adapt:
+            raise ConfigError("features of a file are taken as they are; adapt them when they are embedded")
         file = FeatureFile(query)
+        _check_adapted(file.about.get("adapt"), adapted)
         return file.keys, file.features
     paths = sorted(
         path for path in (walk(query) if query.is_dir() else [query]) if path.suffix.lower() in images.SUFFIXES
@@ -108,12 +136,18 @@ def _queries(query: Path) -> tuple[list[str], np.ndarray]:
         )
     if flags.FLAGS.checkpoint is None:
         raise ConfigError("queries that are images need --checkpoint, that of the index")
-    found = embed_files(extractor_of_flags(), paths, "embedding queries")
+    extractor = extractor_of_flags()
+    adaptation = adaptation_of_flags(extractor)
+    _check_adapted(adaptation.about() if adaptation else None, adapted)
+    found = embed_files(extractor, paths, "embedding queries")
     list_unreadable(found.unreadable, len(paths), "query")
     if found.kept.sum() == 0:
         raise ConfigError(f"none of {len(paths)} images of --query={query} can be read")
     root = query if query.is_dir() else query.parent
-    return [p.relative_to(root).as_posix() for p, kept in zip(paths, found.kept, strict=True) if kept], found.features
+    names = [path.relative_to(root).as_posix() for path, kept in zip(paths, found.kept, strict=True) if kept]
+    if adaptation is None:
+        return names, found.features
+    return names, adapt(adaptation, found.features, unlabeled.cameras_of(names, adaptation.cameras), "query")
 
 
 def _draw(sheet: Path, answers: Sequence[dict[str, Any]], query: Path, gallery: Path) -> None:
@@ -142,6 +176,7 @@ def define_flags() -> None:
     flags.DEFINE_float("fpr", None, "Take the threshold that had this false positive rate in --scores.")
     flags.DEFINE_string("scores", None, "JSON file of cion_jax.evaluate, of the same checkpoint.")
     flags.DEFINE_enum("group", "image", ("image", "tracklet"), "What is found: images, or folders of them as one.")
+    define_adapt_flags(own_means=False)
     flags.DEFINE_string("output", None, "JSON file to write.")
     flags.DEFINE_string("sheet", None, "Contact sheet (PNG) to draw.")
     define_overwrite()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from rich.console import Console
@@ -22,7 +22,9 @@ from cion_jax.data import records
 from data_prep import embedders, sources
 from data_prep.config import Config
 from data_prep.output import rejects
-from data_prep.pipeline import beam, run
+
+if TYPE_CHECKING:
+    from data_prep.pipeline.run import Job
 
 _PLACES = (records.REPORT_FILE, records.CARD_FILE, records.METRICS_FILE, records.PROVENANCE_FILE)
 
@@ -47,6 +49,8 @@ def define_flags() -> Callable[[], Config]:
 
 def main(settings: Callable[[], Config], beam_flags: Sequence[str], _: Sequence[str]) -> None:
     """Runs what the flags ask for, on what `beam_flags`, the flags of Apache Beam, ask for."""
+    from data_prep.pipeline import beam, run
+
     beam.options(beam_flags)
     metrics = run.run(_job(settings(), beam_flags))
     output = local_path(flags.FLAGS.output, "--output")
@@ -67,15 +71,19 @@ def run_main() -> None:
     settings, beams = define_flags(), list[str]()
 
     def ours(argv: Sequence[str]) -> list[str]:
+        from data_prep.pipeline import beam  # only here: Apache Beam may not be installed
+
         own, beams[:] = beam.split_flags(argv[1:], set(flags.FLAGS))
         return [argv[0], *own]
 
     cli.run(functools.partial(main, settings, beams), ours=ours)
 
 
-def _job(settings: Config, beam_flags: Sequence[str]) -> run.Job:
+def _job(settings: Config, beam_flags: Sequence[str]) -> Job:
+    from data_prep.pipeline.run import Job
+
     given = flags.FLAGS
-    return run.Job(
+    return Job(
         given.source,
         str(local_path(given.input, "--input")),
         given.embedder,

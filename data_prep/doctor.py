@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from absl import flags
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cion_jax.common import cli
 from cion_jax.common.paths import local_path
+from cion_jax.common.printable import lines, printable
 from data_prep import sources
 from data_prep.config import Config
 from data_prep.types import Finding, Reject, Source, SourceError
@@ -36,7 +38,7 @@ def check(source: Source, seconds: float = SECONDS) -> None:
     found = list(_within(source, seconds))
     _refuse(source, found)
     for line in [*_notes(found), *_copies(source)]:
-        print(f"input: {line}", file=sys.stderr)
+        print(f"input: {lines(line)}", file=sys.stderr)
 
 
 def examine(source: Source) -> list[Finding]:
@@ -60,7 +62,7 @@ def _refuse(source: Source, found: Sequence[Finding]) -> None:
         more = f"\n(and {len(problems) - _LISTED} more)" if len(problems) > _LISTED else ""
         raise SourceError("the input cannot be read beyond doubt:\n" + "\n".join(problems[:_LISTED]) + more)
     if not any(each.usable for each in found):
-        first = [*_notes(found)[:_LISTED], *_set_aside(source.rejected)[:_LISTED]]
+        first = [*_notes(found)[:_LISTED], *set_aside(source.rejected)[:_LISTED]]
         raise SourceError("nothing in the input can be read:\n" + "\n".join(first))
 
 
@@ -97,7 +99,7 @@ def _watched(source: Source) -> list[str]:
     return [line for video in source.videos() for line in watch(video)]
 
 
-def _set_aside(rejects: Sequence[Reject]) -> list[str]:
+def set_aside(rejects: Sequence[Reject]) -> list[str]:
     """One line for each reason, with the first that has it."""
     counts = Counter(reject.reason for reject in rejects)
     first = {reject.reason: reject for reject in reversed(rejects)}
@@ -132,11 +134,11 @@ def tell(source: Source) -> None:
     sections = {
         "what will be done": [f"{_names(videos)}{line}" for line, videos in does.items()],
         "out of the ordinary": [*_notes(found), *_copies(source), *_watched(source)],
-        "set aside": _set_aside(source.rejected),
+        "set aside": set_aside(source.rejected),
     }
-    for title, lines in sections.items():
-        if lines:
-            print(f"{title}:", *(f"  {line}" for line in lines), sep="\n")
+    for title, said in sections.items():
+        if said:
+            print(f"{title}:", *(f"  {lines(line)}" for line in said), sep="\n")
     _refuse(source, found)
 
 
@@ -149,7 +151,7 @@ def _table(found: Sequence[Finding]) -> Table:
     columns = list(dict.fromkeys(name for each in found for name in each.cells))
     table = Table("video", *columns)
     for each in found:
-        table.add_row(each.video, *(each.cells.get(name, "-") for name in columns))
+        table.add_row(escape(printable(each.video)), *(each.cells.get(name, "-") for name in columns))
     return table
 
 

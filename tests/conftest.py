@@ -9,10 +9,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = Path(os.environ.get("CION_FIXTURES", ROOT.parent / "shared" / "fixtures"))
 DATA = Path(os.environ.get("CION_DATA", ROOT.parent / "shared" / "data"))
 
-# Tests simulate a pod with eight CPU devices; the flag must be set before JAX starts.
+# Tests simulate a pod with eight CPU devices; the flags must be set before JAX starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-# Most of the tests' time is compilation, and many compile the same programs.
+# Most of the tests' time is compilation, of programs that run for a second: without XLA's optimizations and with its
+# older code generator that takes an eighth. Processes that tests start inherit both.
+QUICKLY = "--xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICKLY}"
+# Many compile the same programs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
@@ -31,16 +35,6 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA}; set CION_DATA to its folder")
     return DATA
-
-
-@pytest.fixture(scope="module")
-def compiled_quickly():
-    """For tests that compile for longer than they run: what is equal is equal without XLA's optimizations, too."""
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -139,7 +139,7 @@ class Checkpoint(Kind):
             step = checkpointer.latest()
             run = checkpointer.run(step)
             task_of(run)
-            state = checkpointer.restore(step, self.like, self.task.served)
+            state = checkpointer.restore(run, self.like, self.task.served)
         leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(state))]
         return step, run["config"], run["position"], run["preprocessing"], leaves
 

@@ -35,7 +35,13 @@ PREP_ORDER = (
     ("data_prep.pipeline",),
     ("data_prep",),  # programs and the Python API
 )
-SHARED = ("cion_jax.common", "cion_jax.neighbors", "cion_jax.data.records", "cion_jax.data.shards")
+SHARED = (
+    "cion_jax.common",
+    "cion_jax.neighbors",
+    "cion_jax.data.records",
+    "cion_jax.data.shards",
+    "cion_jax.data.image_parts",
+)
 # What trains: a task knows its trainer, and the trainer looks tasks up by name, so they are one room.
 TOGETHER = {"cion_jax.tasks": "cion_jax.training"}
 

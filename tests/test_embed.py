@@ -13,9 +13,15 @@ import pytest
 from flax import nnx
 
 from cion_jax import embed, models
+from cion_jax.common.images import decode
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.data import image_parts
+from cion_jax.data.shards import ShardReader
 from cion_jax.data.views import ViewsConfig, ViewSpec
+from cion_jax.reid import adaptation
+from cion_jax.reid.feature_file import FeatureFile
+from cion_jax.reid.index import Index
 from cion_jax.tasks.distill.config import Config, DataConfig, ModelConfig
 from cion_jax.tasks.distill.task import Distill
 from cion_jax.training import checkpoint
@@ -100,7 +106,7 @@ def test_fit():
 
 
 def test_unreadable_files_are_reported_and_order_is_kept(mean_color, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(embed, "_AHEAD", 2)
+    monkeypatch.setattr(image_parts, "_AHEAD", 2)
     paths = [write(tmp_path / f"{i}.jpg", (10 * i, 200 - 10 * i, 90)) for i in range(9)]
     truncate(paths[1])
     paths[4].write_bytes(b"")
@@ -200,8 +206,103 @@ def test_command(tmp_path):
     assert "input: 1 of 3 images left out, unreadable" in done.stderr
 
 
+def test_command_adapts(tmp_path):
+    for number, name in enumerate(("c1/1/a", "c1/1/b", "c2/1/a", "c2/1/b")):
+        write(tmp_path / "images" / f"{name}.png", (40 * number, 90, 200))
+    output, learned = tmp_path / "f.parquet", tmp_path / "a.safetensors"
+    given = [f"--checkpoint={SMALL}", f"--input={tmp_path / 'images'}", f"--output={output}"]
+    done = run(*given, f"--adapt={tmp_path / 'images'}", f"--adapt_output={learned}")
+    assert done.returncode == 0, done.stderr
+    file = FeatureFile(output)
+    assert (file.about["adapt"]["cameras"], file.about["adapt"]["unseen"], file.about["adapt"]["tracklets"]) == (
+        2,
+        0,
+        2,
+    )
+    assert file.about["adapt"]["digest"] == adaptation.load(learned).digest()
+    plain = load(SMALL, batch_size=4)
+    rows = np.asarray(plain(cv2.imread(str(tmp_path / "images" / key))[..., ::-1] for key in file.keys))
+    expected = adaptation.load(learned)(rows, ["c1", "c1", "c2", "c2"])
+    np.testing.assert_allclose(file.features, expected, atol=1e-3)
+    assert "embedding what is adapted to: 4/4" in done.stderr
+
+
 def test_command_without_images(tmp_path):
     done = run(f"--checkpoint={SMALL}", f"--input={tmp_path}", f"--output={tmp_path}/features.npz")
     assert done.returncode == 2
     assert "no image in --input=" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def parts_of(parts):
+    """{key: mean color} of everything in parts, and what is said of the rest."""
+    read = [each for part in parts for each in part.read()]
+    colors = {key: image.mean((0, 1)).round() for _, key, image in read if not isinstance(image, str)}
+    return colors, [image for _, _, image in read if isinstance(image, str)]
+
+
+def test_identity_shards(shards, monkeypatch):
+    monkeypatch.setattr(image_parts, "CHUNK", 5)
+    monkeypatch.setattr(image_parts, "_RECORDS", 2)
+    reader = ShardReader(shards)
+    whole = {fields["key"]: decode(fields["image"]).mean((0, 1)).round() for fields in reader.read(range(len(reader)))}
+    parts = image_parts.of_shards(shards)
+    assert [part.count for part in parts[:-1]] == [5] * (len(parts) - 1)
+    colors, lost = parts_of(parts)
+    assert not lost
+    assert list(colors) == list(whole)
+    np.testing.assert_equal(colors, whole)
+
+
+def street(folder, texts):
+    """Two pictures, the left half red and the right half green, and one text of tracks for each video."""
+    for name, text in texts.items():
+        (folder / name / "img1").mkdir(parents=True)
+        picture = np.zeros((40, 40, 3), np.uint8)
+        picture[:, :20], picture[:, 20:] = (0, 0, 200), (0, 200, 0)
+        for frame in (1, 2):
+            cv2.imwrite(str(folder / name / "img1" / f"{frame:06d}.png"), picture)
+        (folder / name / "gt").mkdir()
+        (folder / name / "gt" / "gt.txt").write_text(text)
+    return folder
+
+
+LINES = "1,7,0,0,20,40,1,1,1\n2,7,0,0,20,40,1,1,1\n1,8,20,0,20,40,1,1,1\n2,8,20,0,20,40,1,1,1\n"
+
+
+def test_crops_of_tracks(tmp_path, capsys):
+    folder = street(tmp_path / "videos", {"a": LINES, "b": LINES + "2,9,500,0,20,40,1,1,1\n"})
+    parts = image_parts.OPENERS["data_prep"]("mot", folder, {"tracks": "gt/gt.txt"})
+    colors, lost = parts_of(parts)
+    assert [part.count for part in parts] == [4, 5]
+    assert [line.split(":")[0] for line in lost] == ["b/9/000002"]  # a box outside the picture
+    assert "a, b have identical pictures" in capsys.readouterr().err
+    for video in "ab":
+        for person, color in ((7, [200, 0, 0]), (8, [0, 200, 0])):
+            for frame in (1, 2):
+                np.testing.assert_array_equal(colors[f"{video}/{person}/{frame:06d}"], color)
+
+
+def test_command_with_tracks(tmp_path):
+    folder, output = street(tmp_path / "videos", {"a": LINES}), tmp_path / "features.parquet"
+    done = run(f"--checkpoint={SMALL}", f"--input={folder}", "--source=mot", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    file = FeatureFile(output)
+    assert sorted(file.keys) == ["a/7/000001", "a/7/000002", "a/8/000001", "a/8/000002"]
+    assert Index.of(file.keys, file.features).grouped().keys == ["a/7", "a/8"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["mot.first_frame=0", "tracks=gt/gt.txt"], {"mot": {"first_frame": 0}, "tracks": "gt/gt.txt"}),
+        (["max_tracklet_images=7"], {"max_tracklet_images": 7}),
+    ],
+)
+def test_settings_of_a_source(given, found):
+    assert embed._nested(given) == found
+
+
+def test_settings_that_are_none():
+    with pytest.raises(ConfigError, match="got --source_setting=first_frame, expected NAME=VALUE"):
+        embed._nested(["first_frame"])

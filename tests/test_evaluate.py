@@ -1,9 +1,12 @@
 """A benchmark from files to figures."""
 
+import dataclasses
+import itertools
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import jax.numpy as jnp
@@ -17,7 +20,8 @@ from cion_jax import models
 from cion_jax.common.errors import UserError
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.evaluate import _benchmarks, evaluate, score, table
-from cion_jax.reid import benchmarks, metrics
+from cion_jax.reid import adaptation, benchmarks, metrics, unlabeled
+from cion_jax.reid.adaptation import learn
 from cion_jax.reid.analysis import analyze
 from cion_jax.reid.distances import ScoreError
 from cion_jax.reid.feature_file import FeatureFile, FeatureFileError
@@ -76,7 +80,8 @@ def test_scores_by_hand(street, mean_color):
     # Nearest of different people: red and the red distractor. Of the 3 matches only one, green, is nearer.
     assert [(point["fpr"], point["tpr"]) for point in result["tpr_at_fpr"]] == [(f, 1 / 3) for f in metrics.FPRS]
     first, head, line = table([result]).splitlines()
-    assert first == "mean_color (step 1,200), cosine distance"
+    assert first == "mean_color (step 1,200), cosine distance, not adapted"
+    assert result["adapt"] is None
     assert head.split()[:7] == ["benchmark", "mAP", "mINP", "Rank-1", "Rank-5", "Rank-10", "TPR@0.01%"]
     assert line.split()[1:9] == ["75.00", "75.00", "50.00", "100.00", "100.00", "33.33", "33.33", "33.33"]
     assert line.endswith("2 of 3, 6, 0")
@@ -127,6 +132,52 @@ def stored(folder, suffix, features=None, **other):
     else:
         pq.write_table(pa.table({"path": keys, "feature": list(rows) if features is None else features}), file)
     return file
+
+
+def lit(tmp_path):
+    """Three people seen by cameras 1 and 2, of which 2 adds the same light to whoever it sees; unlabeled ones too."""
+    people, light = {1: (5, 0, 0), 2: (0, 5, 0), 3: (0, 0, 5)}, {1: (0, 0, 0), 2: (0, 40, 30)}
+    keys, rows = [], []
+    for folder, cameras in (("query", (1,)), ("bounding_box_test", (2,)), ("bounding_box_train", (1, 2))):
+        for (person, look), camera, image in itertools.product(people.items(), cameras, (1, 2)):
+            keys.append(f"{folder}/{person:04d}_c{camera}s1_{image:06d}_00.jpg")
+            rows.append(np.sum([look, light[camera], (20, 0, image / 100)], axis=0))
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / keys[-1]).touch()
+    np.savez(tmp_path / "f.npz", keys=keys, features=np.array(rows, np.float32))
+    return benchmarks.load("market1501", tmp_path), FeatureFile(tmp_path / "f.npz")
+
+
+def test_adapted_features(tmp_path, capsys):
+    benchmark, file = lit(tmp_path)
+    assert evaluate(file, benchmark)["rank1"] < 1
+    data = unlabeled.opened(tmp_path)
+    rows = file.features[file.rows([Path(key) for key in data.keys])]
+    found = learn(rows, data.camera, data.tracklet, {"data": "train", "model": "f", "extractor": ""})
+    result = evaluate(file, benchmark, adaptation=found)
+    assert result["rank1"] == 1
+    assert (result["adapt"]["tracklets"], result["adapt"]["unseen"]) == (6, {"query": 0, "gallery": 0})
+    assert ", adapted to train\n" in table([result])
+    assert capsys.readouterr().err == ""
+    strangers = dataclasses.replace(found, cameras=("c1", "c9"))
+    result = evaluate(file, benchmark, adaptation=strangers)
+    assert result["adapt"]["unseen"] == {"query": 0, "gallery": 6}
+    assert "query and gallery: 6 of 12 images are of cameras that nothing was learned from" in capsys.readouterr().err
+    own = evaluate(file, benchmark, adaptation=dataclasses.replace(strangers, own_means=True))
+    assert (own["rank1"], own["adapt"]["own_means"], own["adapt"]["unseen"]) == (1, True, {"query": 0, "gallery": 0})
+
+
+def test_adapting_by_command(tmp_path):
+    lit(tmp_path)
+    learned, scores = tmp_path / "a.safetensors", tmp_path / "s.json"
+    given = [f"--features={tmp_path / 'f.npz'}", f"--data={tmp_path}"]
+    done = run(*given, f"--adapt={tmp_path}", f"--adapt_output={learned}", f"--output={scores}")
+    assert done.returncode == 0, done.stderr
+    assert f"adapted to {tmp_path.name} (6 tracklets; camera means: those of 2 cameras)" in done.stderr
+    result = json.loads(scores.read_text())
+    assert (result["rank1"], result["adapt"]["digest"]) == (1, adaptation.load(learned).digest())
+    again = run(*given, "--camera_means=own")
+    assert (again.returncode, "--camera_means say what to do with --adapt=DATA" in again.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])

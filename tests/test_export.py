@@ -18,10 +18,11 @@ from jax import export as jax_export
 from cion_jax import models
 from cion_jax.common.errors import UserError
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.export import ExportError, export
+from cion_jax.export import ExportError, adapted, export
 from cion_jax.exporting import formats
 from cion_jax.exporting.card import UNKNOWN_LICENCE
 from cion_jax.exporting.formats import FORMATS
+from cion_jax.reid.adaptation import learn
 from cion_jax.training import checkpoint
 from cion_jax.training.loop import record
 from cion_jax.training.step import init_state
@@ -211,6 +212,52 @@ def test_a_run_exports_its_teacher_with_its_training_on_the_card(tmp_path):
         assert line in card.splitlines()
     stored = json.loads(card[card.index("```json") + 7 : card.rindex("```")])
     assert stored["model"]["name"] == "toy"
+
+
+def adaptation_of(backbone):
+    """Learned from noise of two cameras, as the toy's features."""
+    pixels = images(12)
+    rows, cameras = np.asarray(backbone(pixels)), ["c1"] * 6 + ["c2"] * 6
+    origin = {"data": "noise", "model": "toy", "extractor": backbone.digest()}
+    return learn(rows, cameras, np.arange(12) // 2, origin)
+
+
+@pytest.mark.parametrize("form", ["stablehlo", "onnx"])
+@pytest.mark.parametrize("camera", [None, "c2"])
+def test_an_adaptation_is_the_last_layer_of_programs(tmp_path, small, form, camera):
+    learned = adaptation_of(small)
+    backbone, said = adapted(small, learned, camera)
+    path = tmp_path / f"toy{FORMATS[form].suffix}"
+    export(backbone, form, path, **ORIGIN, adapted=said)
+    if form == "onnx":
+        found = onnxruntime.InferenceSession(path).run(None, {"image": images(5)})[0]
+    else:
+        found = np.asarray(jax_export.deserialize(bytearray(path.read_bytes())).call(images(5)))
+    expected = learned(features(small, images(5)), [camera or "nobody knows"] * 5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * expected.std())
+    assert np.abs(features(small, images(5)) - expected).max() > 0.1
+    card = (tmp_path / f"{path.name}.md").read_text()
+    whose = "over all its cameras" if camera is None else "of camera `c2`"
+    assert (
+        f"| adapted | to `noise` (12 images, 6 tracklets, no label): features of length 1 lose the mean {whose}" in card
+    )
+    assert f"which `--camera` takes: c1, c2. Digest `{learned.digest()}` |" in card
+
+
+def test_what_cannot_be_adapted(tmp_path, small):
+    learned = adaptation_of(small)
+    with pytest.raises(UserError, match="has no layer for what --adapt learns; give --format as one of"):
+        export(adapted(small, learned)[0], "safetensors", tmp_path / "w.safetensors", **ORIGIN)
+    with pytest.raises(ConfigError, match="there is no camera 'c3'; did you mean"):
+        adapted(small, learned, "c3")
+    with pytest.raises(UserError, match="weights, input size or step differ"):
+        adapted(dataclasses.replace(small, params=jax.tree.map(lambda leaf: leaf + 1, small.params)), learned)
+    assert "| adapted | no |" in card_of(tmp_path, small)
+
+
+def card_of(folder, backbone):
+    written(folder, backbone, "flax")
+    return (folder / "toy.msgpack.md").read_text()
 
 
 def test_command(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests import toy
+from tests.conftest import QUICKLY
 from tests.runs import ROOT, rows
 
 LAUNCH = ROOT / "launch"
@@ -130,7 +131,7 @@ def test_processes_started_by_hand_are_one_run(tmp_path):
     flags = ("--config=configs/demo.py", f"--workdir={tmp_path}/w", f"--config.data.path={tmp_path}/shards")
     flags += ("--config.data.batch_size=8", "--config.data.curriculum=((0,2),)", "--config.train.log_every=1")
     flags += ("--config.train.epochs=4", "--config.train.checkpoint_every=1", "--config.model.prototypes=32")
-    environ = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environ = {**os.environ, "XLA_FLAGS": QUICKLY}
     command = ["bash", LAUNCH / "local.sh", "2", *flags]
     run = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "w/logs/process_0.log"

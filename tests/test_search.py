@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +11,11 @@ from absl import flags
 
 from cion_jax import search
 from cion_jax.common.errors import UserError
+from cion_jax.embed import embed_pictures, load_extractor
+from cion_jax.reid import adaptation, feature_file, unlabeled
 from cion_jax.reid import index as indexes
 from cion_jax.reid.feature_file import FeatureFile
+from tests import toy
 from tests.reid.test_metrics import Between
 
 
@@ -146,3 +150,50 @@ def test_command(tmp_path, command, capsys):
         command(f"--index={index}", f"--query={tmp_path / 'gone'}")
     with pytest.raises(UserError, match="queries that are images need --checkpoint"):
         command(f"--index={index}", f"--query={gallery}")
+
+
+def adapted_file(path, keys, features, digest):
+    feature_file.write(path, keys, np.asarray(features, np.float32), {"adapt": digest and {"digest": digest}})
+    return path
+
+
+def test_features_are_compared_only_if_they_are_adapted_alike(tmp_path, command, capsys):
+    index = adapted_file(tmp_path / "f.npz", ["a.jpg", "b.jpg"], [[1, 0], [0, 1]], "1" * 64)
+    query = adapted_file(tmp_path / "q.parquet", ["a.jpg"], [[1, 0.1]], "1" * 64)
+    command(f"--index={index}", f"--query={query}")
+    assert "a.jpg: 2 found" in capsys.readouterr().out
+    for other, said in (("2" * 64, "222222222222"), (None, "not at all")):
+        query = adapted_file(tmp_path / "q.parquet", ["a.jpg"], [[1, 0.1]], other)
+        with pytest.raises(UserError, match=f"adapted as {said}, the index's as 111111111111; give both the same"):
+            command(f"--index={index}", f"--query={query}")
+    with pytest.raises(UserError, match="features of a file are taken as they are"):
+        command(f"--index={index}", f"--query={query}", "--adapt=x")
+    scores = {"metric": "cosine", "rerank": False, "tpr_at_fpr": [{"fpr": 0.001, "tpr": 0.5, "threshold": 0.5}]}
+    (tmp_path / "score.json").write_text(json.dumps(scores))
+    with pytest.raises(UserError, match="is of features adapted as not at all, the index as 111111111111"):
+        command(f"--index={index}", f"--query={query}", "--fpr=1e-3", f"--scores={tmp_path / 'score.json'}")
+
+
+def test_queries_are_adapted_like_the_index(tmp_path, command, capsys):
+    """Embedded and adapted with a toy network, the gallery's own image is found at distance 0."""
+    rng, gallery = np.random.default_rng(0), tmp_path / "gallery"
+    for name in ("c1/1/a", "c1/1/b", "c2/1/a", "c2/1/b"):
+        (gallery / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(gallery / f"{name}.png"), rng.integers(0, 256, (32, 16, 3)).astype(np.uint8))
+    extractor = load_extractor("random:toy@32x16")
+    data = unlabeled.opened(gallery)
+    found = embed_pictures(extractor, data.read, data.keys, "gallery").features
+    assert found.shape == (4, toy.Toy.features)
+    origin = {"data": "gallery", "model": "toy", "extractor": extractor.digest()}
+    learned = adaptation.learn(found, data.camera, data.tracklet, origin)
+    adaptation.save(tmp_path / "a.safetensors", learned)
+    index = tmp_path / "f.npz"
+    keys = [str(path.relative_to(gallery)) for path in map(Path, data.keys)]
+    feature_file.write(index, keys, learned(found, data.camera), {"adapt": learned.about()})
+    given = [f"--index={index}", f"--query={gallery}", "--checkpoint=random:toy@32x16"]
+    command(*given, f"--adapt={tmp_path / 'a.safetensors'}", "--top=1")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("    1")]
+    assert [line[2] for line in lines] == keys
+    assert max(float(line[1]) for line in lines) < 1e-3
+    with pytest.raises(UserError, match="queries' features are adapted as not at all, the index's as"):
+        command(*given)

@@ -21,17 +21,6 @@ miniatures.register()
 K, BATCH = 2, 16
 
 
-@pytest.fixture
-def _compile_quickly():
-    """What is equal is equal without XLA's optimizations, too."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-quickly = pytest.mark.usefixtures("_compile_quickly")
-
-
 def changed(config, **changes) -> Config:
     settings = typed_config.thaw(config)
     settings.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
@@ -80,21 +69,18 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-@quickly
 @pytest.mark.parametrize("name", [slow("toy_vit"), "toy"])
 def test_a_mesh_with_explicit_axes_equals_one_device(name):
     config = config_of(name)
     assert_equal(run(config), run(config, (2, 2, 2), AxisType.Explicit))
 
 
-@quickly
 @pytest.mark.parametrize("name", ["toy_vit", slow("toy_convnext"), slow("toy_ghostnet")])
 def test_rematerialization_changes_nothing(name):
     config = config_of(name, model__drop_path=0.0)
     assert_equal(run(config), run(changed(config, model__remat=True)))
 
 
-@quickly
 @pytest.mark.parametrize(
     ("name", "centering", "sizes"),
     [

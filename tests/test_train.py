@@ -17,8 +17,6 @@ from cion_jax.training.metrics import Metrics, TrainingStopped
 from tests import toy
 from tests.runs import assert_equal, final_state, numbers, rows
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 # Loss, gradient norm and teacher entropy of the toy run's first three steps, from a run on the CPU. If the method was
 # changed on purpose, run `pytest tests/test_train.py -k golden` and copy the numbers that its message shows.
 GOLDEN = (

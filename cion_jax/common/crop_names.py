@@ -15,9 +15,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 JUNK = -1
+MAX_GAP = 300  # frames between two crops of one tracklet
 EXAMPLES = (
     "0002_c1s1_000451_03.jpg (Market-1501), 0005_c2_f0046985.jpg (DukeMTMC), 0001_c1_01.png (CUHK03-NP), "
     "0001_c001_00016450_0.jpg (VeRi), 0001C1T0001F001.jpg (MARS), 0000_000_01_0303morning_0008_0.jpg (MSMT17)"
@@ -71,6 +75,15 @@ class CropName(NamedTuple):
         """Camera and sequence, as in "c1s1"; "c1" where there is no sequence."""
         return f"c{self.camera}" + (f"s{self.sequence}" if self.sequence else "")
 
+    def continues(self, last: CropName) -> bool:
+        """Whether it is of the tracklet of `last`, the crop before it when a video's names are sorted.
+
+        A tracklet is what the name says (MARS), else what a tracker could have delivered: crops of one person, camera
+        and sequence with gaps of at most `MAX_GAP` frames. Whoever is unknown is a tracklet each.
+        """
+        same = self.known and (self.video, self.person, self.tracklet) == (last.video, last.person, last.tracklet)
+        return same and (self.tracklet >= 0 or self.frame - last.frame <= MAX_GAP)
+
 
 def parse(name: str) -> CropName | None:
     """What a file name says; None where it is of none of the known forms."""
@@ -82,3 +95,13 @@ def parse(name: str) -> CropName | None:
             tracklet, frame, box = (int(said.get(name) or other) for name, other in _ABSENT.items())
             return CropName(person, int(said["camera"]), said.get("sequence") or "", tracklet, frame, box, timed)
     return None
+
+
+def tracklets(names: Sequence[CropName]) -> np.ndarray:
+    """[n] int64, which crops are of one tracklet as `CropName.continues` has it: the names' people tell no more."""
+    order = sorted(range(len(names)), key=lambda i: (names[i].video, names[i]))
+    number, found = -1, np.zeros(len(names), np.int64)
+    for place, i in enumerate(order):
+        number += not (place and names[i].continues(names[order[place - 1]]))
+        found[i] = number
+    return found

@@ -1,4 +1,6 @@
-"""Training images of fine-tuning, made on the device: resize, flip, pad and crop, erase. Imports only JAX.
+"""Training images of fine-tuning and of cluster contrast, made on the device: resize, flip, pad and crop, erase.
+
+Imports only JAX.
 
 What is drawn depends on the key and the image's place in the global batch alone, so it does not depend on how the batch
 lies on the devices.
@@ -32,7 +34,8 @@ class EraseSpec:
       ratio: least and greatest height / width.
       even: what is uniform between these, the ratio itself or its logarithm (`log`).
       tries: how often to draw until a rectangle is smaller than the image in both directions; then nothing is erased.
-      fill: `noise`, a standard normal number for every normalized value, or `black`, level 0 before normalization.
+      fill: `noise`, a standard normal number for every normalized value; `black`, level 0 before normalization; or
+        `imagenet_mean`, ImageNet's mean in place of normalized values, which is a light gray where these are -1 .. 1.
     """
 
     probability: Annotated[float, SHARE] = 0.5
@@ -40,7 +43,7 @@ class EraseSpec:
     ratio: Annotated[tuple[float, float], positive(1000)] = (0.3, 1 / 0.3)
     even: Literal["log", "ratio"] = "log"
     tries: Annotated[int, between(1, 1000)] = 10
-    fill: Literal["noise", "black"] = "noise"
+    fill: Literal["noise", "black", "imagenet_mean"] = "noise"
 
     def __post_init__(self) -> None:
         """Raises ValueError where a range does not rise."""
@@ -72,6 +75,7 @@ class CropSpec:
 
 
 TRANSREID = CropSpec()
+CLUSTER = CropSpec(erase=EraseSpec(0.5, (0.02, 0.4), even="ratio", tries=100, fill="imagenet_mean"))
 MGN = CropSpec(384, 128, erase=EraseSpec(0.5, (0.02, 0.4), even="ratio", tries=100, fill="black"), mean=MEAN, std=STD)
 
 
@@ -132,7 +136,8 @@ def render(image_BHWC: Array, size_B2: Array, params: CropParams, key: Array, sp
     erased = _inside(params.erase, spec.height, spec.width)
     if spec.erase.fill == "black":
         return normalize(jnp.where(erased, 0.0, levels), spec)
-    return jnp.where(erased, jax.random.normal(key, levels.shape), normalize(levels, spec))
+    filling = jnp.array(MEAN) if spec.erase.fill == "imagenet_mean" else jax.random.normal(key, levels.shape)
+    return jnp.where(erased, filling, normalize(levels, spec))
 
 
 def resize(image_BHWC: Array, size_B2: Array, flip_B: Array, spec: CropSpec) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,3 +67,53 @@ class FileReader:
             return {records.IMAGE: read_regular(self._root / self._names[number])}
         except OSError:
             return None
+
+
+class Labels(NamedTuple):
+    """In place of an `Index`, where labels come and go.
+
+    Attributes:
+      identity: [N] int64, -1 for nobody's.
+    """
+
+    identity: np.ndarray
+
+
+class Relabeled:
+    """The images of one or more readers, one after the other, with other labels.
+
+    Attributes:
+      index: of these.
+    """
+
+    def __init__(self, readers: Sequence[Any], identity: np.ndarray):
+        """`identity` [N] int64 of all images of `readers`, whose own are not looked at."""
+        self.index = Labels(identity)
+        self._readers = readers
+        self._first = np.cumsum([0, *map(len, readers)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def digest(self) -> str:
+        """Of all data sets."""
+        digests = [reader.digest() for reader in self._readers]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    def where(self, record: int) -> str:
+        """File, for messages."""
+        reader, number = self._at(record)
+        return reader.where(number)
+
+    def read(self, numbers: Sequence[int] | np.ndarray) -> list[dict[str, Any] | None]:
+        """As the readers read."""
+        places = [self._at(int(number)) for number in numbers]
+        return [reader.read([number])[0] for reader, number in places]
+
+    def decode(self, data: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
+        """A picture of any kind that one of the readers may hold."""
+        return lay(images.decode(data), canvas_HWC)
+
+    def _at(self, record: int) -> tuple[Any, int]:
+        which = int(np.searchsorted(self._first, record, side="right")) - 1
+        return self._readers[which], record - int(self._first[which])

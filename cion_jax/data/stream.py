@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import grain
 import numpy as np
 
 from cion_jax.data import records
+from cion_jax.data.cluster_batches import ClusterTimeline
 from cion_jax.data.groups import EpochPlan, PlanError, Position, Timeline, UnitKind, Units
 from cion_jax.data.image_files import FileReader
 from cion_jax.data.pk_batches import PkPlan, PkTimeline
@@ -23,19 +24,27 @@ Rows = Sequence[tuple[int, int]]  # ranges [start, stop) of a batch's images
 
 
 class Stream(Protocol):
-    """The batches of a run, each a function of its step, whoever reads which part of it.
+    """The batches of a run, each a function of its step, whoever reads which part of it."""
 
-    Attributes:
-      digest: of the data; a run resumes on the data that it was trained on.
-      batch_size: images in the global batch.
-      steps_per_epoch: one number for every epoch.
-      total_steps: their sum.
-    """
+    @property
+    def digest(self) -> str:
+        """Of the data; a run resumes on the data that it was trained on."""
 
-    digest: str
-    batch_size: int
-    steps_per_epoch: Sequence[int]
-    total_steps: int
+    @property
+    def labels(self) -> str:
+        """Digest of the labels that stand for people in this epoch; empty where the data says who is who."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in the global batch."""
+
+    @property
+    def steps_per_epoch(self) -> Sequence[int]:
+        """One number for every epoch."""
+
+    @property
+    def total_steps(self) -> int:
+        """Their sum."""
 
     def at(self, step: int) -> Position:
         """Epoch, place in it and K of a step in 0 .. total_steps-1."""
@@ -45,6 +54,29 @@ class Stream(Protocol):
 
     def describe(self) -> str:
         """What it holds, for people."""
+
+
+class Reader(Protocol):
+    """Images by number: `ShardReader`, `FileReader`, `Relabeled`."""
+
+    @property
+    def index(self) -> Any:
+        """Whose `identity` [N] says who is on every image."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def digest(self) -> str:
+        """Of the data set."""
+
+    def where(self, record: int) -> str:
+        """File, for messages."""
+
+    def read(self, numbers: Sequence[int] | np.ndarray) -> list[dict[str, Any] | None]:
+        """Fields of the images asked for, as {field of `records`: value}; None in place of a damaged one."""
+
+    def decode(self, data: bytes, canvas_HWC: np.ndarray) -> tuple[int, int]:
+        """An image on a canvas; ValueError where it is none."""
 
 
 class Plan(Protocol):
@@ -69,15 +101,17 @@ class IdentityStream:
       canvas: (height, width) in pixels of the canvas that images are decoded onto.
       threads: that read and decode; 0 does it in the calling thread.
       prefetch: batches made ahead, about `canvas` x 3 bytes per image.
+      labels: see `Stream`.
     """
 
-    reader: ShardReader | FileReader
+    reader: Reader
     units: Units
-    timeline: Timeline | PkTimeline
+    timeline: Timeline | PkTimeline | ClusterTimeline
     plan: Callable[[int, int], Plan]
     canvas: tuple[int, int] = (256, 128)
     threads: int = 16
     prefetch: int = 2
+    labels: str = ""
 
     @classmethod
     def open(
@@ -191,9 +225,7 @@ class IdentityStream:
             yield from grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=self.prefetch)
 
 
-def load_group(
-    reader: ShardReader | FileReader, numbers: np.ndarray, canvas: tuple[int, int], unreadable: Unreadable
-) -> Batch | None:
+def load_group(reader: Reader, numbers: np.ndarray, canvas: tuple[int, int], unreadable: Unreadable) -> Batch | None:
     """Reads and decodes the records of one identity group.
 
     One that cannot be decoded is counted, and replaced by another of the group.

@@ -48,8 +48,19 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
         raise DatasetError(f"config.data.path={path} is no folder; give identity shards or a benchmark as unpacked")
     if (folder / INDEX_FILE).is_file():
         return ShardReader(folder)
-    if (folder / _LISTS["train"][0]).is_file():
-        return _listed(folder, protocol)
+    if is_listed(folder):
+        return _reader(*listed(folder, protocol))
+    return _named(train_folder(folder))
+
+
+def train_folder(folder: Path) -> Path:
+    """Where in a benchmark's folder the images lie that may be learned from; the folder itself if it is no benchmark's.
+
+    Raises:
+      DatasetError: there are test images and none to train on.
+    """
+    if is_listed(folder):
+        return _msmt17(folder)
     inside = next((folder / name for name in _NAMED_FOLDERS if (folder / name).is_dir()), folder)
     tests = [name for name in _TEST_FOLDERS if (inside / name).is_dir()]
     if tests:
@@ -57,13 +68,28 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
             f"{folder} has test images ({', '.join(tests)}) and no folder {' or '.join(_NAMED_FOLDERS)} to train on; "
             "unpack the benchmark again, or give the folder of its training images"
         )
-    return _named(inside)
+    return inside
 
 
-def _listed(folder: Path, protocol: Protocol) -> FileReader:
+def is_listed(folder: Path) -> bool:
+    """Whether lists say what there is, as MSMT17's do."""
+    return (folder / _LISTS["train"][0]).is_file()
+
+
+def _msmt17(folder: Path) -> Path:
     place = next((folder / name for name in _MSMT17_FOLDERS if (folder / name).is_dir()), None)
     if place is None:
         raise DatasetError(f"no folder {' or '.join(_MSMT17_FOLDERS)} in {folder}; expected MSMT17 as unpacked")
+    return place
+
+
+def listed(folder: Path, protocol: Protocol) -> tuple[Path, list[tuple[Path, int]]]:
+    """MSMT17's folder of training images, and the files of its lists with who is on them.
+
+    Raises:
+      DatasetError: lists and files do not fit.
+    """
+    place = _msmt17(folder)
     rows = [row for name in _LISTS[protocol] for row in _rows(folder / name)]
     files = [(place / name, person) for name, person in rows]
     missing = [str(file) for file, _ in files if not file.is_file()]
@@ -72,7 +98,7 @@ def _listed(folder: Path, protocol: Protocol) -> FileReader:
             f"{len(missing)} of {len(files)} files of {' and '.join(_LISTS[protocol])} are not in {place}: "
             f"{some(missing)}; unpack MSMT17 again"
         )
-    return _reader(place, files)
+    return place, files
 
 
 def _rows(file: Path) -> list[tuple[str, int]]:

@@ -234,6 +234,21 @@ def of_first(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def of_first_array(make: Callable[[], np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """What process 0 makes, in all processes, bit for bit.
+
+    Args:
+      make: f() -> array, called in process 0 alone; the others wait.
+      shape: of the array.
+      dtype: of the array.
+    """
+    array = make() if jax.process_index() == 0 else np.zeros(shape, dtype)
+    if jax.process_count() == 1:
+        return array
+    words = np.ascontiguousarray(array, dtype).reshape(-1).view(np.int32)  # integers: nothing is rounded on the way
+    return np.asarray(multihost_utils.broadcast_one_to_all(words)).astype(np.int32).view(dtype).reshape(shape)
+
+
 def say(text: str) -> None:
     """Prints to stderr, in process 0 alone."""
     if jax.process_index() == 0:

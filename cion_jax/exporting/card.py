@@ -20,7 +20,17 @@ from cion_jax.weights.backbone import Backbone, Run
 UNKNOWN_LICENCE = "not stated (--licence); weights are bound by the terms of the data that they were trained on"
 
 
-def card(file: Path, kind: Format, backbone: Backbone, *, source: str, network: str, licence: str, error: float) -> str:
+def card(
+    file: Path,
+    kind: Format,
+    backbone: Backbone,
+    *,
+    source: str,
+    network: str,
+    licence: str,
+    error: float,
+    adapted: str = "",
+) -> str:
     """The card as markdown.
 
     Args:
@@ -31,6 +41,7 @@ def card(file: Path, kind: Format, backbone: Backbone, *, source: str, network: 
       network: "teacher" or "student".
       licence: of the weights; empty if nobody said.
       error: what `Format.error` measured.
+      adapted: what the program's last layer was made from; empty: it has no such layer.
     """
     height, width = backbone.size
     with open(file, "rb") as opened:
@@ -44,6 +55,7 @@ def card(file: Path, kind: Format, backbone: Backbone, *, source: str, network: 
         "input": f"{height} x {width} pixels (height x width), RGB / 255, {_standardized(backbone.preprocessing)}",
         "features": f"{backbone.module().features}",
         "checked": f"read again; largest difference from Flax {error:.1e} of the features' standard deviation",
+        "adapted": adapted or "no",
         "weights from": f"`{source}`",
         "licence": licence or UNKNOWN_LICENCE,
     }

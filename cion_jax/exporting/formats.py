@@ -20,7 +20,7 @@ import safetensors.numpy
 from flax import serialization
 from jax import export
 
-from cion_jax.common.errors import UserError
+from cion_jax.common.extras import needed
 from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import l2_normalize
@@ -43,6 +43,7 @@ class Format:
       tolerance: how large that may be.
       use: a Python line that reads it, with FILE for its name.
       holds: what is in it, for people.
+      is_program: whether it computes features, and does not hold weights alone.
     """
 
     suffix: str
@@ -51,11 +52,15 @@ class Format:
     tolerance: float
     use: str
     holds: str
+    is_program: bool = False
 
 
 def program(backbone: Backbone) -> Callable[[Any], jax.Array]:
     """[B, H, W, 3] uint8 RGB of the backbone's input size -> [B, d] float32 features of length 1."""
-    return lambda image_BHWC: l2_normalize(backbone.forward(image_BHWC))
+    if backbone.last is None:
+        return lambda image_BHWC: l2_normalize(backbone.forward(image_BHWC))
+    mean_D, matrix_DD = backbone.last
+    return lambda image_BHWC: l2_normalize((l2_normalize(backbone.forward(image_BHWC)) - mean_D) @ matrix_DD)
 
 
 def _write_safetensors(path: Path, backbone: Backbone) -> None:
@@ -101,10 +106,8 @@ def _stablehlo_error(path: Path, backbone: Backbone) -> float:
 
 def _onnx_file() -> ModuleType:
     """`exporting.onnx_file`, which needs packages that nothing else needs."""
-    try:
+    with needed("--format=onnx", "onnx"):
         from cion_jax.exporting import onnx_file
-    except ImportError as error:
-        raise UserError(f"--format=onnx: {error}; install it with `pip install 'cion-jax[onnx]'`") from error
     return onnx_file
 
 
@@ -152,6 +155,7 @@ FORMATS.register_all(
             1e-4,
             "jax.export.deserialize(bytearray(open('FILE', 'rb').read())).call(images)",
             f"{_PROGRAM}; for {', '.join(PLATFORMS)}",
+            is_program=True,
         ),
         "onnx": Format(
             ".onnx",
@@ -160,6 +164,7 @@ FORMATS.register_all(
             1e-4,
             "onnxruntime.InferenceSession('FILE').run(None, {'image': images})[0]",
             _PROGRAM,
+            is_program=True,
         ),
     }
 )

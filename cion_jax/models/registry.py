@@ -23,6 +23,8 @@ BACKBONES: Registry[functools.partial[Any]] = Registry("backbone", "cion_jax.mod
 NECKS: Registry[Any] = Registry("neck", "cion_jax.models", "necks")
 NECKS.register_lazily("bnneck", "cion_jax.tasks.supervised.necks:Necked")
 NECKS.register_lazily("mgn", "cion_jax.tasks.supervised.necks:Granular")
+NECKS.register_lazily("gem", "cion_jax.tasks.cluster.network:Gem")
+NECKS.register_lazily("unit", "cion_jax.tasks.cluster.network:Unit")
 
 
 def names() -> list[str]:

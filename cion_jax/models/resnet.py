@@ -98,11 +98,15 @@ class ResNet(nnx.Module):
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
+        return self.maps(x_BHWC, train=train).mean((1, 2))
+
+    def maps(self, x_BHWC: jax.Array, *, train: bool = False) -> jax.Array:
+        """The same before the average: [B, H / 16, W / 16, features]."""
         x = jax.nn.relu(self.bn1(self.conv1(x_BHWC), train=train))
         x = max_pool(x, 3, 2, 1)
         for stage in _STAGES:
             x = run(getattr(self, stage), x, train=train, key=None, remat=self.remat)
-        return x.mean((1, 2))
+        return x
 
 
 def _downsample(inputs: int, outputs: int, stride: int, **kw: Any) -> Layers | None:

@@ -6,7 +6,8 @@ Dai et al., Cluster Contrast for Unsupervised Person Re-identification, 2021; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,7 +15,9 @@ import scipy.sparse as sp
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import reciprocal, search
 
-_BLOCK = 256  # rows of the progress line
+_BLOCK = 512  # rows of one product
+_TERMS = 2**20  # numbers of two rows that are compared at a time
+_ROUNDING = 1e-6  # of the bound
 
 
 def distances(
@@ -47,28 +50,38 @@ def distances(
 
 
 def between(known: sp.csr_array, largest: float = 1.0) -> sp.csr_array:
-    """The same from distributions [n, n], rows of which sum to 1: 1 - s / (2 - s), s what two rows have in common."""
-    starts, columns, values = [0], [], []
-    for found, apart in _by_row(known, largest):
-        starts.append(starts[-1] + len(found))
-        columns.append(found)
-        values.append(apart)
-    return sp.csr_array((np.concatenate(values), np.concatenate(columns), starts), shape=known.shape)
+    """The same from distributions [n, n], rows of which sum to 1: 1 - s / (2 - s), s what two rows have in common.
+
+    The smaller of two numbers is at most the root of their product, so the product of the roots, one sparse product,
+    bounds s from above; what two rows have in common is added up for those alone that may be near enough.
+    """
+    known = known.sorted_indices()
+    root = known.copy()
+    np.sqrt(root.data, out=root.data)
+    other, starts = root.T.tocsr(), range(0, known.shape[0], _BLOCK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # SciPy works without holding Python
+        found = pool.map(lambda start: _near(known, root[start : start + _BLOCK] @ other, start, largest), starts)
+        pieces = list(progress(found, "Jaccard distances", total=len(starts)))
+    i, j, apart = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    off = i != j
+    both = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
+    return sp.coo_array((np.concatenate([apart, apart[off]]), both), shape=known.shape).tocsr()
 
 
-def _by_row(known: sp.csr_array, largest: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every row of distributions [n, n] the rows within `largest`, in rising order, and how far they are."""
-    count = known.shape[0]
-    by_column = known.T.tocsr()
-    first, size = by_column.indptr[:-1].astype(np.int64), np.diff(by_column.indptr)
-    for block in progress(range(0, count, _BLOCK), "Jaccard distances"):
-        for row in range(block, min(block + _BLOCK, count)):
-            own = slice(known.indptr[row], known.indptr[row + 1])
-            members, times = known.indices[own], size[known.indices[own]]
-            at = np.arange(times.sum()) + np.repeat(first[members] - np.cumsum(times) + times, times)
-            least = np.minimum(np.repeat(known.data[own], times), by_column.data[at])
-            shared = np.bincount(by_column.indices[at], weights=least, minlength=count)
-            others = np.flatnonzero(shared)
-            apart = np.maximum(1 - shared[others] / (2 - shared[others]), 0)
-            keep = (apart <= largest) & (apart < 1)
-            yield others[keep], apart[keep]
+def _near(
+    known: sp.csr_array, bound: sp.csr_array, start: int, largest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs i <= j of rows within `largest`, and how far they are; `bound` has the rows from `start` on."""
+    pairs, least = bound.tocoo(), 2 * (1 - largest) / (2 - largest)
+    i, j = pairs.row + start, pairs.col
+    may = (j >= i) & (pairs.data >= least - _ROUNDING)
+    i, j = i[may], j[may]
+    step = max(_TERMS * known.shape[0] // max(known.nnz, 1), 1)
+    shared = [
+        np.asarray(known[i[at : at + step]].minimum(known[j[at : at + step]]).sum(axis=1))
+        for at in range(0, len(i), step)
+    ]
+    common = np.concatenate([np.zeros(0), *shared])
+    apart = np.maximum(1 - common / (2 - common), 0)
+    keep = (apart <= largest) & (apart < 1)
+    return i[keep], j[keep], apart[keep]

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common import npz
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
 
+SUFFIXES = (".npz", ".parquet")
 _KEYS, _FEATURES = ("keys", "paths", "key", "path"), ("features", "feature")
 
 
@@ -31,6 +33,7 @@ class FeatureFile:
     Attributes:
       keys: N texts.
       features: [N, d] float32.
+      about: what `write` was told of them; empty for a file of another program.
     """
 
     def __init__(self, path: Path):
@@ -38,15 +41,16 @@ class FeatureFile:
         if not path.is_file():
             raise FeatureFileError(f"no file of features {path}; expected a .npz or .parquet file")
         check_name(path)
-        self.path = path
+        self.path, self.about = path, about(path)
         keys, features = (_npz if path.suffix == ".npz" else _parquet)(path)
-        if features.ndim != 2 or len(keys) != len(features) or not np.issubdtype(features.dtype, np.number):
+        if keys.ndim != 1 or features.ndim != 2 or len(keys) != len(features) or features.dtype.kind not in "fiu":
             raise FeatureFileError(
-                f"{path} holds {len(keys)} keys and features {features.shape} {features.dtype}, expected N keys and "
+                f"{path} holds {keys.size} keys and features {features.shape} {features.dtype}, expected N keys and "
                 "[N, d] numbers; all features have one width"
             )
         self.keys = [str(key) for key in keys]
-        self.features = np.asarray(features, np.float32)
+        with np.errstate(over="ignore"):
+            self.features = np.asarray(features, np.float32)
         self._row = {key: row for row, key in enumerate(self.keys)}
         if len(self._row) < len(self.keys):
             raise FeatureFileError(f"{path} has {len(self.keys) - len(self._row)} keys twice; every image has one row")
@@ -76,9 +80,23 @@ class FeatureFile:
         return self._name.get(path.name, -1)
 
 
+def about(path: Path) -> dict[str, Any]:
+    """What a file says of its features, if it says anything; no feature is read."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                text = str(arrays["meta"])
+        else:
+            text = (_arrow(path)[1].read_schema(path).metadata or {})[b"cion_jax"].decode()
+        found = json.loads(text)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def check_name(path: Path) -> None:
     """Raises FeatureFileError where a name is not that of a file of features."""
-    if path.suffix not in (".npz", ".parquet"):
+    if path.suffix not in SUFFIXES:
         raise FeatureFileError(f"{path} ends in {path.suffix!r}, expected a .npz or .parquet file")
 
 
@@ -100,9 +118,9 @@ def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str
 
 def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[_one(path, _KEYS, arrays.files)], arrays[_one(path, _FEATURES, arrays.files)]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        there = npz.names(path)
+        return npz.read(path, _one(path, _KEYS, there)), npz.read(path, _one(path, _FEATURES, there))
+    except ValueError as error:
         if isinstance(error, FeatureFileError):
             raise
         raise FeatureFileError(f"{path} cannot be read as a .npz file of plain arrays: {error}") from error

@@ -1,4 +1,4 @@
-"""Embedding many files so that a killed run is not lost: chunks are kept beside the output until it is there."""
+"""Embedding many images so that a killed run is not lost: chunks are kept beside the output until it is there."""
 
 from __future__ import annotations
 
@@ -15,50 +15,45 @@ from typing import Any
 import numpy as np
 
 from cion_jax.common.files import finished
-from cion_jax.reid.distances import slices
-
-CHUNK = 2048  # images whose features are kept at a time
+from cion_jax.data.image_parts import Part
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Features of files that could be read, which those are, and a message for each of the others."""
+    """Features of images that could be read, their keys, and a message for each of the others."""
 
     features: np.ndarray
-    kept: np.ndarray
+    keys: list[str]
     unreadable: list[str]
 
 
-def embed(
-    make: Callable[[Sequence[Path], str], Any], paths: Sequence[Path], output: Path, choice: Sequence[Any]
-) -> Chunk:
-    """Embeds files a chunk at a time, but for those chunks that an earlier run has done.
+def embed(make: Callable[[Part, str], Chunk], parts: Sequence[Part], output: Path, choice: Sequence[Any]) -> Chunk:
+    """Embeds a part at a time, but for those that an earlier run has done.
 
     Args:
-      make: embeds files; the text begins its progress line.
-      paths: N image files. A chunk is done if its files have the sizes and times of change that they had.
+      make: embeds a part; the text begins its progress line.
+      parts: at least one. A part is done if its `state` is what it was.
       output: the file that is to be written; chunks lie in a hidden folder beside it.
       choice: what else determines the features, as JSON.
     """
     folder = _folder(output)
     folder.mkdir(exist_ok=True)
-    chunks, taken = [], 0
-    for number, part in enumerate(slices(len(paths), CHUNK)):
-        some = paths[part]
-        file = folder / f"{number:05d}-{_digest(some, choice)}.npz"
+    chunks, taken, total, start = [], 0, sum(part.count for part in parts), 0
+    for number, part in enumerate(parts):
+        file = folder / f"{number:05d}-{_digest(part, choice)}.npz"
         chunk = _read(file)
         if chunk is None:
-            count = f" {part.start:,} to {part.stop:,} of {len(paths):,}" if len(paths) > CHUNK else ""
-            found = make(some, f"embedding{count}")
-            chunk = Chunk(found.features, found.kept, found.unreadable)
+            which = f" {start:,} to {start + part.count:,} of {total:,}" if len(parts) > 1 else ""
+            chunk = make(part, f"embedding{which}")
             _write(file, chunk)
         else:
-            taken += len(some)
+            taken += part.count
+        start += part.count
         chunks.append(chunk)
     if taken:
-        print(f"{taken:,} of {len(paths):,} images were embedded by an earlier run", file=sys.stderr)
-    unreadable = [line for chunk in chunks for line in chunk.unreadable]
-    return Chunk(np.concatenate([c.features for c in chunks]), np.concatenate([c.kept for c in chunks]), unreadable)
+        print(f"{taken:,} of {total:,} images were embedded by an earlier run", file=sys.stderr)
+    features = np.concatenate([chunk.features for chunk in chunks])
+    return Chunk(features, [k for c in chunks for k in c.keys], [line for c in chunks for line in c.unreadable])
 
 
 def forget(output: Path) -> None:
@@ -70,27 +65,18 @@ def _folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.chunks")
 
 
-def _digest(paths: Sequence[Path], choice: Sequence[Any]) -> str:
-    states = [[str(path), *_state(path)] for path in paths]
-    return hashlib.sha256(json.dumps([list(choice), states]).encode()).hexdigest()[:16]
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:  # whoever embeds it says so
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+def _digest(part: Part, choice: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps([list(choice), part.state]).encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> Chunk | None:
     try:
         with np.load(file) as arrays:
-            return Chunk(arrays["features"], arrays["kept"], json.loads(str(arrays["unreadable"])))
+            return Chunk(arrays["features"], *(json.loads(str(arrays[name])) for name in ("keys", "unreadable")))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _write(file: Path, chunk: Chunk) -> None:
     with finished(file) as part, part.open("wb") as out:
-        np.savez(out, features=chunk.features, kept=chunk.kept, unreadable=json.dumps(chunk.unreadable))
+        np.savez(out, features=chunk.features, keys=json.dumps(chunk.keys), unreadable=json.dumps(chunk.unreadable))

@@ -119,7 +119,7 @@ class Checkpointer:
           step: steps done.
           state: after them.
           served: where in the state the served network lies.
-          run: JSON types: `task`, `config`, `position`, `preprocessing`.
+          run: JSON types: `task`, `config`, `position`, `labels`, `preprocessing`.
 
         Raises:
           SaveError: this one or the one before it could not be written.
@@ -165,32 +165,33 @@ class Checkpointer:
         """Steps of all complete checkpoints, rising."""
         return sorted(self._manager.all_steps())
 
-    def restore(self, step: int, like: TrainState, served: tuple[str, ...]) -> TrainState:
-        """The state at `step`.
+    def restore(self, run: Mapping[str, Any], like: TrainState, served: tuple[str, ...]) -> TrainState:
+        """The state of a checkpoint.
 
         Args:
-          step: of a checkpoint.
+          run: the checkpoint's `run` item, as `run` gives it.
           like: abstract state (jax.ShapeDtypeStruct leaves, with the shardings to restore onto).
           served: where in the state the served network lies.
 
         Raises:
           CheckpointError: names, shapes or dtypes differ from `like`, or files are damaged; nothing is loaded.
         """
-        trees = self._items(step, _trees(like, served))
+        trees = self._items(run, _trees(like, served))
         flat = _flatten(trees["training"]) | {
             f"{'/'.join(served)}/{n}": x for n, x in _flatten(trees["served"]).items()
         }
-        self._check_digests(step, flat)
+        self._check_digests(run, flat)
         paths, treedef = jax.tree_util.tree_flatten_with_path(like)
         return jax.tree_util.tree_unflatten(treedef, [flat[path_name(path)] for path, _ in paths])
 
-    def restore_served(self, step: int, like: TrainState, served: tuple[str, ...]) -> dict[str, Any]:
-        """The served network at `step`, {"params": ..., "stats": ...}; arguments and errors as of `restore`."""
-        tree = self._items(step, {"served": at_path(like, served)})["served"]
-        self._check_digests(step, {f"{'/'.join(served)}/{name}": leaf for name, leaf in _flatten(tree).items()})
+    def restore_served(self, run: Mapping[str, Any], like: TrainState, served: tuple[str, ...]) -> dict[str, Any]:
+        """The served network, {"params": ..., "stats": ...}; arguments and errors as of `restore`."""
+        tree = self._items(run, {"served": at_path(like, served)})["served"]
+        self._check_digests(run, {f"{'/'.join(served)}/{name}": leaf for name, leaf in _flatten(tree).items()})
         return tree
 
-    def _items(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+    def _items(self, run: Mapping[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+        step = run["position"]["step"]
         with self._reading(step):
             found = self._manager.item_metadata(step)
             old = "served" not in set(found)
@@ -201,11 +202,11 @@ class Checkpointer:
             restored = self._manager.restore(step, args=args)
         return {item: _renamed(restored[name], old, back=True) for item, name in zip(like, stored, strict=True)}
 
-    def _check_digests(self, step: int, flat: dict[str, Any]) -> None:
-        expected = self.run(step)["digests"]
+    def _check_digests(self, run: Mapping[str, Any], flat: dict[str, Any]) -> None:
+        expected = run["digests"]
         if expected is None:  # written before there were any
             return
-        with self._reading(step):
+        with self._reading(run["position"]["step"]):
             wrong = [name for name, digest in digests.of(flat).items() if expected.get(name) != digest]
             if wrong:
                 raise ValueError(

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import jax
 from cion_jax.common import lock
 from cion_jax.common.files import finished
 from cion_jax.data.shards import Unreadable
+from cion_jax.data.stream import Batch, Stream
 from cion_jax.distributed import multihost, sharding
 from cion_jax.training.checkpoint import Checkpointer, check_resumable
+from cion_jax.training.config import RunConfig
 from cion_jax.training.metrics import Metrics, Trace
 from cion_jax.training.state import TrainState
 from cion_jax.training.step import Trainer, make_trainer
-from cion_jax.training.task import Task
+from cion_jax.training.task import Beginning, Task
 
 Start = Callable[[TrainState, TrainState], TrainState]
 Score = Callable[[int], Mapping[str, float]]
@@ -60,8 +62,7 @@ def train(
       UnreadableError: too many images cannot be decoded.
       UserError: config, data, weights and workdir do not fit together.
     """
-    config = task.config
-    stream = task.stream()
+    config, stream = task.config, task.stream()
     multihost.agree(config=json.dumps(dataclasses.asdict(config)), data=stream.digest)
     end = min(config.train.steps or stream.total_steps, stream.total_steps)
     scored = _ends(stream.steps_per_epoch, config.evaluate.every) if score else set()
@@ -74,53 +75,119 @@ def train(
         Checkpointer(workdir, config.train.keep) as checkpointer,
         Trace(workdir / "profile", config.profile.steps) as trace,
     ):
-        start, state = _begin(task, checkpointer, trainer, stream.digest, start_from)
-        if jax.process_index() == 0:
-            with finished(workdir / "config.json") as path:
-                path.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-        multihost.say(
-            f"{stream.describe()}, steps {start:,} to {end:,} of {stream.total_steps:,} on {dict(mesh.shape)}"
-        )
-        unreadable = Unreadable(config.data.max_skipped)
-        rows = multihost.rows(sharding.BATCH, mesh, config.data.batch_size)
-        metrics, totals, data, reached = Metrics(workdir, task, start, end, on_row), multihost.Totals(mesh), None, start
+        start, state, labels = _begin(task, checkpointer, trainer, stream.digest, start_from)
+        _write_config(workdir, config)
+        span = f"steps {start:,} to {end:,} of {stream.total_steps:,} on {dict(mesh.shape)}"
+        multihost.say(f"{stream.describe()}, {span}")
+        metrics = Metrics(workdir, task, start, end, on_row)
+        steps = _Steps(task, workdir, mesh, trainer, checkpointer, trace, metrics, end, asked_to_leave, score, scored)
         with jax.transfer_guard("disallow"):
-            for step in range(start, end):
-                position = stream.at(step)
-                if data is None or position.step_in_epoch == 0:
-                    before, stream = stream, task.begin_epoch(position.epoch, state, stream)
-                    data = data if data and stream is before else stream.batches(step, rows, unreadable)
-                # Only a checkpoint waits for its own step, so that nothing is saved whose loss is not finite.
-                trace.reach(step + 1, metrics.flush)
-                with metrics.waiting():
-                    batch = next(data)
-                with jax.transfer_guard("allow"):  # all that a step needs of the host
-                    on_devices = sharding.put_batch(batch, mesh, task.fields)
-                    said = totals.add({"skipped": unreadable.skipped, "asked_to_leave": asked_to_leave()})
-                with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
-                    state, measured = trainer.step(state, on_devices, task.static(stream, step))
-                reached = step + 1
-                metrics.add(reached, measured | {"skipped": said["skipped"]})
-                leaving = totals.seen.get("asked_to_leave", 0) > 0
-                checkpointer.check()
-                if reached % config.train.checkpoint_every == 0 or reached == end or leaving or reached in scored:
-                    metrics.flush()
-                    checkpointer.save(reached, state, task.served, record(task, reached, stream.digest))
-                if leaving:
-                    break
-                if score and reached in scored:
-                    checkpointer.wait()
-                    with jax.transfer_guard("allow"), metrics.paused():
-                        if jax.process_index() == 0:
-                            metrics.note(reached, score(reached))
+            reached = steps.run(start, state, stream, labels)
         metrics.close()
-        totals.read()
-    skipped = f"{totals.seen.get('skipped', 0):,} images skipped"
-    if reached < end:
-        multihost.say(f"left: step {reached:,} of {end:,} is saved, the same command goes on; {skipped}")
-    else:
-        multihost.say(f"done: {end:,} steps; {skipped}")
+        skipped = steps.skipped()
+    left = f"left: step {reached:,} of {end:,} is saved, the same command goes on"
+    multihost.say(f"{f'done: {end:,} steps' if reached >= end else left}; {skipped:,} images skipped")
     return reached >= end
+
+
+@dataclasses.dataclass
+class _Steps:
+    """The steps of a run, one after the other, and what happens between them.
+
+    Attributes:
+      workdir: of the run.
+      end: number of the last step.
+      asked_to_leave: as of `train`.
+      score: as of `train`.
+      scored: numbers of the steps that are scored.
+    """
+
+    task: Task
+    workdir: Path
+    mesh: jax.sharding.Mesh
+    trainer: Trainer
+    checkpointer: Checkpointer
+    trace: Trace
+    metrics: Metrics
+    end: int
+    asked_to_leave: Callable[[], bool]
+    score: Score | None
+    scored: set[int]
+
+    def __post_init__(self) -> None:
+        self._unreadable = Unreadable(self.task.config.data.max_skipped)
+        self._totals = multihost.Totals(self.mesh)
+
+    def run(self, start: int, state: TrainState, stream: Stream, labels: str) -> int:
+        """Does the steps after `start`; returns the number of the last one, below `end` where asked to leave.
+
+        `labels`: digest of those that step `start` was trained on.
+        """
+        rows = multihost.rows(sharding.BATCH, self.mesh, self.task.config.data.batch_size)
+        data: Iterator[Batch] | None = None
+        for step in range(start, self.end):
+            position = stream.at(step)
+            if data is None or position.step_in_epoch == 0:
+                before = stream
+                state, stream = self._begin_epoch(step, state, stream, labels if position.step_in_epoch else None)
+                data = data if data and stream is before else stream.batches(step, rows, self._unreadable)
+            self.trace.reach(step + 1, self.metrics.flush)
+            with self.metrics.waiting():
+                batch = next(data)
+            state = self._step(step, state, batch, stream)
+            if self._leaves_after(step + 1, state, stream):
+                return step + 1
+        return max(start, self.end)
+
+    def skipped(self) -> int:
+        """Images that were skipped, in all processes."""
+        self._totals.read()
+        return self._totals.seen.get("skipped", 0)
+
+    def _begin_epoch(
+        self, step: int, state: TrainState, stream: Stream, resumed: str | None
+    ) -> tuple[TrainState, Stream]:
+        """What the task measures is a row about the epoch's first step: a run that goes on before it writes it anew."""
+        self.metrics.flush()
+        at = Beginning(stream.at(step).epoch, self.mesh, self.workdir, resumed)
+        with jax.transfer_guard("allow"), self.metrics.paused():
+            begun = self.task.begin_epoch(at, state, stream)
+        if begun.row:
+            self.metrics.note(step + 1, begun.row)
+        return begun.state, begun.stream
+
+    def _step(self, step: int, state: TrainState, batch: Batch, stream: Stream) -> TrainState:
+        """Dispatches a step; its measurements are looked at one step late."""
+        with jax.transfer_guard("allow"):  # all that a step needs of the host
+            on_devices = sharding.put_batch(batch, self.mesh, self.task.fields)
+            said = self._totals.add({"skipped": self._unreadable.skipped, "asked_to_leave": self.asked_to_leave()})
+        with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+            state, measured = self.trainer.step(state, on_devices, self.task.static(stream, step))
+        self.metrics.add(step + 1, measured | {"skipped": said["skipped"]})
+        return state
+
+    def _leaves_after(self, reached: int, state: TrainState, stream: Stream) -> bool:
+        """Saves and scores the state after a step where that is due; whether the run was asked to leave."""
+        leaving = self._totals.seen.get("asked_to_leave", 0) > 0
+        scored = reached in self.scored
+        self.checkpointer.check()
+        if reached % self.task.config.train.checkpoint_every == 0 or reached == self.end or leaving or scored:
+            # Only a checkpoint waits for its own step, so that nothing is saved whose loss is not finite.
+            self.metrics.flush()
+            run = record(self.task, reached, stream.digest, stream.labels)
+            self.checkpointer.save(reached, state, self.task.served, run)
+        if self.score and scored and not leaving:
+            self.checkpointer.wait()
+            with jax.transfer_guard("allow"), self.metrics.paused():
+                if jax.process_index() == 0:
+                    self.metrics.note(reached, self.score(reached))
+        return leaving
+
+
+def _write_config(workdir: Path, config: RunConfig) -> None:
+    if jax.process_index() == 0:
+        with finished(workdir / "config.json") as path:
+            path.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
 
 
 def _ends(steps_per_epoch: Sequence[int], every: int) -> set[int]:
@@ -130,20 +197,23 @@ def _ends(steps_per_epoch: Sequence[int], every: int) -> set[int]:
 
 def _begin(
     task: Task, checkpointer: Checkpointer, trainer: Trainer, digest: str, start_from: Start
-) -> tuple[int, TrainState]:
-    """(steps done, state after them): of the newest checkpoint, or fresh."""
+) -> tuple[int, TrainState, str]:
+    """(steps done, state after them, digest of the labels that the last was trained on): of the newest checkpoint, or
+    fresh."""
     start = multihost.of_first(checkpointer.latest() or 0)
     if start:
-        check_resumable(task.config, checkpointer.run(start), digest)
-        return start, checkpointer.restore(start, trainer.like, task.served)
-    return 0, start_from(trainer.init(), trainer.shardings)
+        run = checkpointer.run(start)
+        check_resumable(task.config, run, digest)
+        return start, checkpointer.restore(run, trainer.like, task.served), run.get("labels", "")
+    return 0, start_from(trainer.init(), trainer.shardings), ""
 
 
-def record(task: Task, step: int, digest: str) -> dict[str, Any]:
+def record(task: Task, step: int, digest: str, labels: str = "") -> dict[str, Any]:
     """The `run` item of a checkpoint."""
     return {
         "task": task.config.task,
         "config": dataclasses.asdict(task.config),
         "position": {"step": step, "index": digest},
+        "labels": labels,
         "preprocessing": dataclasses.asdict(task.preprocessing),
     }

@@ -22,7 +22,7 @@ from cion_jax.training.checkpoint import SaveError
 from cion_jax.training.task import Task
 
 ROWS = "metrics.jsonl"
-SCORE = b'"mAP":'  # what is in rows of scores alone
+NOTES = (b'"mAP":', b'"clusters":')  # what is in rows of their own alone: of scores, of an epoch's clusters
 
 
 class TrainingStopped(RuntimeError):
@@ -74,7 +74,7 @@ class Metrics:
         self._began += time.monotonic() - began
 
     def note(self, step: int, row: Mapping[str, float]) -> None:
-        """Writes a row of its own about a step that has been looked at."""
+        """Writes a row of its own, with a name of `NOTES` in it, about a step that may have another."""
         if self._board:
             self._append(step, row, self._board)
             if self._on_row:

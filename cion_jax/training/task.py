@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -48,6 +50,37 @@ class Served(NamedTuple):
     graphdef: Any
     params: Tree
     stats: Tree
+
+
+class Beginning(NamedTuple):
+    """Where an epoch begins, or goes on after a resume.
+
+    Attributes:
+      epoch: its number, from 0 on.
+      mesh: of the run.
+      workdir: of the run.
+      resumed: None where the epoch begins; where it goes on, digest of the labels that its first part was trained on.
+    """
+
+    epoch: int
+    mesh: jax.sharding.Mesh
+    workdir: Path
+    resumed: str | None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What an epoch begins with.
+
+    Attributes:
+      state: of the run.
+      stream: the batches of this epoch, or of this one and those that follow.
+      row: measurements about the epoch, for a row of their own.
+    """
+
+    state: TrainState
+    stream: Stream
+    row: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -115,9 +148,9 @@ class Task(Protocol):
     def carry(self, state: TrainState, params: Tree, prepared: Prepared, at: Mapping[str, jax.Array]) -> Tree:
         """What is kept after a step that led to `params`: averages, memories."""
 
-    def begin_epoch(self, epoch: int, state: TrainState, stream: Stream) -> Stream:
-        """The stream of an epoch that is about to begin, or to go on after a resume; the same one where nothing
-        changes."""
+    def begin_epoch(self, at: Beginning, state: TrainState, stream: Stream) -> Begun:
+        """Called when an epoch is about to begin, or to go on after a resume; the same state and stream where nothing
+        changes. In all processes the same."""
 
     def watch(self, measured: Mapping[str, float]) -> str | None:
         """A warning for people; None where all is well."""

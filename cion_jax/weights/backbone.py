@@ -52,6 +52,8 @@ class Backbone:
       run: the run that it was trained in, None for files and for an untrained one.
       head: the distillation head's params, where the weights come with one.
       batch_size: images that are computed at a time.
+      last: (mean [d], matrix [d, d]) that exported programs end with: features of length 1 lose the mean and are
+        multiplied; None: they end with features of length 1. Nothing but an export looks at it.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Backbone:
     run: Run | None = None
     head: dict[str, Any] = field(default_factory=dict, repr=False)
     batch_size: int = 64
+    last: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:

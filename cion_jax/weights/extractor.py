@@ -42,6 +42,10 @@ class Extractor(Protocol):
         """[h, w, 3] uint8 RGB images of any sizes -> [N, d] float32, not normalized."""
         ...
 
+    def digest(self) -> str:
+        """SHA-256 of what determines the features of an image."""
+        ...
+
 
 class Flipped:
     """An extractor whose features are the mean of those of an image and of its mirror image."""
@@ -55,3 +59,7 @@ class Flipped:
         """[h, w, 3] uint8 RGB images of any sizes -> [N, d] float32, not normalized."""
         both = self._plain(view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1])))
         return both.reshape(-1, 2, self.features).mean(axis=1)
+
+    def digest(self) -> str:
+        """That of the plain one: its features are the same but for noise."""
+        return self._plain.digest()

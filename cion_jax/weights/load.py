@@ -131,9 +131,9 @@ def restore_run(path: str | Path, network: Network = "teacher") -> tuple[Any, di
         task = task_of(run)
         like = on_one_device(jax.eval_shape(lambda: init_state(task)))
         if network == "teacher":
-            trees = checkpointer.restore_served(step, like, task.served)
+            trees = checkpointer.restore_served(run, like, task.served)
         else:
-            trees = checkpointer.restore(step, like, task.served).trained
+            trees = checkpointer.restore(run, like, task.served).trained
     values = Preprocessing.of(run["preprocessing"]) if run["preprocessing"] else task.preprocessing
     return task, trees, Run(workdir, task.config, step, run["position"].get("index", "")), values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cion_jax.common.extras import needed
 from cion_jax.weights.torch_names import WeightsError
 
 # Per channel, of the ImageNet training images in 0 .. 1: what these networks are trained with.
@@ -32,10 +34,8 @@ class OnnxBackbone:
 
     def __init__(self, file: str, batch_size: int = 64):
         """Opens the file; raises WeightsError where it is missing, no ONNX model, or has other inputs."""
-        try:
+        with needed("onnx:FILE", "onnx"):
             import onnxruntime  # only now: other checkpoints do without it
-        except ImportError as error:
-            raise WeightsError(f"onnx:FILE needs onnxruntime ({error}); pip install 'cion-jax[onnx]'") from error
         path = Path(file)
         if not path.is_file():
             raise WeightsError(f"no ONNX model at {path}; give --checkpoint=onnx:FILE with an existing file")
@@ -45,7 +45,7 @@ class OnnxBackbone:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise WeightsError(f"{path} is not a usable ONNX model: {error}") from error
-        self.name = path.name
+        self.name, self._path = path.name, path
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = list(inputs[0].shape)
         usable = len(shape) == 4 and shape[1] == 3 and all(isinstance(n, int) for n in shape[2:])
@@ -68,6 +68,11 @@ class OnnxBackbone:
         while batch := [self._pixels(image) for image in itertools.islice(waiting, self._batch)]:
             done.append(self._run(np.stack(batch)))
         return np.concatenate(done)
+
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _pixels(self, image: np.ndarray) -> np.ndarray:
         resized = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_LINEAR)

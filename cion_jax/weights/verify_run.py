@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -16,7 +18,7 @@ from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import freeze
 from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, on_one_device
-from cion_jax.training.metrics import ROWS, SCORE, step_of
+from cion_jax.training.metrics import NOTES, ROWS, step_of
 from cion_jax.training.step import init_state
 from cion_jax.weights.load import task_of
 
@@ -37,8 +39,9 @@ def verify_run(workdir: Path) -> tuple[str, list[str]]:
         steps, old = checkpointer.steps(), 0
         for step in progress(steps, "checkpoints", total=len(steps)):
             try:
-                bad = _checkpoint(checkpointer, step)
-                old += checkpointer.run(step)["digests"] is None
+                run = checkpointer.run(step)
+                bad = _checkpoint(checkpointer, run)
+                old += run["digests"] is None
             except UserError as error:
                 damage.append(str(error))
                 continue
@@ -50,11 +53,11 @@ def verify_run(workdir: Path) -> tuple[str, list[str]]:
     return f"{len(steps)} checkpoints{undigested}", damage
 
 
-def _checkpoint(checkpointer: Checkpointer, step: int) -> list[str]:
+def _checkpoint(checkpointer: Checkpointer, run: Mapping[str, Any]) -> list[str]:
     """Names of the arrays that are not finite; raises CheckpointError where something is damaged."""
-    task = task_of(checkpointer.run(step))
+    task = task_of(run)
     like = on_one_device(jax.eval_shape(lambda: init_state(task)))
-    state = checkpointer.restore(step, like, task.served)
+    state = checkpointer.restore(run, like, task.served)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(state))
     return not_finite({path_name(path): leaf for path, leaf in leaves})
 
@@ -77,8 +80,9 @@ def _rows(workdir: Path) -> list[str]:
         return [f"{path}: {error}"]
     steps = [step_of(line) for line in lines]
     damage = [f"{path}:{number}: no row of measurements" for number, step in enumerate(steps, 1) if step is None]
-    # A score is a row of its own, of a step that may have been measured.
-    known = [step for line, step in zip(lines, steps, strict=True) if step is not None and SCORE not in line]
+    # A note is a row of its own, of a step that may have been measured.
+    measured = [not any(name in line for name in NOTES) for line in lines]
+    known = [step for step, row in zip(steps, measured, strict=True) if step is not None and row]
     if known != sorted(set(known)):
         damage.append(f"{path}: its steps do not rise")
     return [*damage, *([f"{path}: its last line is cut short"] if rest else [])]

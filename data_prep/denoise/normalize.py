@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cion_jax.neighbors import cosine
-
-_BLOCK = 2**16
+from cion_jax.neighbors import normalization
 
 
 def normalize(
@@ -14,44 +12,14 @@ def normalize(
 ) -> np.ndarray:
     """Subtracts what a video's rows have in common, then evens out what varies within tracklets.
 
-    A video's mean is its camera and light more than its people. What changes within a tracklet is pose, occlusion
-    and noise: directions in which one person varies count less (within-class covariance normalization, Hatch et al.,
-    2006, with tracklets for classes).
-
     Args:
       rows: [n, d] float32 of unit length.
       video: [n] int64, 0 .. V-1.
       tracklet: [n] int64, 0 .. T-1.
-      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0.
+      shrinkage: as `normalization.learn` takes it.
       out: where the result goes; it may be `rows`. None: into memory of its own.
 
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
     """
-    result, of_video = np.empty_like(rows) if out is None else out, _means(rows, video)
-    for block in _blocks(len(rows)):
-        np.subtract(rows[block], of_video[video[block]], out=result[block])
-    of_tracklet, within = _means(result, tracklet), np.zeros((rows.shape[1],) * 2)
-    for block in _blocks(len(rows)):
-        apart = result[block] - of_tracklet[tracklet[block]]
-        within += apart.T @ apart
-    spread, axes = np.linalg.eigh(within)
-    spread = np.maximum(spread, 0)
-    even = spread.mean()
-    evened = (axes / np.sqrt(spread / even + shrinkage)).astype(np.float32) if even > 0 else None
-    for block in _blocks(len(rows)):
-        found = result[block] if evened is None else result[block] @ evened
-        result[block] = cosine.unit(found, np.float32)
-    return result
-
-
-def _blocks(count: int) -> list[slice]:
-    """Rows that are worked on at a time: little is held besides what comes in and goes out."""
-    return [slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)]
-
-
-def _means(rows: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """[labels, d] means; labels that nobody has get 0."""
-    total = np.zeros((int(label.max(initial=-1)) + 1, rows.shape[1]), np.float32)
-    np.add.at(total, label, rows)
-    return total / np.maximum(np.bincount(label), 1).astype(np.float32)[:, None]
+    return normalization.learn(rows, video, tracklet, shrinkage)(rows, video, out)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common.extras import needed
 from data_prep.embedders import REGISTRY, options
 from data_prep.embedders.common import EmbedderError
 from data_prep.embedders.network import Input, Network
@@ -27,12 +28,8 @@ class OpenVino(Network):
         weights = file.with_suffix(".bin")
         if file.suffix != ".xml" or not weights.is_file():
             raise EmbedderError(f"got {file}, expected FILE.xml and beside it FILE.bin with the weights")
-        try:
+        with needed("--embedder=openvino:FILE", "openvino"):
             import openvino
-        except ImportError as error:
-            raise EmbedderError(
-                f"--embedder=openvino:FILE needs the package openvino ({error}); pip install openvino"
-            ) from error
         core = openvino.Core()
         try:
             # In float32 everywhere: some processors would take bfloat16, and features depend on the machine.
@@ -41,8 +38,9 @@ class OpenVino(Network):
             raise EmbedderError(f"{file} is not a usable OpenVINO model: {error}") from error
         if len(model.inputs) != 1:
             raise EmbedderError(f"{file} has {len(model.inputs)} inputs, expected one; convert it again")
+        at = options.output_of(file, [port.any_name for port in model.outputs], how)
         digest = hashlib.sha256(file.read_bytes() + hashlib.sha256(weights.read_bytes()).digest()).hexdigest()
-        super().__init__(f"openvino:{argument}", digest, _input(model.inputs[0]), lambda x: _run(model, x), how)
+        super().__init__(f"openvino:{argument}", digest, _input(model.inputs[0]), lambda x: _run(model, x, at), how)
 
 
 def _input(port: Any) -> Input:
@@ -50,5 +48,5 @@ def _input(port: Any) -> Input:
     return Input(shape, np.dtype(port.get_element_type().to_dtype()).name)
 
 
-def _run(model: Any, x: np.ndarray) -> np.ndarray:
-    return model(x)[model.outputs[0]]
+def _run(model: Any, x: np.ndarray, at: int) -> np.ndarray:
+    return model(x)[model.outputs[at]]

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import cosine
+from cion_jax.neighbors import cosine, score
 from cion_jax.neighbors.labels import numbered
 from data_prep.config import Config
-from data_prep.denoise import nearest_member, noise, score
+from data_prep.denoise import nearest_member, noise
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, Labeling
 from data_prep.denoise.settings import Thresholds

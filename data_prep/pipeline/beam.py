@@ -13,16 +13,17 @@ import unittest.mock
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
+from cion_jax.common import extras
 from cion_jax.common.errors import UserError
 from cion_jax.common.progress import progress
 from data_prep.pipeline.workdir import Work
 
 logging.disable(logging.WARNING)  # Beam remarks on Google Cloud libraries that are not there
-import apache_beam as beam  # noqa: E402
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions  # noqa: E402
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
-from apache_beam.utils import interactive_utils  # noqa: E402
-
+with extras.needed("data_prep", "prep"):
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.utils import interactive_utils
 logging.disable(logging.NOTSET)
 
 LOCAL = (None, "DirectRunner", "FnApiRunner")  # names under which everything runs on this machine

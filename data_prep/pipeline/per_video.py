@@ -76,7 +76,7 @@ def _embed(
     images: Sequence[Image],
     rejects: list[Reject],
 ) -> None:
-    seen = _unique(_named(images, rejects), rejects)
+    seen = distinct(images, rejects)
     images = _thinned(seen, config.max_tracklet_images, rejects)
     if isinstance(extractor, GivenFeatures):
         images = _known(images, extractor, rejects)
@@ -178,13 +178,6 @@ def read_table(path: Path) -> pa.Table:
         return pa.ipc.open_file(file).read_all()
 
 
-def _named(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
-    good = {image: is_text("".join((image.key, image.video, image.tracklet, image.path))) for image in images}
-    nameless = [image.key for image in images if not good[image]]
-    rejects += [Reject("name is no text", key, "expected a name in UTF-8; rename the file") for key in nameless]
-    return [image for image in images if good[image]]
-
-
 def _known(images: Sequence[Image], given: GivenFeatures, rejects: list[Reject]) -> list[Image]:
     missing = [image for image in images if not given.knows(image)]
     detail = f"{given.name} has neither this key nor the path"
@@ -192,10 +185,13 @@ def _known(images: Sequence[Image], given: GivenFeatures, rejects: list[Reject])
     return [image for image in images if given.knows(image)]
 
 
-def _unique(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+def distinct(images: Sequence[Image], rejects: list[Reject]) -> list[Image]:
+    """Images whose names are texts and whose keys are their own; the others are added to the rejects."""
     first: dict[str, Image] = {}
     for image in images:
-        if image.key in first:
+        if not is_text("".join((image.key, image.video, image.tracklet, image.path))):
+            rejects.append(Reject("name is no text", image.key, "expected a name in UTF-8; rename the file"))
+        elif image.key in first:
             rejects.append(Reject("duplicate key", image.key, f"{image.path} after {first[image.key].path}"))
         else:
             first[image.key] = image

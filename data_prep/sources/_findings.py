@@ -12,13 +12,14 @@ from cion_jax.common.files import read_regular
 from data_prep.config import MotConfig
 from data_prep.sources import _geometry, _numbering
 from data_prep.sources._opened import Opened
+from data_prep.sources._picture_numbers import left_out
 from data_prep.sources._reading import Reading
 from data_prep.sources._sequences import Clip
 from data_prep.sources.frames import Scan, rate, skips, some
 from data_prep.types import Finding
 
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
-_BEYOND = 0.1  # share of boxes that leave the frame, from which on it is said
+_BEYOND = 0.2  # share of boxes that leave the frame, from which on it is said
 _WIDE = 1.0  # width / height of the median box, from which on these are hardly people
 _FAST = 0.5  # heights of a box from one frame to the next
 _OTHER_RATE = 0.05  # share by which two frame rates differ
@@ -42,7 +43,7 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
         )
     elif gone or past:
         found.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
-    found += [*_of_boxes(opened, reading), *_of_text(opened)]
+    found += [*_of_boxes(opened, reading), *_of_text(opened), *_of_pictures(opened)]
     tracked = any(row.track >= 0 for row in rows)
     return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(found), tuple(problems), tracked)
 
@@ -139,6 +140,24 @@ def _of_boxes(opened: Opened, reading: Reading) -> list[str]:
     return notes
 
 
+def _of_pictures(opened: Opened) -> list[str]:
+    """What is odd about names of pictures."""
+    clip, pictures = opened.clip, opened.pictures
+    notes: list[str] = []
+    if clip.pictures is None:
+        return notes
+    others = left_out(clip.pictures, clip.suffix, list(pictures.values()))
+    if others:
+        notes.append(
+            f"{len(others)} of {clip.pictures} left out, of other names or formats than the rest: {others[0].name}"
+        )
+    if any(str(number) not in path.stem for number, path in pictures.items()):
+        notes.append(
+            "the names of the pictures do not number them; they are counted from 1 in the order of their names"
+        )
+    return notes
+
+
 def _of_text(opened: Opened) -> list[str]:
     rows, notes, rejects = opened.table.rows, [], opened.table.rejects
     if rejects:
@@ -152,7 +171,7 @@ def _of_text(opened: Opened) -> list[str]:
         notes.append(f"seqinfo.ini says {length} frames, there are {len(numbers)}")
     stated, video = opened.clip.rate, opened.clip.video
     real = rate(video) if stated and video else None
-    if stated and real and abs(stated - real) > _OTHER_RATE * real:
+    if stated and real and abs(stated - real) > _OTHER_RATE * real and length != len(numbers):
         notes.append(
             f"seqinfo.ini says {stated:g} frames per second, the video has {real:g}: is the text of this video?"
         )

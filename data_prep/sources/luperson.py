@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cion_jax.common import images
+from cion_jax.common.extras import needed
 from cion_jax.common.files import read_regular
 from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures
@@ -127,10 +128,8 @@ def _all_keys(database: Path) -> list[str]:
 
 @functools.lru_cache(maxsize=8)  # one process may open an LMDB once only
 def _open(database: str) -> Any:
-    try:
+    with needed("--source=luperson", "prep"):
         import lmdb
-    except ImportError as error:
-        raise SourceError("source 'luperson' needs the package lmdb; install it: pip install lmdb") from error
     try:
         return lmdb.open(database, readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cion_jax.common import crop_names
+from cion_jax.common.crop_names import CropName
 from cion_jax.common.files import walk
 from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures, is_picture, listing
@@ -16,15 +17,10 @@ TRAIN_FOLDERS = ("bounding_box_train", "bbox_train", "train", "image_train")
 EVALUATION_FOLDERS = frozenset(
     {"query", "gallery", "test", "bounding_box_test", "bbox_test", "image_query", "image_test", "gt_bbox", "gt_query"}
 )
-MAX_GAP = 300  # frames between two crops of one tracklet
 
 
 class _Crop(NamedTuple):
-    person: int
-    tracklet: int
-    frame: int
-    box: int
-    known: bool
+    name: CropName
     path: Path
 
 
@@ -32,8 +28,7 @@ class _Crop(NamedTuple):
 class Market1501(Pictures):
     """Person, camera, sequence and frame are in the name; (camera, sequence) is the video.
 
-    Crops lie in one folder or in one per person. A tracklet is what the name says (MARS), else what a tracker could
-    have delivered: crops of the same person, camera and sequence with gaps of at most `MAX_GAP` frames, named by frame
+    Crops lie in one folder or in one per person. What a tracklet is, `CropName.continues` says; it is named by frame
     and box of its first crop so that tracklets sort by time. Distractors (person 0) and junk (-1) are of unknown
     people: a tracklet each, truth -1. `timed` where all names have frame numbers of their camera.
     """
@@ -44,7 +39,7 @@ class Market1501(Pictures):
     def __init__(self, root: Path):
         """Lists the first of `TRAIN_FOLDERS` in `root`, or `root` itself where there is none."""
         super().__init__(root)
-        folder = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), root)
+        folder = _train_folder(root)
         self._videos: dict[str, list[_Crop]] = {}
         listing(folder)  # raises where it is no folder
         for path in sorted(walk(folder, depth=2), key=lambda path: path.name):
@@ -73,8 +68,7 @@ class Market1501(Pictures):
             self.rejected.append(Reject("malformed name", str(path), detail))
             return
         self.timed = self.timed and name.timed
-        crop = _Crop(name.person, name.tracklet, name.frame, name.box, name.known, path)
-        self._videos.setdefault(name.video, []).append(crop)
+        self._videos.setdefault(name.video, []).append(_Crop(name, path))
 
     def videos(self) -> list[str]:
         """Sorted keys like "c1s1"."""
@@ -85,23 +79,27 @@ class Market1501(Pictures):
         images = []
         tracklet, last = "", None
         for crop in sorted(self._videos[video]):
-            if last is None or not _continues(last, crop):
+            if last is None or not crop.name.continues(last):
                 tracklet = _tracklet(crop)
             images.append(self._image(video, tracklet, crop))
-            last = crop
+            last = crop.name
         return sorted(images, key=lambda image: (image.tracklet, image.frame, image.key)), []
 
     def _image(self, video: str, tracklet: str, crop: _Crop) -> Image:
         key, path = f"{video}/{tracklet}/{crop.path.name}", str(crop.path.relative_to(self.root))
-        return Image(key, video, tracklet, crop.frame, path, truth=crop.person if crop.known else -1)
+        return Image(key, video, tracklet, crop.name.frame, path, truth=crop.name.person if crop.name.known else -1)
 
 
-def _continues(last: _Crop, crop: _Crop) -> bool:
-    same = crop.known and (crop.person, crop.tracklet) == (last.person, last.tracklet)
-    return same and (crop.tracklet >= 0 or crop.frame - last.frame <= MAX_GAP)
+def _train_folder(root: Path) -> Path:
+    """The folder to learn from: in the root, or in the only folder that an archive has left there; else the root."""
+    inside = listing(root) if root.is_dir() else []
+    places = [root, *(inside if len(inside) == 1 else [])]
+    found = (place / name for place in places for name in TRAIN_FOLDERS)
+    return next((path for path in found if path.is_dir()), root)
 
 
 def _tracklet(first: _Crop) -> str:
-    if not first.known and first.frame < 0:
+    name = first.name
+    if not name.known and name.frame < 0:
         return first.path.stem
-    return f"{first.frame:06d}_{first.box:02d}_{first.person}" + (f"_T{first.tracklet}" if first.tracklet >= 0 else "")
+    return f"{name.frame:06d}_{name.box:02d}_{name.person}" + (f"_T{name.tracklet}" if name.tracklet >= 0 else "")

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.config import MotConfig
 from data_prep.sources import REGISTRY, _findings, _reading, _sequences, mottext
-from data_prep.sources._opened import Opened
+from data_prep.sources._opened import Opened, opened
 from data_prep.sources._reading import Located, Others, Reading
 from data_prep.sources._rows import Table
 from data_prep.sources._sequences import PICTURES, TRACKS, Clip
@@ -66,11 +66,11 @@ class Mot:
         evidence = []
         for clip in chosen:
             try:
-                opened = Opened(clip, self.settings)
+                each = opened(clip, self.settings)
             except SourceError:
                 continue
-            if opened.table.first_frame is None and opened.table.box is None:
-                evidence.append(opened.evidence)
+            if each.table.first_frame is None and each.table.box is None:
+                evidence.append(each.evidence)
         return _reading.agree(evidence)
 
     def read(self, video: str) -> tuple[list[Image], list[Reject]]:
@@ -85,24 +85,24 @@ class Mot:
         if clip.text is None:
             return [], [self._no_text(clip)]
         try:
-            opened = Opened(clip, self.settings)
+            found = opened(clip, self.settings)
         except SourceError as error:
             return [], [Reject("unreadable track text", str(clip.text), str(error))]
-        reading = opened.decide(self.settings, self.others)
+        reading = found.decide(self.settings, self.others)
         if reading.problems:
             raise SourceError("; ".join(f"{clip.text}: {problem}" for problem in reading.problems))
-        return self._images(opened, reading)
+        return self._images(found, reading)
 
-    def _images(self, opened: Opened, reading: Reading) -> tuple[list[Image], list[Reject]]:
-        clip, table = opened.clip, opened.table
-        located, aside = _reading.locate(table, opened.frames, reading)
+    def _images(self, found: Opened, reading: Reading) -> tuple[list[Image], list[Reject]]:
+        clip, table = found.clip, found.table
+        located, aside = _reading.locate(table, found.frames, reading)
         rejects = [*table.rejects, *aside]
-        truth, malformed = self._truth(opened, reading)
+        truth, malformed = self._truth(found, reading)
         tracked = [each for each in located if each.row.track >= 0]
         rejects += [_detection(table, each, bool(tracked)) for each in located if each.row.track < 0]
-        rejects += [_no_picture(clip, each) for each in tracked if opened.path(each.picture) is None]
-        kept = (each for each in tracked if opened.path(each.picture) is not None)
-        images, duplicates = drop_duplicates(self._image(opened, each, truth) for each in kept)
+        rejects += [_no_picture(clip, each) for each in tracked if found.path(each.picture) is None]
+        kept = (each for each in tracked if found.path(each.picture) is not None)
+        images, duplicates = drop_duplicates(self._image(found, each, truth) for each in kept)
         return sorted(images, key=lambda image: (image.tracklet, image.frame)), rejects + malformed + duplicates
 
     def examine(self, video: str) -> Finding:
@@ -112,10 +112,10 @@ class Mot:
             reject = clip.problem or self._no_text(clip)
             return Finding(video, {}, notes=(f"{reject.reason}: {reject.detail}",), usable=False)
         try:
-            opened = Opened(clip, self.settings)
+            found = opened(clip, self.settings)
         except SourceError as error:
             return Finding(video, {}, problems=(str(error),))
-        return _findings.of(opened, opened.decide(self.settings, self.others), self.settings)
+        return _findings.of(found, found.decide(self.settings, self.others), self.settings)
 
     def watch(self, video: str) -> list[str]:
         """Reads a video to its end and tells what OpenCV does not: frames that are broken, skipped or made up."""

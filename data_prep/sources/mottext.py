@@ -8,6 +8,7 @@ pedestrian.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,6 +134,7 @@ def without_size(box: Rectangle, where: str) -> Reject | None:
     return Reject("box of zero size", where, detail)
 
 
+@functools.lru_cache(maxsize=4096)
 def as_class(token: str) -> str:
     """A class as people give it: "1.0" and "1" are one."""
     number = _number(token)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cion_jax.common.crop_names import parse
+from cion_jax.common.crop_names import parse, tracklets
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,21 @@ def test_only_msmt17_counts_people_from_zero():
 @pytest.mark.parametrize("name", ["holiday.jpg", "0002_c1s1_000100_01 (copy).jpg", "0001.jpg", "c1_0001.jpg", ""])
 def test_other_names_say_nothing(name):
     assert parse(name) is None
+
+
+def test_tracklets_by_hand():
+    names = (
+        "0002_c1s1_000451_03",
+        "0002_c1s1_000801_03",  # 350 frames later
+        "0002_c1s1_000476_03",
+        "0003_c1s1_000476_04",  # somebody else
+        "0002_c1s2_000476_03",  # another sequence
+        "0002_c2s1_000476_03",  # another camera
+        "0000_c1s1_000451_01",  # nobody knows who, twice
+        "0000_c1s1_000452_01",
+    )
+    found = tracklets([parse(name + ".jpg") for name in names]).tolist()
+    assert found[0] == found[2]
+    assert len(set(found)) == len(names) - 1
+    mars = [parse(name) for name in ("0001C1T0001F001.jpg", "0001C1T0002F002.jpg", "0001C1T0001F900.jpg")]
+    assert len(set(tracklets(mars).tolist())) == 2  # the name says it, whatever the frames

@@ -19,7 +19,7 @@ jit_draw = jax.jit(crops.draw, static_argnames=("count", "spec"))
 jit_resize = jax.jit(crops.resize, static_argnames="spec")
 jit_crop = jax.jit(crops.crop, static_argnames="pad")
 jit_render = jax.jit(crops.render, static_argnames="spec")
-RECIPES = {"transreid": crops.TRANSREID, "mgn": crops.MGN}
+RECIPES = {"transreid": crops.TRANSREID, "mgn": crops.MGN, "cc": crops.CLUSTER}
 
 
 def _small(name) -> CropSpec:
@@ -37,7 +37,7 @@ def _inputs(spec):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["transreid", "mgn"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_stages_equal_the_reference(fixtures, name):
     spec, arrays = reference.load(fixtures, f"{name}_aug")
     canvas, sizes = _inputs(spec)
@@ -95,7 +95,7 @@ def drawn():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["transreid", "mgn"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_erasing_is_distributed_as_in_the_reference(fixtures, drawn, name):
     expected = reference.json_only(fixtures, f"{name}_aug")["erasing"]
     spec, boxes = RECIPES[name], drawn[name].erase

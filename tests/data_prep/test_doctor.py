@@ -9,6 +9,7 @@ import data_prep
 from cion_jax.common.errors import UserError
 from data_prep import doctor, sources
 from data_prep.config import Config, MotConfig
+from data_prep.sources import _formats, _opened
 from data_prep.sources.frames import from_video, scan
 from data_prep.types import SourceError
 from tests.data_prep.clips import line, pictures, seen, text, video
@@ -111,3 +112,58 @@ def test_look_is_the_doctor_in_python(tmp_path, capsys):
         data_prep.look("mot", tmp_path, sigma_cts=1)
     with pytest.raises(UserError, match="no such input"):
         data_prep.look("mot", tmp_path / "b")
+
+
+def test_a_text_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    loaded = []
+    load = _formats.load
+    monkeypatch.setattr(_formats, "load", lambda path, prefix="": loaded.append(path) or load(path, prefix))
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", [line(number) for number in range(6)])
+    source = sources.open("mot", tmp_path, settings=MotConfig())
+    source.examine("a")
+    again = sources.open("mot", tmp_path, settings=MotConfig())  # as a worker does
+    assert len(again.read("a")[0]) == 6
+    assert len(loaded) == 1
+    text(tmp_path / "a" / "tracks.txt", [line(number, track=2) for number in range(6)])  # of the same size
+    assert {image.tracklet for image in again.read("a")[0]} == {"2"}
+
+
+def test_what_is_kept_of_texts_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(_opened, "_KEPT", 10)
+    for name in "abc":
+        video(tmp_path / name / "v.avi")
+        text(tmp_path / name / "tracks.txt", [line(number) for number in range(6)])
+    source = sources.open("mot", tmp_path, settings=MotConfig())
+    assert [source.examine(name).problems for name in "abc"] == [(), (), ()]
+    assert sum(len(each.table.rows) for each in _opened._RECENT.values()) <= 10
+
+
+def test_ids_that_are_no_tracks_are_refused(tmp_path):
+    # Two people of a frame have one id: a class or a confidence stands in its place.
+    text(
+        video(tmp_path / "a" / "v.avi").with_name("tracks.txt"),
+        [line(n, box=box) for n in range(1, 7) for box in ((100, 20, 20, 50), (10, 20, 20, 50))],
+    )
+    (problem,) = mot(tmp_path).examine("a").problems
+    assert "2 boxes have id 1, 6 of 12 rows are such" in problem
+    with pytest.raises(SourceError, match="ids are no tracks"):
+        mot(tmp_path).read("a")
+
+
+def test_a_text_of_which_hardly_a_line_is_a_row_is_refused(tmp_path):
+    # Seconds in place of frames: only one line in six is a whole number.
+    text(video(tmp_path / "a" / "v.avi").with_name("tracks.txt"), [line(f"{n / 6:g}") for n in range(6)])
+    (problem,) = mot(tmp_path).examine("a").problems
+    assert "5 of 6 lines" in problem
+    assert "a whole number was expected" in problem
+
+
+def test_names_write_nothing_to_the_terminal(tmp_path, capsys):
+    name = "[b]\x1b[31m"
+    text(video(tmp_path / name / "v.avi").with_name("tracks.txt"), [line(n) for n in range(6)])
+    doctor.tell(mot(tmp_path))
+    doctor.check(mot(tmp_path))
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert r"[b]\x1b[31m" in said.out

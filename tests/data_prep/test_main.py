@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # Runs the package and says whether JAX came in on the way.
 RUN = """
 import runpy, sys
+sys.modules.update(dict.fromkeys({absent}))
 try:
     runpy.run_module("data_prep", run_name="__main__", alter_sys=True)
 finally:
@@ -20,8 +21,9 @@ finally:
 """
 
 
-def call(*flags, cwd):
-    command = [sys.executable, "-c", RUN, *map(str, flags)]
+def call(*flags, cwd, absent=()):
+    """`absent` are packages that are not installed."""
+    command = [sys.executable, "-c", RUN.format(absent=absent), *map(str, flags)]
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(cwd)}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
@@ -70,3 +72,13 @@ def test_a_mistake_is_one_message_and_status_2(tmp_path, flags, message):
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert not (tmp_path / "out").exists()
+
+
+def test_without_its_extra_it_says_what_to_install(tmp_path):
+    paint(tmp_path / "in")
+    flags = ("--source=tracklets", "--input=in", "--embedder=color", "--output=out")
+    done = call(*flags, cwd=tmp_path, absent=("apache_beam",))
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: data_prep needs more packages (")
+    assert line.endswith("pip install 'cion-jax[prep]'")

@@ -86,3 +86,37 @@ def test_a_text_of_another_video_is_refused(tmp_path):
     finding = sources.open("mot", tmp_path, settings=MotConfig()).examine("a")
     assert "6 of 12 rows" in finding.problems[0]
     assert "another frame rate" in finding.problems[0]
+
+
+def rest_of(last, others=_numbering.ALONE):
+    frames = _numbering.Frames(range(1, 101), named=False)
+    return _numbering.find(dict.fromkeys(range(5, last + 1), 1), frames, others)
+
+
+def test_few_of_many_texts_that_end_one_frame_early_are_chance():
+    together = _numbering.together([rest_of(last) for last in (99, 97, 95, 90)])
+    assert together == _numbering.Together(frozenset(), 4, 1)
+    found = rest_of(99, together)
+    assert found.numbering == _numbering.Numbering(1)
+    assert "1 of 4 texts end one frame before their video" in found.why
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (99, 97, 95),  # few texts
+        (99, 99, 95, 90),  # half of them: texts that count from 0 end like that
+    ],
+)
+def test_texts_that_end_one_frame_early_stay_in_doubt(ends):
+    assert rest_of(99, _numbering.together([rest_of(last) for last in ends])).readings == (0, 1)
+
+
+def test_texts_that_contradict_one_another_decide_nothing():
+    # One has a box on frame 100 of 100, another on frame 0: two tools wrote them.
+    frames = _numbering.Frames(range(1, 101), named=False)
+    zero = _numbering.find({0: 1, 50: 1}, frames)
+    together = _numbering.together([rest_of(100), zero, *[rest_of(last) for last in (99, 97, 95, 90)]])
+    assert together.firsts == {0, 1}
+    assert rest_of(99, together).numbering is None
+    assert rest_of(90, together).numbering is None

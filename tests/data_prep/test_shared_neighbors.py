@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cion_jax.neighbors import cosine, reciprocal, search
+from cion_jax.neighbors import cosine, reciprocal, score, search
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.config import Config
-from data_prep.denoise import normalize as normalizing
-from data_prep.denoise import score, shared_neighbors
+from data_prep.denoise import shared_neighbors
 from data_prep.denoise.normalize import normalize
 
 DEFAULT = Config().denoising
@@ -123,13 +122,6 @@ def test_what_varies_within_tracklets_counts_less():
     # Spread within: 0 and all of it, 0 and 2 times the average; so axes are divided by sqrt(0 + 3) and sqrt(2 + 3).
     ratio = np.sqrt((2 + 3) / (0 + 3))
     np.testing.assert_allclose(np.abs(found[:, 0] / found[:, 1]), ratio, atol=1e-5)
-
-
-def test_normalizing_in_blocks_is_the_same(monkeypatch):
-    rows, video, tracklet, _ = world()
-    whole = normalize(rows, video, tracklet, SHRINKAGE)
-    monkeypatch.setattr(normalizing, "_BLOCK", 7)
-    np.testing.assert_allclose(normalize(rows, video, tracklet, SHRINKAGE), whole, atol=1e-5)
 
 
 def test_normalizing_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cion_jax.data.image_parts import Part
 from cion_jax.reid import feature_file, resumable
 from cion_jax.reid.feature_file import FeatureFile, FeatureFileError
 from cion_jax.reid.resumable import Chunk
@@ -48,9 +49,8 @@ def test_other_files(tmp_path, name, content, message):
 
 
 @pytest.fixture
-def embedder(tmp_path, monkeypatch):
-    """Five files in chunks of two, embedded as their lengths; `calls` are the files that were; may be killed."""
-    monkeypatch.setattr(resumable, "CHUNK", 2)
+def embedder(tmp_path):
+    """Five files in parts of two, embedded as their lengths; `calls` are the files that were; may be killed."""
     paths = [tmp_path / f"{i}.jpg" for i in range(5)]
     for i, path in enumerate(paths):
         path.write_bytes(b"x" * i)
@@ -59,17 +59,20 @@ def embedder(tmp_path, monkeypatch):
         def __init__(self):
             self.paths, self.calls, self.left = paths, [], 99
 
-        def make(self, some, what):
+        def make(self, part, what):
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt
+            some = part.read()
             self.calls += [path.name for path in some]
-            kept = np.array([path.stat().st_size > 0 for path in some])
             sizes = [[path.stat().st_size] for path in some if path.stat().st_size]
-            return Chunk(np.array(sizes, np.float32), kept, [f"{p}: empty" for p in some if not p.stat().st_size])
+            keys = [path.name for path in some if path.stat().st_size]
+            return Chunk(np.array(sizes, np.float32), keys, [f"{p}: empty" for p in some if not p.stat().st_size])
 
         def run(self, choice=("checkpoint",)):
-            return resumable.embed(self.make, paths, tmp_path / "out.npz", choice)
+            groups = [paths[:2], paths[2:4], paths[4:]]
+            parts = [Part(len(g), [p.stat().st_size for p in g], lambda g=g: g) for g in groups]
+            return resumable.embed(self.make, parts, tmp_path / "out.npz", choice)
 
     return Embedder()
 
@@ -82,7 +85,7 @@ def test_a_killed_run_goes_on_where_it_stopped(embedder, capsys):
     found = embedder.run()
     assert embedder.calls == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]
     np.testing.assert_array_equal(found.features, [[1], [2], [3], [4]])
-    np.testing.assert_array_equal(found.kept, [False, True, True, True, True])
+    assert found.keys == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
     assert found.unreadable == [f"{embedder.paths[0]}: empty"]
     assert "4 of 5 images were embedded by an earlier run" in capsys.readouterr().err
 

@@ -31,7 +31,6 @@ from cion_jax.weights.verify_run import verify_run
 from tests import toy
 from tests.runs import assert_equal, assert_same_run, final_state, numbers
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 PEOPLE, IMAGES = 6, 5
 
 

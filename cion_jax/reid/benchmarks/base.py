@@ -59,6 +59,10 @@ class Images:
         some, unit = np.unique(self.unit[kept], return_inverse=True)
         return dataclasses.replace(self, paths=paths, identity=self.identity[some], camera=self.camera[some], unit=unit)
 
+    def camera_of_images(self) -> np.ndarray:
+        """[N] int64 camera of every file."""
+        return self.camera if self.unit is None else self.camera[self.unit]
+
     def pooled(self, features_ND: np.ndarray) -> np.ndarray:
         """[U, D] features of units: of a tracklet the mean of its images'."""
         if self.unit is None:

@@ -47,4 +47,5 @@ def _distances(axes: Axes, scores: Scores, analysis: Analysis) -> None:
             label=f"{name} ({counts.sum():,} pairs)",
         )
     axes.set(title="Distances of pairs", xlabel="distance", yticks=[])
+    axes.margins(y=0.3)  # room for the legend
     axes.legend(loc="upper right")

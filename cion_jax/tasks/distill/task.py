@@ -27,7 +27,7 @@ from cion_jax.tasks.distill.network import Network
 from cion_jax.training.optimizer import Group, Optimizer, ema
 from cion_jax.training.schedules import Schedule, cosine, from_step, steps_in
 from cion_jax.training.state import TrainState
-from cion_jax.training.task import Context, Prepared, Served
+from cion_jax.training.task import Beginning, Begun, Context, Prepared, Served
 
 AXES = Axes(images=("data", "fsdp"), prototypes=("model",))
 KERNEL, SHIFT = P(None, "model"), P("model")
@@ -186,9 +186,9 @@ class Distill:
         graphdef = models.split(models.abstract(name))[0]
         return Served(name, graphdef, network["params"]["backbone"], network["stats"].get("backbone", {}))
 
-    def begin_epoch(self, epoch: int, state: TrainState, stream: Stream) -> Stream:
+    def begin_epoch(self, at: Beginning, state: TrainState, stream: Stream) -> Begun:
         """Nothing changes: the identities are known."""
-        return stream
+        return Begun(state, stream)
 
     def watch(self, measured: Mapping[str, float]) -> str | None:
         """Warns of a collapse."""

@@ -26,7 +26,7 @@ from cion_jax.tasks.supervised.config import Config
 from cion_jax.training.optimizer import Group, Optimizer
 from cion_jax.training.schedules import Schedule, constant, from_step, steps_in
 from cion_jax.training.state import TrainState
-from cion_jax.training.task import Context, Prepared, Served
+from cion_jax.training.task import Beginning, Begun, Context, Prepared, Served
 
 # "bias" is found in Swin's tables of relative positions, too, as in the released code.
 GROUPS = {
@@ -187,9 +187,9 @@ class Supervised:
         """Nothing."""
         return {}
 
-    def begin_epoch(self, epoch: int, state: TrainState, stream: Stream) -> Stream:
+    def begin_epoch(self, at: Beginning, state: TrainState, stream: Stream) -> Begun:
         """Nothing changes: the identities are known."""
-        return stream
+        return Begun(state, stream)
 
     def watch(self, measured: Mapping[str, float]) -> str | None:
         """Warns where all images look alike."""

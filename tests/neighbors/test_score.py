@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.denoise.score import score
+from cion_jax.neighbors.score import adjusted_rand, score, unchanged
 from tests.data_prep import naive
 
 ids = st.integers(-1, 4)
@@ -53,3 +53,30 @@ def test_no_known_truth_no_score():
 def test_millions_of_pairs_are_counted_not_formed():
     labels = np.repeat(np.arange(2), 1_000_000)
     assert score(labels, labels)["pairwise_f1"] == 1
+
+
+def test_adjusted_rand_by_hand():
+    # Pairs: 2 right of 4 grouped and 4 wanted, 15 in all; 1.07 expected by chance.
+    labels, truth = np.array([0, 0, 0, 1, 1, 2]), np.array([5, 5, 7, 7, 7, 9])
+    assert adjusted_rand(labels, truth) == pytest.approx((2 - 16 / 15) / (4 - 16 / 15))
+    assert adjusted_rand(truth, truth) == 1
+    assert adjusted_rand(np.array([0, 0, -1, -1]), np.array([3, 3, 4, 5])) == 1  # whoever is alone is right to be
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_adjusted_rand_is_scikit_learns(seed):
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    rng = np.random.default_rng(seed)
+    labels, truth = rng.integers(0, 6, 80), rng.integers(0, 9, 80)
+    assert adjusted_rand(labels, truth) == pytest.approx(metrics.adjusted_rand_score(truth, labels))
+
+
+def test_what_stays():
+    before = np.array([0, 0, 0, 1, 1, -1, -1, 2, 2])
+    assert unchanged(before, before) == 1
+    assert unchanged(np.where(before >= 0, 7 - before, -1), before) == 1  # other numbers
+    # One image goes from 0 to 1, an outlier finds a home, the last cluster falls apart.
+    now = np.array([0, 0, 1, 1, 1, 1, -1, -1, -1])
+    assert unchanged(now, before) == pytest.approx((2 + 2 + 1) / 9)
+    # Both halves of a cluster were in it, but only the larger one is its closest.
+    assert unchanged(np.array([0, 0, 0, 1, 1]), np.zeros(5, int)) == pytest.approx(3 / 5)

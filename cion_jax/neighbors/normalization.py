@@ -1,0 +1,99 @@
+"""Features that cameras make alike and tracklets make unalike, made comparable: learnt without a label.
+
+A camera's mean is its light and place more than its people. What changes within a tracklet is pose, occlusion and
+noise: directions in which one person varies count less (within-class covariance normalization, Hatch et al., 2006,
+with tracklets for classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cion_jax.neighbors import cosine
+
+_BLOCK = 2**16  # rows that are worked on at a time: little is held besides what comes in and goes out
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What was learnt from n rows of d features and G groups, which are cameras or videos.
+
+    Attributes:
+      means: [G + 1, d] float32, of the groups' rows and, last, of all rows; so group -1 stands for one never seen.
+      matrix: [d, d] float32 by which rows without their group's mean are multiplied; None: nothing varies within
+        tracklets.
+    """
+
+    means: np.ndarray
+    matrix: np.ndarray | None
+
+    def __call__(self, rows: np.ndarray, group: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Makes rows comparable.
+
+        Args:
+          rows: [n, d] float32 of unit length.
+          group: [n] int64, 0 .. G-1, or -1: one that was not learnt from.
+          out: where the result goes; it may be `rows`. None: into memory of its own.
+
+        Returns:
+          [n, d] float32 of unit length; a row that is its group's mean becomes 0.
+        """
+        result = np.empty_like(rows) if out is None else out
+        for block, found in _centered(rows, group, self.means):
+            result[block] = cosine.unit(found if self.matrix is None else found @ self.matrix, np.float32)
+        return result
+
+    def with_means_of(self, rows: np.ndarray, group: np.ndarray) -> Normalization:
+        """The same matrix with the means of other rows and groups."""
+        return replace(self, means=_means_and_last(rows, group))
+
+
+def learn(rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: float) -> Normalization:
+    """Learns group means and the spread within tracklets.
+
+    Args:
+      rows: [n, d] float32 of unit length.
+      group: [n] int64, 0 .. G-1.
+      tracklet: [n] int64, 0 .. T-1.
+      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0.
+    """
+    means = _means_and_last(rows, group)
+    of_tracklet = np.zeros((int(tracklet.max(initial=-1)) + 1, rows.shape[1]), np.float32)
+    for block, found in _centered(rows, group, means):
+        np.add.at(of_tracklet, tracklet[block], found)
+    of_tracklet /= _counts(tracklet)
+    within = np.zeros((rows.shape[1],) * 2)
+    for block, found in _centered(rows, group, means):
+        apart = found - of_tracklet[tracklet[block]]
+        within += apart.T @ apart
+    return Normalization(means, _evening(within, shrinkage))
+
+
+def _evening(within: np.ndarray, shrinkage: float) -> np.ndarray | None:
+    """[d, d] matrix that makes the spread `within` even, as far as `shrinkage` lets it; None where there is none."""
+    spread, axes = np.linalg.eigh(within)
+    spread = np.maximum(spread, 0)
+    even = spread.mean() if len(spread) else 0
+    return (axes / np.sqrt(spread / even + shrinkage)).astype(np.float32) if even > 0 else None
+
+
+def _centered(rows: np.ndarray, group: np.ndarray, means: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields (which, these rows without their groups' means)."""
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        yield block, rows[block] - means[group[block]]
+
+
+def _means_and_last(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """[G + 1, d] means of groups, 0 for those that nobody has, and of all rows."""
+    total = np.zeros((int(group.max(initial=-1)) + 1, rows.shape[1]), np.float32)
+    np.add.at(total, group, rows)
+    whole = rows.mean(axis=0, dtype=np.float64).astype(np.float32) if len(rows) else np.zeros(rows.shape[1], np.float32)
+    return np.concatenate([total / _counts(group), whole[None]])
+
+
+def _counts(label: np.ndarray) -> np.ndarray:
+    return np.maximum(np.bincount(label), 1).astype(np.float32)[:, None]

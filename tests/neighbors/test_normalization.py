@@ -1,0 +1,49 @@
+"""Camera means and the spread within tracklets, by hand."""
+
+import numpy as np
+import pytest
+
+from cion_jax.neighbors import normalization
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def test_means_by_hand():
+    # Camera 0: mean (1, 0), left are (0, 1) and (0, -1). Camera 1: mean (0, 0.6). No tracklet has two images.
+    rows = np.array([[0.6, 0.8], [0.6, -0.8], [0.8, 0.6], [-0.8, 0.6]], np.float32)
+    found = normalization.learn(rows, np.array([0, 0, 1, 1]), np.arange(4), 3)
+    assert found.matrix is None
+    np.testing.assert_allclose(found.means, [[0.6, 0], [0, 0.6], [0.3, 0.3]], atol=1e-6)
+    np.testing.assert_allclose(found(rows, np.array([0, 0, 1, 1])), [[0, 1], [0, -1], [1, 0], [-1, 0]], atol=1e-6)
+    # A camera that nothing was learned from: (0.6, 0.8) - (0.3, 0.3) is (0.3, 0.5).
+    np.testing.assert_allclose(found(rows[:1], np.array([-1])), unit(np.array([[0.3, 0.5]])), atol=1e-6)
+
+
+def test_what_varies_within_tracklets_counts_less_by_hand():
+    """Within tracklets all varies along (1, 0): its even share is 1/2, so shrinkage 1 divides by sqrt(2 + 1) and 1."""
+    rows = np.array([[0.6, 0.8], [-0.6, 0.8], [0.6, -0.8], [-0.6, -0.8]], np.float32)
+    found = normalization.learn(rows, np.zeros(4, int), np.array([0, 0, 1, 1]), 1)
+    expected = unit(np.array([0.6 / 3**0.5, 0.8]))
+    np.testing.assert_allclose(np.sort(np.abs(found(rows[:1], np.zeros(1, int))[0])), np.sort(expected), atol=1e-6)
+    similar = found(rows[:2], np.zeros(2, int))
+    assert similar[0] @ similar[1] == pytest.approx((0.64 - 0.12) / (0.64 + 0.12), abs=1e-5)
+
+
+def test_means_of_other_rows():
+    rows = np.array([[0.6, 0.8], [0.6, -0.8]], np.float32)
+    learned = normalization.learn(rows, np.zeros(2, int), np.zeros(2, int), 3)
+    other = learned.with_means_of(rows[::-1] * 0.5, np.array([0, 1]))
+    np.testing.assert_allclose(other.means, [[0.3, -0.4], [0.3, 0.4], [0.3, 0]], atol=1e-6)
+    assert other.matrix is learned.matrix is not None
+
+
+def test_in_blocks_it_is_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = unit(rng.standard_normal((40, 8)))
+    group, tracklet = np.arange(40) % 3, np.arange(40) // 4
+    whole = normalization.learn(rows, group, tracklet, 3)(rows, group)
+    monkeypatch.setattr(normalization, "_BLOCK", 7)
+    blocks = normalization.learn(rows, group, tracklet, 3)(rows, group)
+    np.testing.assert_allclose(blocks @ blocks.T, whole @ whole.T, atol=1e-5)

@@ -1,0 +1,77 @@
+"""Cluster contrast through the real command: killed, and as two processes."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from cion_jax.tasks.cluster import labels
+from cion_jax.tasks.cluster.task import Cluster
+from tests import clusters
+from tests.runs import (
+    Process,
+    assert_equal,
+    assert_same_run,
+    final_state,
+    finish,
+    nothing_left_running,
+    numbers,
+    together,
+)
+
+__all__ = ["nothing_left_running"]
+pytestmark = pytest.mark.slow
+FLAGS = ("--config.train.checkpoint_every=1",)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    return clusters.write_market(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture(scope="module")
+def alone(market, tmp_path_factory):
+    """Workdir of one process's run."""
+    workdir = tmp_path_factory.mktemp("alone") / "w"
+    finish(Process(workdir, market, *FLAGS, TASK="cluster"))
+    return workdir
+
+
+def _config(market):
+    return Cluster(clusters.config(market)).config
+
+
+def test_two_processes_are_one_run(market, alone, tmp_path):
+    finish(*together(2, tmp_path / "w", market, *FLAGS, environ=lambda i: {"TASK": "cluster"}))
+    assert_same_run(alone, tmp_path / "w", _config(market), rtol=1e-4)
+    for number in range(3):
+        np.testing.assert_array_equal(labels.read(tmp_path / "w", number), labels.read(alone, number))
+
+
+def test_two_processes_go_on_where_one_was(market, alone, tmp_path):
+    """Within an epoch, and where one ends."""
+    w = tmp_path / "w"
+    finish(Process(w, market, *FLAGS, "--config.train.steps=2", TASK="cluster"))
+    for steps in (4, 7, 12):
+        flags = (*FLAGS, f"--config.train.steps={steps}")
+        finish(*together(2, w, market, *flags, environ=lambda i: {"TASK": "cluster"}))
+    assert_same_run(alone, w, _config(market), rtol=1e-4)
+
+
+def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):
+    rng, killed = np.random.default_rng(0), 0
+    while killed < 6:
+        process = Process(tmp_path / "w", market, *FLAGS, TASK="cluster")
+        process.until(r"step \d+/|clusters of|embedding", count=rng.integers(1, 5))
+        process.kill()
+        assert process.end() == -signal.SIGKILL, f"only {killed} kills: the run is too short"
+        killed += 1
+    finish(Process(tmp_path / "w", market, *FLAGS, TASK="cluster"))
+    assert numbers(tmp_path / "w") == numbers(alone)
+    assert_equal(final_state(_config(market), tmp_path / "w"), final_state(_config(market), alone), atol=0)
+
+
+def test_a_collapse_is_an_exit_status_and_one_message(market, tmp_path):
+    process = Process(tmp_path / "w", market, "--config.labels.dbscan.min_samples=60", TASK="cluster")
+    assert process.end() == 1, process.said()
+    assert "stopped: epoch 0: dbscan finds 0 clusters" in process.said().splitlines()[-1]
