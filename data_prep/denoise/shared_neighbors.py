@@ -72,11 +72,17 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     together = _looked_up(pairs, overlap, cannot, count)
     keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
-    joined = np.concatenate([pairs[0], of_one[0]]), np.concatenate([pairs[1], of_one[1]])
-    prior = np.full(len(of_one[0]), own.tracklet_prior * threshold)
-    (i, j), similarity = linkage.combined(joined, np.concatenate([overlap, prior]), count, np.add)
+    (i, j), similarity = _with_prior(pairs, overlap, of_one, own.tracklet_prior * threshold, count)
+    del pairs, overlap  # of millions of nodes these are gibibytes
     identity = linkage.average(nodes.weight, (i, j), similarity, threshold, apart)
     return Clustering(identity, threshold, same, other)
+
+
+def _with_prior(pairs: Pairs, overlap: np.ndarray, of_one: Pairs, prior: float, count: int) -> tuple[Pairs, np.ndarray]:
+    """Overlaps with what nodes of one tracklet start out with."""
+    i, j = (np.concatenate([ends, own.astype(ends.dtype)]) for ends, own in zip(pairs, of_one, strict=True))
+    whole = np.concatenate([overlap, np.full(len(of_one[0]), prior, overlap.dtype)])
+    return linkage.combined((i, j), whole, count, np.add)
 
 
 def _overlaps(rows: np.ndarray, own: SharedNeighborSettings, search: SearchSettings) -> tuple[Pairs, np.ndarray]:
