@@ -20,7 +20,9 @@ def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinka
       rows: [n, d] float32 of unit length.
       video: [n] int64, 0 .. V-1.
       tracklet: [n] int64, 0 .. T-1.
-      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0.
+      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0. It
+        grows by as much again for every d differences that there are too few: a spread that was seen in few rows is
+        that of these rows, and would pull them together.
 
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
@@ -32,6 +34,8 @@ def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinka
     for block in _blocks(len(rows)):
         apart = result[block] - of_tracklet[tracklet[block]]
         within += apart.T @ apart
+    freedom = len(rows) - len(np.unique(tracklet))
+    shrinkage *= 1 + rows.shape[1] / max(freedom, 1)
     spread, axes = np.linalg.eigh(within)
     spread = np.maximum(spread, 0)
     even = spread.mean()
