@@ -1,5 +1,8 @@
 """Identities by shared neighbors: average linkage of shared neighborhoods over the whole data set.
 
+Two sub-tracklets are as similar as their neighborhoods overlap, times how alike they are themselves. How many neighbors
+there are to share, and from which similarity on groups merge, follows from how large identities turn out to be.
+
 One clustering decides for all three levels; they are its scopes. Level 1 lets go what ends up elsewhere than most of
 its tracklet, level 2 is what it found within every video, level 3 the whole. What a tracker put together starts out as
 alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for a better home, not for being odd.
@@ -8,6 +11,7 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +37,8 @@ from data_prep.denoise.settings import (
 STEPS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of neighbors that are tried."""
 LEAST_LIKENESS = 0.2
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,14 +83,15 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     alike = likeness(nodes.rows, of_one) if settings.calibrate else None
     steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
     near = search.nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
-    found = None
+    found, last = None, 0
     for k in steps:
         pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness)
         tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, k, own)
-        if found is not None and usual_size(tried.identity) < k:
+        if found is not None and usual_size(tried.identity, nodes.weight) < k:
             break
-        found = tried
+        found, last = tried, k
     assert found is not None  # there is a step
+    _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, last, found.threshold)
     return found
 
 
@@ -144,9 +151,11 @@ def likeness(rows: np.ndarray, of_one: Pairs) -> float | None:
     return max(float(np.median(known)), LEAST_LIKENESS) if len(known) else None
 
 
-def usual_size(identity: np.ndarray) -> float:
-    """How many nodes the identity of the median node has."""
-    return float(np.median(np.bincount(identity)[identity]))
+def usual_size(identity: np.ndarray, weight: np.ndarray) -> int:
+    """How many nodes the identity of the median image has."""
+    size = np.bincount(identity)[identity]
+    order = np.argsort(size, kind="stable")
+    return int(size[order[np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)]])
 
 
 def levels(
