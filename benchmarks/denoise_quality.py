@@ -177,11 +177,14 @@ class Ours:
 
     def __init__(self, case: Case):
         self.case, self.cooccurring = case, case.cooccurring()
-        most = DEFAULT.shared_neighbors.sub_tracklets
+        own = DEFAULT.shared_neighbors
         videos = itertools.pairwise(case.starts())
-        local = [sub_tracklets.divide(case.rows[a:b], case.tracklet[a:b], most) for a, b in videos]
-        counts = np.cumsum([0, *(own.max() + 1 for own in local)])
-        self.node = np.concatenate([own + first for own, first in zip(local, counts[:-1], strict=True)])
+        local = [
+            sub_tracklets.divide(case.rows[a:b], case.tracklet[a:b], own.short_tracklet, own.sub_tracklets)
+            for a, b in videos
+        ]
+        counts = np.cumsum([0, *(number.max() + 1 for number in local)])
+        self.node = np.concatenate([number + first for number, first in zip(local, counts[:-1], strict=True)])
         first = np.unique(self.node, return_index=True)[1]
         means = cosine.unit(cosine.centroids([(case.rows, self.node)], counts[-1])).astype(np.float32)
         boxes = np.zeros(len(first), bool)
@@ -278,7 +281,7 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
         yield name, of(labels)
     for option in ("cannot_link", "normalize", "calibrate"):
         yield f"  without {option}", of(ours.identities(replace(DEFAULT, **{option: False})))
-    yield "ours, best threshold", best(ours.at(np.arange(0.5, 1.11, 0.1)))
+    yield "ours, best threshold", best(ours.at(np.arange(0.6, 1.21, 0.1)))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Identities in many worlds (`benchmarks.worlds`): ours without labels against all rivals at their best thresholds.
 
-    python -m benchmarks.denoise_worlds --data=MARKET --onnx=FILE [--worlds=NAME,...] [--seeds=0,1] [--part=shown]
+    python -m benchmarks.denoise_worlds --data=MARKET --onnx=FILE ["--worlds=NAME;..."] [--seeds=0,1] [--part=shown]
 
 A rival sees the truth: of all its thresholds the best in pairwise F1 is taken, in every world and seed anew. What is
 done is appended to `worlds.jsonl` in the cache's folder and not done again; the table is of everything asked for.
@@ -55,7 +55,7 @@ def run(asked: list[World], seeds: list[int], sources: worlds.Sources, names: li
     """Measures what `path` does not have yet; returns all results that were asked for."""
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     known = {(one["world"], one["part"], one["seed"], one["row"]): one for one in done}
-    wanted = [(world, seed) for world in asked for seed in seeds]
+    wanted = [(world, seed) for seed in seeds for world in asked]
     for world, seed in progress(wanted, "worlds"):
         missing = [name for name in names if (world.name, world.part, seed, name) not in known]
         case = worlds.make(world, sources, seed) if missing else None
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--onnx", required=True, help="feature extractor")
     parser.add_argument("--worlds", default="", help="names, separated by ';'; all unless told")
     parser.add_argument("--part", default=worlds.SHOWN, choices=(worlds.SHOWN, worlds.CHOOSING))
+    parser.add_argument("--rows", default="", help="names, separated by ';'; all unless told")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     args = parser.parse_args()
@@ -108,7 +109,8 @@ def main() -> None:
     common.header("identities in many worlds")
     sources = worlds.Sources(args.data, args.onnx, args.cache)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    summary(run(asked, seeds, sources, list(ROWS), args.cache / "worlds.jsonl"))
+    names = [name for name in ROWS if not args.rows or name in args.rows.split(";")]
+    summary(run(asked, seeds, sources, names, args.cache / "worlds.jsonl"))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ class SharedNeighborSettings:
         neighbors, on: larger identities are looser.
       likeness: cosine from which on two sub-tracklets are as alike as can be, where it is not calibrated.
       tracklet_prior: what a tracker put together starts out with this times the threshold as added similarity.
-      sub_tracklets: a longer tracklet is divided into so many before it is clustered.
+      short_tracklet: a tracklet of up to so many images is clustered image by image.
+      sub_tracklets: a longer one is divided into so many before it is clustered.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
         it; more where little was seen of it (`normalize`).
     """
@@ -45,10 +46,11 @@ class SharedNeighborSettings:
     k2: Annotated[int, between(1, 10_000)] = 6
     agreement: Annotated[float, SHARE] = 2 / 3
     min_overlap: Annotated[float, SHARE] = 0.05
-    threshold: Annotated[float, positive(10)] = 0.8
+    threshold: Annotated[float, positive(100)] = 0.85
     likeness: Annotated[float, positive(1)] = 0.65
     tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
-    sub_tracklets: Annotated[int, between(1, 10_000)] = 5
+    short_tracklet: Annotated[int, between(0, 10_000)] = 5
+    sub_tracklets: Annotated[int, between(1, 10_000)] = 3
     shrinkage: Annotated[float, positive(10**6)] = 3.0
 
 

@@ -34,9 +34,10 @@ from data_prep.denoise.settings import (
     Thresholds,
 )
 
-STEPS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of neighbors that are tried."""
+STEPS = (4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+"""Numbers of neighbors that are tried, in this order."""
 LEAST_LIKENESS = 0.2
+"""However little the images of a tracklet are alike."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -259,7 +260,8 @@ class SharedNeighbors:
         thresholds: Thresholds,
     ) -> Mapping[str, np.ndarray]:
         """`sub_tracklet` [m] of every image, and `means` [s, d] float32 of these, L2-normalized."""
-        number = sub_tracklets.divide(features, tracklet, settings.shared_neighbors.sub_tracklets)
+        own = settings.shared_neighbors
+        number = sub_tracklets.divide(features, tracklet, own.short_tracklet, own.sub_tracklets)
         means = cosine.unit(cosine.centroids([(features, number)], int(number.max(initial=-1)) + 1))
         return {"sub_tracklet": number, "means": means.astype(np.float32)}
 

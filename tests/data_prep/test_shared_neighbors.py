@@ -74,7 +74,7 @@ def test_no_more_neighbors_than_told():
     rows, video, tracklet, _ = world()
     few = replace(DEFAULT, shared_neighbors=replace(DEFAULT.shared_neighbors, k1=5))
     found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, few)
-    assert found.threshold == pytest.approx(few.shared_neighbors.threshold / 2)
+    assert found.threshold == pytest.approx(few.shared_neighbors.threshold / np.sqrt(5))
 
 
 def test_the_usual_size_is_that_of_the_median_image():
