@@ -16,6 +16,7 @@ from benchmarks.denoise_quality import Case, Embedded, spoilt
 from cion_jax.neighbors import cosine
 from cion_jax.neighbors.labels import numbered
 from data_prep import embedders
+from data_prep.config import MotConfig
 from data_prep.sources.mot import Mot
 from data_prep.synthetic.street import StreetConfig, generate
 from data_prep.types import Reject
@@ -138,7 +139,7 @@ class Sources:
         path, folder = self.cache / "street.npz", self.cache / "street"
         if not folder.is_dir():
             generate(folder, StreetConfig(benchmark_people=0), 1)
-        source = Mot(folder / "videos")
+        source = Mot(folder / "videos", settings=MotConfig(first_frame=1))
         read = [_thinned(source.read(video)[0]) for video in source.videos()]
         if not path.is_file():
             found = [list(source.crops(images)) for images in read]

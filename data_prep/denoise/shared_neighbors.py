@@ -36,6 +36,7 @@ from data_prep.denoise.settings import (
 
 STEPS = (4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """Numbers of neighbors that are tried, in this order."""
+PATIENCE = 2
 LEAST_LIKENESS = 0.2
 """However little the images of a tracklet are alike."""
 
@@ -69,8 +70,8 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     """Clusters nodes with as many neighbors as identities have nodes.
 
     Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
-    identity together. So k rises, from one of `STEPS` to the next, for as long as the identities that were found with
-    it have k nodes or more (the median node's).
+    identity together. So k rises, from one of `STEPS` to the next, for as long as the identity of the median image has
+    k nodes or more; `PATIENCE` steps in a row that fail end the search.
 
     Args:
       nodes: all of the data set.
@@ -84,13 +85,14 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     alike = likeness(nodes.rows, of_one) if settings.calibrate else None
     steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
     near = search.nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
-    found, last = None, 0
+    found, last, failed = None, 0, 0
     for k in steps:
         pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness)
         tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, k, own)
-        if found is not None and usual_size(tried.identity, nodes.weight) < k:
+        if found is None or usual_size(tried.identity, nodes.weight) >= k:
+            found, last, failed = tried, k, 0
+        elif (failed := failed + 1) == PATIENCE:
             break
-        found, last = tried, k
     assert found is not None  # there is a step
     _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, last, found.threshold)
     return found

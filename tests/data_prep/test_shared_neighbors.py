@@ -62,7 +62,7 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
     assert double.identity.tolist() == free.identity.tolist()
 
 
-@pytest.mark.parametrize(("people", "videos", "images", "neighbors"), [(12, 4, 4, 16), (30, 2, 3, 6), (5, 6, 5, 24)])
+@pytest.mark.parametrize(("people", "videos", "images", "neighbors"), [(12, 4, 4, 16), (30, 2, 3, 6), (5, 6, 5, 28)])
 def test_as_many_neighbors_as_an_identity_has_nodes(people, videos, images, neighbors):
     rows, video, tracklet, truth = world(people, videos, images)
     found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
