@@ -159,6 +159,21 @@ def test_what_varies_within_tracklets_counts_less():
     np.testing.assert_allclose(np.abs(found[:, 0] / found[:, 1]), ratio, atol=1e-5)
 
 
+def test_the_mean_of_a_video_counts_by_how_many_people_it_shows():
+    # Two videos, means (1, 0) and (-1, 0); four tracklets of one image each are 1 away from their video's mean, so the
+    # spread about it is 4 / (4 - 2) = 2. Half of that is expected of means of two: the variance of the videos' means is
+    # 1 - 2 / 2 = 0, they say nothing, and only the mean of all is left.
+    video, tracklet = np.array([0, 0, 1, 1]), np.arange(4)
+    near = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
+    np.testing.assert_allclose(normalizing._of_videos(near, video, tracklet), np.zeros((2, 2)), atol=1e-6)
+    # Three times as far apart the variance is 9 - 1 = 8, and a mean of two deviates by 2 / 2: it counts 8 / 9.
+    far = near * np.array([3, 1], np.float32)
+    expected = [[3 * 8 / 9, 0], [-3 * 8 / 9, 0]]
+    np.testing.assert_allclose(normalizing._of_videos(far, video, tracklet), expected, atol=1e-5)
+    # One video has nothing to be compared with.
+    np.testing.assert_allclose(normalizing._of_videos(far[:2], video[:2], tracklet[:2]), [[3, 0]], atol=1e-6)
+
+
 def test_normalizing_in_blocks_is_the_same(monkeypatch):
     rows, video, tracklet, _ = world()
     whole = normalize(rows, video, tracklet, SHRINKAGE)
