@@ -7,6 +7,7 @@ import numpy as np
 from cion_jax.neighbors import cosine
 
 _BLOCK = 2**16
+_TRUST = 3  # how many times as sure of a video's mean as its number of tracklets says
 
 
 def normalize(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -50,7 +51,8 @@ def _of_videos(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.
     """[V, d] what the rows of every video have in common, as far as it is more than the few people they show.
 
     The mean of a video is drawn to that of all videos, by as much of its distance as the spread of tracklets about it
-    explains (empirical Bayes; James and Stein, 1961): with a hundred people hardly at all, with three a lot.
+    explains (empirical Bayes; James and Stein, 1961): with a hundred people hardly at all, with three a lot. A third of
+    that: what is left of a camera is in all of its pairs, what is taken from people only in theirs.
     """
     means, whole = _means(rows, video), rows.mean(axis=0)
     found, first = np.unique(tracklet, return_index=True)
@@ -58,7 +60,7 @@ def _of_videos(rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray) -> np.
     count = np.maximum(np.bincount(home, minlength=len(means)), 1)
     within = np.square(_means(rows, tracklet)[found] - means[home]).sum() / max(len(found) - len(means), 1)
     between = max(np.square(means - whole).sum(axis=1).mean() - within * (1 / count).mean(), 0)
-    share = between / np.maximum(between + within / count, np.finfo(np.float32).tiny)
+    share = between / np.maximum(between + within / (_TRUST * count), np.finfo(np.float32).tiny)
     return (whole + share[:, None] * (means - whole)).astype(np.float32)
 
 

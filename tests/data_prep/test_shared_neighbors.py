@@ -166,9 +166,10 @@ def test_the_mean_of_a_video_counts_by_how_many_people_it_shows():
     video, tracklet = np.array([0, 0, 1, 1]), np.arange(4)
     near = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
     np.testing.assert_allclose(normalizing._of_videos(near, video, tracklet), np.zeros((2, 2)), atol=1e-6)
-    # Three times as far apart the variance is 9 - 1 = 8, and a mean of two deviates by 2 / 2: it counts 8 / 9.
+    # Three times as far apart the variance is 9 - 1 = 8, and a mean of two deviates by 2 / 2, of which a third is
+    # taken: it counts 8 / (8 + 1 / 3).
     far = near * np.array([3, 1], np.float32)
-    expected = [[3 * 8 / 9, 0], [-3 * 8 / 9, 0]]
+    expected = [[3 * 0.96, 0], [-3 * 0.96, 0]]
     np.testing.assert_allclose(normalizing._of_videos(far, video, tracklet), expected, atol=1e-5)
     # One video has nothing to be compared with.
     np.testing.assert_allclose(normalizing._of_videos(far[:2], video[:2], tracklet[:2]), [[3, 0]], atol=1e-6)
