@@ -100,7 +100,6 @@ def main() -> None:
     parser.add_argument("--onnx", required=True, help="feature extractor")
     parser.add_argument("--worlds", default="", help="names, separated by ';'; all unless told")
     parser.add_argument("--part", default=worlds.SHOWN, choices=(worlds.SHOWN, worlds.CHOOSING))
-    parser.add_argument("--rows", default="", help="names, separated by ';'; all unless told")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     args = parser.parse_args()
@@ -109,8 +108,7 @@ def main() -> None:
     common.header("identities in many worlds")
     sources = worlds.Sources(args.data, args.onnx, args.cache)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    names = [name for name in ROWS if not args.rows or name in args.rows.split(";")]
-    summary(run(asked, seeds, sources, names, args.cache / "worlds.jsonl"))
+    summary(run(asked, seeds, sources, list(ROWS), args.cache / "worlds.jsonl"))
 
 
 if __name__ == "__main__":
