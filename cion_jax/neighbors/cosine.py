@@ -33,6 +33,16 @@ def unit(rows: np.ndarray, dtype: npt.DTypeLike = np.float64, shortest: float = 
     return np.divide(rows, length, out=kept, where=(length > shortest) & np.isfinite(length))
 
 
+def of_pairs(rows: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """[n] float64 products of the rows i and j [n] of unit rows [m, d], a bounded number of them at a time."""
+    found = np.empty(len(i))
+    step = max(2**22 // max(rows.shape[1], 1), 1)  # 16 MB of float32 rows at a time
+    for start in range(0, len(i), step):
+        part = slice(start, start + step)
+        np.einsum("nd,nd->n", rows[i[part]], rows[j[part]], out=found[part])
+    return found
+
+
 def distance(similarity: np.ndarray) -> np.ndarray:
     """Cosine similarity -> cosine distance in 0 .. 2, rounded so that it can be compared."""
     return np.round(1 - similarity, DECIMALS)

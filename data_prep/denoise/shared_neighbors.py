@@ -1,5 +1,8 @@
 """Identities by shared neighbors: average linkage of shared neighborhoods over the whole data set.
 
+Two sub-tracklets are as similar as their neighborhoods overlap, times how alike they are themselves. How many neighbors
+there are to share, and from which similarity on groups merge, follows from how large identities turn out to be.
+
 One clustering decides for all three levels; they are its scopes. Level 1 lets go what ends up elsewhere than most of
 its tracklet, level 2 is what it found within every video, level 3 the whole. What a tracker put together starts out as
 alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for a better home, not for being odd.
@@ -7,6 +10,7 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +28,14 @@ from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
 from data_prep.denoise.normalize import normalize
 from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, SharedNeighborSettings, Thresholds
+
+STEPS = (4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+"""Numbers of neighbors that are tried, in this order."""
+PATIENCE = 2
+LEAST_LIKENESS = 0.2
+"""However little the images of a tracklet are alike."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,58 +62,119 @@ class Nodes:
 
 
 def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
-    """Clusters nodes.
+    """Clusters nodes with as many neighbors as identities have nodes.
+
+    Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
+    identity together. So k rises, from one of `STEPS` to the next, for as long as the identity of the median image has
+    k nodes or more; `PATIENCE` steps in a row that fail end the search.
 
     Args:
       nodes: all of the data set.
       cannot: nodes that must not become one identity.
-      cooccurring: nodes known to be of different people, for the calibration.
-      settings: in force. With `calibrate` the threshold is half way between the usual overlap of nodes of one tracklet
-        and that of nodes that co-occur.
+      cooccurring: nodes known to be of different people, for the report.
+      settings: in force. With `calibrate` two nodes are as alike as can be from the usual cosine of a node and the
+        nearest of its tracklet on.
     """
     count, own = len(nodes.rows), settings.shared_neighbors
-    pairs, overlap = _overlaps(nodes.rows, own, settings.search)
     of_one = _of_one_tracklet(nodes.tracklet)
-    found = _looked_up(pairs, overlap, of_one, count)
+    alike = likeness(nodes.rows, of_one) if settings.calibrate else None
+    steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
+    near = nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
+    found, last, failed = None, 0, 0
+    for k in steps:
+        pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness, settings.search)
+        tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, k, own)
+        if found is None or usual_size(tried.identity, nodes.weight) >= k:
+            found, last, failed = tried, k, 0
+        elif (failed := failed + 1) == PATIENCE:
+            break
+    assert found is not None  # there is a step
+    _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, last, found.threshold)
+    return found
+
+
+def _clustered(
+    nodes: Nodes,
+    pairs: Pairs,
+    similarity: np.ndarray,
+    of_one: Pairs,
+    cannot: Pairs,
+    cooccurring: Pairs,
+    k: int,
+    own: SharedNeighborSettings,
+) -> Clustering:
+    """One clustering with k neighbors."""
+    count = len(nodes.rows)
+    found = _looked_up(pairs, similarity, of_one, count)
     best = np.zeros(count)
     for ends in of_one:
         np.maximum.at(best, ends, found)
     same = best[np.unique(np.concatenate(of_one))]
-    other = _looked_up(pairs, overlap, cooccurring, count)
-    threshold = halfway(same, other, own.threshold / 2) if settings.calibrate else own.threshold
-    together = _looked_up(pairs, overlap, cannot, count)
+    other = _looked_up(pairs, similarity, cooccurring, count)
+    threshold = _threshold(own, k)
+    together = _looked_up(pairs, similarity, cannot, count)
     keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
-    (i, j), similarity = _with_prior(pairs, overlap, of_one, own.tracklet_prior * threshold, count)
-    del pairs, overlap  # of millions of nodes these are gibibytes
-    identity = linkage.average(nodes.weight, (i, j), similarity, threshold, apart)
+    (i, j), total = _with_prior(pairs, similarity, of_one, own.tracklet_prior * threshold, count)
+    del pairs, similarity  # of millions of nodes these are gibibytes
+    identity = linkage.average(nodes.weight, (i, j), total, threshold, apart)
     return Clustering(identity, threshold, same, other)
 
 
-def _with_prior(pairs: Pairs, overlap: np.ndarray, of_one: Pairs, prior: float, count: int) -> tuple[Pairs, np.ndarray]:
-    """Overlaps with what nodes of one tracklet start out with."""
+def _with_prior(
+    pairs: Pairs, similarity: np.ndarray, of_one: Pairs, prior: float, count: int
+) -> tuple[Pairs, np.ndarray]:
+    """Similarities with what nodes of one tracklet start out with."""
     i, j = (np.concatenate([ends, own.astype(ends.dtype)]) for ends, own in zip(pairs, of_one, strict=True))
-    whole = np.concatenate([overlap, np.full(len(of_one[0]), prior, overlap.dtype)])
+    whole = np.concatenate([similarity, np.full(len(of_one[0]), prior, similarity.dtype)])
     return linkage.combined((i, j), whole, count, np.add)
 
 
-def _overlaps(rows: np.ndarray, own: SharedNeighborSettings, search: SearchSettings) -> tuple[Pairs, np.ndarray]:
-    """All overlaps that count; of many rows the largest only, in single precision."""
-    if len(rows) < 3:
-        return NO_PAIRS, np.zeros(0)
-    k = min(own.k1, math.ceil(math.sqrt(len(rows))))
-    near = with_self(nearest(rows, k, search.exact_rows))
+def similarities(
+    rows: np.ndarray, near: np.ndarray, own: SharedNeighborSettings, alike: float, search: SearchSettings
+) -> tuple[Pairs, np.ndarray]:
+    """Pairs i < j whose neighborhoods overlap, and the overlap times how alike the two are themselves.
+
+    Overlaps are made of ranks: where few are there, strangers share neighbors too, and only their distance tells. Of
+    many rows only the largest overlaps are kept, in single precision.
+
+    Args:
+      rows: [n, d] float32 of unit length.
+      near: [n, k] nearest others, nearest first.
+      own: settings.
+      alike: cosine from which on two are as alike as can be; a cosine of 0 or less makes similarity 0.
+      search: what of many rows is kept.
+    """
+    k = near.shape[1]
     if len(rows) <= search.exact_rows:
-        return overlaps(rows, near, own.k2, own.agreement, own.min_overlap)
-    least = max(own.min_overlap, search.overlap_share * own.threshold)
-    return overlaps(rows, near, own.k2, own.agreement, least, search.overlaps * k, np.float32)
+        pairs, overlap = overlaps(rows, with_self(near), own.k2, own.agreement, own.min_overlap)
+    else:
+        least = max(own.min_overlap, search.overlap_share * _threshold(own, k))
+        most = search.overlaps * k
+        pairs, overlap = overlaps(rows, with_self(near), own.k2, own.agreement, least, most, np.float32)
+    return pairs, overlap * np.clip(cosine.of_pairs(rows, *pairs) / alike, 0, 1).astype(overlap.dtype)
 
 
-def halfway(same: np.ndarray, other: np.ndarray, least: float) -> float:
-    """The threshold half way between two medians, at least `least`; no values count as 1 (same) and 0 (other)."""
-    high = float(np.median(same)) if len(same) else 1.0
-    low = float(np.median(other)) if len(other) else 0.0
-    return max((high + low) / 2, least)
+def _threshold(own: SharedNeighborSettings, k: int) -> float:
+    """The mean similarity from which on two groups merge, with k neighbors."""
+    return own.threshold / math.sqrt(max(k, 1))
+
+
+def likeness(rows: np.ndarray, of_one: Pairs) -> float | None:
+    """The median cosine of a row and the nearest of its tracklet, at least `LEAST_LIKENESS`; None: all are alone."""
+    best = np.full(len(rows), -np.inf)
+    found = cosine.of_pairs(rows, *of_one)
+    for ends in of_one:
+        np.maximum.at(best, ends, found)
+    known = best[np.isfinite(best)]
+    return max(float(np.median(known)), LEAST_LIKENESS) if len(known) else None
+
+
+def usual_size(identity: np.ndarray, weight: np.ndarray) -> int:
+    """How many nodes the identity of the median image has."""
+    size = np.bincount(identity)[identity]
+    order = np.argsort(size, kind="stable")
+    return int(size[order[np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)]])
 
 
 def levels(
@@ -203,7 +276,8 @@ class SharedNeighbors:
         thresholds: Thresholds,
     ) -> Mapping[str, np.ndarray]:
         """`sub_tracklet` [m] of every image, and `means` [s, d] float32 of these, L2-normalized."""
-        number = sub_tracklets.divide(features, tracklet, settings.shared_neighbors.sub_tracklets)
+        own = settings.shared_neighbors
+        number = sub_tracklets.divide(features, tracklet, own.short_tracklet, own.sub_tracklets)
         means = cosine.unit(cosine.centroids([(features, number)], int(number.max(initial=-1)) + 1))
         return {"sub_tracklet": number, "means": means.astype(np.float32)}
 

@@ -10,35 +10,37 @@ from cion_jax.neighbors import cosine
 from cion_jax.neighbors.labels import numbered
 
 
-def divide(features: np.ndarray, tracklet: np.ndarray, most: int) -> np.ndarray:
+def divide(features: np.ndarray, tracklet: np.ndarray, short: int, pieces: int) -> np.ndarray:
     """Numbers the sub-tracklets of all tracklets of one video.
 
-    A tracklet of up to `most` images has each by itself. A longer one is divided by average linkage of cosine
-    distances, so that images unlike the rest are likely to be sub-tracklets of their own.
+    A tracklet of up to `short` images has each by itself. A longer one is divided into `pieces` by average linkage of
+    cosine distances, so that images unlike the rest are likely to be sub-tracklets of their own. More pieces would be
+    mostly such images, and fill each other's lists of neighbors.
 
     Args:
       features: [m, d], none of them 0.
       tracklet: [m] int64, 0, .., 0, 1, .., 1, 2, ...
-      most: sub-tracklets of one tracklet, at least 1.
+      short: images of a tracklet that is not divided but taken image by image.
+      pieces: sub-tracklets of a longer one, at least 1.
 
     Returns:
       [m] int64 sub-tracklets, numbered by their first image; all images of one are of one tracklet.
     """
-    pieces, count = [np.zeros(0, np.int64)], 0
+    found, count = [np.zeros(0, np.int64)], 0
     unit = cosine.unit(features)
     for x in np.split(unit, np.flatnonzero(np.diff(tracklet)) + 1) if len(unit) else []:
-        pieces.append(_divided(x, most) + count)
-        count = int(pieces[-1].max()) + 1
-    return np.concatenate(pieces)
+        found.append(_divided(x, short, pieces) + count)
+        count = int(found[-1].max()) + 1
+    return np.concatenate(found)
 
 
-def _divided(x: np.ndarray, most: int) -> np.ndarray:
-    if len(x) <= most:
+def _divided(x: np.ndarray, short: int, pieces: int) -> np.ndarray:
+    if len(x) <= max(short, pieces):
         return np.arange(len(x))
     apart = np.maximum(cosine.distance(x @ x.T), 0)
     np.fill_diagonal(apart, 0)
     tree = hierarchy.linkage(distance.squareform(apart, checks=False), "average")
-    return numbered(_cut(tree, most))
+    return numbered(_cut(tree, pieces))
 
 
 def _cut(tree: np.ndarray, most: int) -> np.ndarray:

@@ -10,9 +10,11 @@ from data_prep.denoise import sub_tracklets
 def test_short_tracklets_stay_images():
     tracklet = np.repeat([0, 1], [3, 2])
     rows = np.random.default_rng(0).standard_normal((5, 4))
-    assert sub_tracklets.divide(rows, tracklet, 8).tolist() == [0, 1, 2, 3, 4]
-    assert sub_tracklets.divide(rows, tracklet, 1).tolist() == [0, 0, 0, 1, 1]
-    assert sub_tracklets.divide(np.zeros((0, 4)), np.zeros(0, np.int64), 8).tolist() == []
+    assert sub_tracklets.divide(rows, tracklet, 8, 8).tolist() == [0, 1, 2, 3, 4]
+    assert sub_tracklets.divide(rows, tracklet, 1, 1).tolist() == [0, 0, 0, 1, 1]
+    assert sub_tracklets.divide(rows, tracklet, 2, 1).tolist() == [0, 0, 0, 1, 2]  # only what is longer is divided
+    assert sub_tracklets.divide(rows, tracklet, 0, 9).tolist() == [0, 1, 2, 3, 4]  # never more pieces than images
+    assert sub_tracklets.divide(np.zeros((0, 4)), np.zeros(0, np.int64), 8, 8).tolist() == []
 
 
 def test_a_long_tracklet_is_divided_by_looks():
@@ -20,11 +22,11 @@ def test_a_long_tracklet_is_divided_by_looks():
     odd = np.eye(16)[:7]
     first, second = np.eye(16)[14], np.eye(16)[15]
     features = np.concatenate([np.stack([first, second] * 20), odd])
-    found = sub_tracklets.divide(features, np.zeros(47, np.int64), 8)
+    found = sub_tracklets.divide(features, np.zeros(47, np.int64), 8, 8)
     assert found.max() == 7
     assert len(set(found[:40:2])) == len(set(found[1:40:2])) == 1
     assert found[0] == 0
-    again = sub_tracklets.divide(np.concatenate([features[:2], features]), np.repeat([0, 1], [2, 47]), 8)
+    again = sub_tracklets.divide(np.concatenate([features[:2], features]), np.repeat([0, 1], [2, 47]), 8, 8)
     assert again.tolist() == [0, 1, *(found + 2)]
 
 

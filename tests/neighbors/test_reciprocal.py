@@ -11,6 +11,7 @@ from cion_jax.neighbors import reciprocal, search
 from data_prep.denoise.settings import SharedNeighborSettings
 
 OWN = SharedNeighborSettings()
+MOST = 20  # neighbors
 
 
 def unit(x):
@@ -18,15 +19,19 @@ def unit(x):
 
 
 def overlaps(rows, *options):
-    k = min(OWN.k1, math.ceil(math.sqrt(len(rows))), len(rows) - 1)
-    near = search.with_self(search.nearest(rows, k)) if k > 0 else np.zeros((len(rows), 1), int)
+    few = neighbors(len(rows))
+    near = search.with_self(search.nearest(rows, few)) if few > 0 else np.zeros((len(rows), 1), int)
     return reciprocal.overlaps(rows, near, OWN.k2, OWN.agreement, OWN.min_overlap, *options)
+
+
+def neighbors(count):
+    return min(MOST, math.ceil(math.sqrt(count)), count - 1)
 
 
 def by_definition(rows):
     """Bhattacharyya coefficients of k-reciprocal distributions, with sets and loops."""
     count = len(rows)
-    k = min(OWN.k1, math.ceil(math.sqrt(count)))
+    k = neighbors(count)
     near = [[i, *(j for j in np.argsort(-(rows @ rows[i]), kind="stable") if j != i)] for i in range(count)]
     half = round(k / 2)
     wide = [{j for j in near[i][: k + 1] if i in near[j][: k + 1]} for i in range(count)]
