@@ -116,11 +116,11 @@ class Market:
 
 
 class Embedded(Market):
-    """The same with features, which are kept in the folder `cache`."""
+    """The same with features by one embedder, which are kept in the folder `cache`."""
 
-    def __init__(self, data: Path, onnx: str, cache: Path):
+    def __init__(self, data: Path, embedder: str, cache: Path):
         super().__init__(data)
-        self.embedder, self.cache = embedders.open(f"onnx:{onnx}"), cache
+        self.embedder, self.cache = embedders.open(embedder), cache
         cache.mkdir(parents=True, exist_ok=True)
         crops = (self.crop(row) for row in range(len(self.images)))
         self.clean = replace(self.clean, rows=self._embedded("clean", crops))
@@ -151,7 +151,9 @@ def spoilt(clean: Case, junk: tuple[np.ndarray, np.ndarray], seed: int, rate: fl
     video_of[clean.tracklet] = clean.video
     for row in rng.choice(count, round(MOVED * rate * count), replace=False):
         others = np.flatnonzero(video_of == clean.video[row])
-        tracklet[row] = rng.choice(others[others != clean.tracklet[row]])
+        others = others[others != clean.tracklet[row]]
+        if len(others):
+            tracklet[row] = rng.choice(others)
     rows, host = (part[: round(JUNK * rate * count)] for part in junk)
     case = Case(
         np.concatenate([clean.rows, rows]),
@@ -199,7 +201,7 @@ class Ours:
         """Identities at fixed thresholds."""
         for threshold in thresholds:
             own = replace(DEFAULT.shared_neighbors, threshold=float(threshold))
-            yield threshold, self.identities(replace(DEFAULT, calibrate=False, shared_neighbors=own))
+            yield threshold, self.identities(replace(DEFAULT, shared_neighbors=own))
 
     def levels(self) -> dict[str, np.ndarray]:
         """Identities after levels 1, 2 and 3, and without what level 1 took apart."""
@@ -267,7 +269,7 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
     yield "paper, best thresholds", best((drm, chains(case, cst, drm)) for cst, drm in grid)
     for rival in denoise_rivals.RIVALS:
         if rival.run is not denoise_rivals.hdbscan or importlib.util.find_spec("sklearn"):
-            yield f"{rival.name}, best threshold", best(rival.run(case.rows, case.tracklet))
+            yield f"{rival.name}, best threshold", best(rival.run(case.rows, case.tracklet, case.video))
     thresholds = calibrated(case)
     yield "paper + calibration, no labels", of(chains(case, *thresholds))
     yield "paper + calibration + cannot-link, no labels", of(chains(case, *thresholds, cannot_link=True))
@@ -276,7 +278,7 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
         yield name, of(labels)
     for option in ("cannot_link", "normalize", "calibrate"):
         yield f"  without {option}", of(ours.identities(replace(DEFAULT, **{option: False})))
-    yield "ours, best threshold", best(ours.at(np.arange(0.3, 0.56, 0.04)))
+    yield "ours, best threshold", best(ours.at(np.arange(0.5, 1.11, 0.1)))
 
 
 def main() -> None:
@@ -289,7 +291,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     args = parser.parse_args()
     common.header("quality of identities, Market-1501 train with made-up noise")
-    market = Embedded(args.data, args.onnx, args.cache)
+    market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     for rate in map(float, args.rates.split(",")):
         rows: dict[str, list[dict[str, float]]] = defaultdict(list)

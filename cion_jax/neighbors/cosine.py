@@ -28,6 +28,16 @@ def unit(rows: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
     return np.divide(rows, length, out=np.zeros_like(rows), where=length > _NOWHERE)
 
 
+def of_pairs(rows: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """[n] float64 products of the rows i and j [n] of unit rows [m, d], a bounded number of them at a time."""
+    found = np.empty(len(i))
+    step = max(2**22 // max(rows.shape[1], 1), 1)  # 16 MB of float32 rows at a time
+    for start in range(0, len(i), step):
+        part = slice(start, start + step)
+        np.einsum("nd,nd->n", rows[i[part]], rows[j[part]], out=found[part])
+    return found
+
+
 def distance(similarity: np.ndarray) -> np.ndarray:
     """Cosine similarity -> cosine distance in 0 .. 2, rounded so that it can be compared."""
     return np.round(1 - similarity, DECIMALS)

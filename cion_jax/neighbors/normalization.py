@@ -57,7 +57,9 @@ def learn(rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: 
       rows: [n, d] float32 of unit length.
       group: [n] int64, 0 .. G-1.
       tracklet: [n] int64, 0 .. T-1.
-      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0.
+      shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0. It
+        grows by as much again for every d differences that there are too few: a spread that was seen in few rows is
+        that of these rows, and would pull them together.
     """
     means = _means_and_last(rows, group)
     of_tracklet = np.zeros((int(tracklet.max(initial=-1)) + 1, rows.shape[1]), np.float32)
@@ -68,7 +70,8 @@ def learn(rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: 
     for block, found in _centered(rows, group, means):
         apart = found - of_tracklet[tracklet[block]]
         within += apart.T @ apart
-    return Normalization(means, _evening(within, shrinkage))
+    freedom = max(len(rows) - len(np.unique(tracklet)), 1)
+    return Normalization(means, _evening(within, shrinkage * (1 + rows.shape[1] / freedom)))
 
 
 def _evening(within: np.ndarray, shrinkage: float) -> np.ndarray | None:

@@ -7,12 +7,9 @@ the row itself in front.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import scipy.sparse as sp
 
-from cion_jax.neighbors import search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 AGREEMENT = 2 / 3
@@ -82,9 +79,7 @@ def distributions(
     return smooth @ (sp.diags_array(1 / weights.sum(axis=1)) @ weights)
 
 
-def overlaps(
-    rows: np.ndarray, k1: int, k2: int, agreement: float, least: float, exact: int
-) -> tuple[Pairs, np.ndarray]:
+def overlaps(rows: np.ndarray, near: np.ndarray, k2: int, agreement: float, least: float) -> tuple[Pairs, np.ndarray]:
     """All pairs i < j whose neighborhoods overlap: the Bhattacharyya coefficient of their `distributions`.
 
     It is close to the Jaccard overlap in what it finds, and one sparse product. It is made of ranks, so its scale is
@@ -92,19 +87,17 @@ def overlaps(
 
     Args:
       rows: [n, d] float32 of unit length.
-      k1: neighbors that may be reciprocal, the row itself not counted; at most the square root of n are taken.
-      k2, agreement: see `distributions`.
+      near: [n, 1 + k] neighbors that may be reciprocal, with the row itself in front.
+      k2, agreement: see `distributions`; at most 1 + k of k2 are taken.
       least: 0 .. 1; smaller overlaps count as none.
-      exact: see `search.nearest`.
 
     Returns:
       The pairs, and their overlap, float64 in `least` .. 1.
     """
     if len(rows) < 3:
         return NO_PAIRS, np.zeros(0)
-    k1 = min(k1, math.ceil(math.sqrt(len(rows))))
-    near = search.with_self(search.nearest(rows, k1, exact))
-    root = np.sqrt(distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement))
+    half = round((near.shape[1] - 1) / 2) + 1
+    root = np.sqrt(distributions(rows, near, half, min(k2, near.shape[1]), strict=False, agreement=agreement))
     other = root.T.tocsr()
     pieces = []
     for start in range(0, len(rows), _BLOCK):

@@ -16,13 +16,13 @@ from data_prep.denoise.settings import Denoising, Thresholds
 
 @dataclass(frozen=True)
 class Clustering:
-    """One clustering of a whole data set, and what its threshold was chosen from.
+    """One clustering of a whole data set, and what its threshold is seen against.
 
     Attributes:
       identity: [n] int64 of everything that was clustered, numbered by the first.
-      threshold: least mean overlap of two groups that merge.
-      same: [S] for what shares its tracklet with others, the overlap with the nearest of them.
-      other: [S] overlaps of what co-occurs.
+      threshold: least mean similarity of two groups that merge.
+      same: [S] for what shares its tracklet with others, the similarity with the nearest of them.
+      other: [S] similarities of what co-occurs.
     """
 
     identity: np.ndarray

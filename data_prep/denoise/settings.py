@@ -28,24 +28,27 @@ class SharedNeighborSettings:
     """Numbers of the method `shared_neighbors`.
 
     Attributes:
-      k1: neighbors that may be reciprocal; at most the square root of the number of sub-tracklets.
+      k1: the most neighbors that are tried.
       k2: neighborhoods that are averaged, the own one included.
       agreement: share of a neighbor's own half set that must be shared before it is taken in.
       min_overlap: smaller overlaps of two neighborhoods count as none.
-      threshold: least mean overlap of two groups that merge where nothing is calibrated; a calibrated threshold is at
-        least half of it.
-      tracklet_prior: what a tracker put together starts out with this times the threshold as added overlap.
+      threshold: two groups merge from a mean similarity of this, divided by the square root of the number of
+        neighbors, on: larger identities are looser.
+      likeness: cosine from which on two sub-tracklets are as alike as can be, where it is not calibrated.
+      tracklet_prior: what a tracker put together starts out with this times the threshold as added similarity.
       sub_tracklets: a longer tracklet is divided into so many before it is clustered.
-      shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by it.
+      shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
+        it; more where little was seen of it (`normalize`).
     """
 
-    k1: Annotated[int, between(1, 10_000)] = 20
+    k1: Annotated[int, between(1, 10_000)] = 32
     k2: Annotated[int, between(1, 10_000)] = 6
     agreement: Annotated[float, SHARE] = 2 / 3
     min_overlap: Annotated[float, SHARE] = 0.05
-    threshold: Annotated[float, positive(1)] = 0.42
+    threshold: Annotated[float, positive(10)] = 0.8
+    likeness: Annotated[float, positive(1)] = 0.65
     tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
-    sub_tracklets: Annotated[int, between(1, 10_000)] = 8
+    sub_tracklets: Annotated[int, between(1, 10_000)] = 5
     shrinkage: Annotated[float, positive(10**6)] = 3.0
 
 

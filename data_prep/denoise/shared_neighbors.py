@@ -1,5 +1,8 @@
 """Identities by shared neighbors: average linkage of shared neighborhoods over the whole data set.
 
+Two sub-tracklets are as similar as their neighborhoods overlap, times how alike they are themselves. How many neighbors
+there are to share, and from which similarity on groups merge, follows from how large identities turn out to be.
+
 One clustering decides for all three levels; they are its scopes. Level 1 lets go what ends up elsewhere than most of
 its tracklet, level 2 is what it found within every video, level 3 the whole. What a tracker put together starts out as
 alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for a better home, not for being odd.
@@ -8,12 +11,14 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cion_jax.neighbors import cosine, linkage
+from cion_jax.neighbors import cosine, linkage, search
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from cion_jax.neighbors.reciprocal import overlaps
@@ -21,7 +26,19 @@ from data_prep.denoise import nearest_member, sub_tracklets
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
 from data_prep.denoise.normalize import normalize
-from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, Thresholds
+from data_prep.denoise.settings import (
+    DEFAULT_SEARCH,
+    Denoising,
+    SearchSettings,
+    SharedNeighborSettings,
+    Thresholds,
+)
+
+STEPS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Numbers of neighbors that are tried."""
+LEAST_LIKENESS = 0.2
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,40 +65,97 @@ class Nodes:
 
 
 def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
-    """Clusters nodes.
+    """Clusters nodes with as many neighbors as identities have nodes.
+
+    Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
+    identity together. So k rises, from one of `STEPS` to the next, for as long as the identities that were found with
+    it have k nodes or more (the median node's).
 
     Args:
       nodes: all of the data set.
       cannot: nodes that must not become one identity.
-      cooccurring: nodes known to be of different people, for the calibration.
-      settings: in force. With `calibrate` the threshold is half way between the usual overlap of nodes of one tracklet
-        and that of nodes that co-occur.
+      cooccurring: nodes known to be of different people, for the report.
+      settings: in force. With `calibrate` two nodes are as alike as can be from the usual cosine of a node and the
+        nearest of its tracklet on.
     """
     count, own = len(nodes.rows), settings.shared_neighbors
-    pairs, overlap = overlaps(nodes.rows, own.k1, own.k2, own.agreement, own.min_overlap, settings.search.exact_rows)
     of_one = _of_one_tracklet(nodes.tracklet)
-    found = _looked_up(pairs, overlap, of_one, count)
+    alike = likeness(nodes.rows, of_one) if settings.calibrate else None
+    steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
+    near = search.nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
+    found, last = None, 0
+    for k in steps:
+        pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness)
+        tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, k, own)
+        if found is not None and usual_size(tried.identity, nodes.weight) < k:
+            break
+        found, last = tried, k
+    assert found is not None  # there is a step
+    _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, last, found.threshold)
+    return found
+
+
+def _clustered(
+    nodes: Nodes,
+    pairs: Pairs,
+    similarity: np.ndarray,
+    of_one: Pairs,
+    cannot: Pairs,
+    cooccurring: Pairs,
+    k: int,
+    own: SharedNeighborSettings,
+) -> Clustering:
+    """One clustering with k neighbors."""
+    count = len(nodes.rows)
+    found = _looked_up(pairs, similarity, of_one, count)
     best = np.zeros(count)
     for ends in of_one:
         np.maximum.at(best, ends, found)
     same = best[np.unique(np.concatenate(of_one))]
-    other = _looked_up(pairs, overlap, cooccurring, count)
-    threshold = halfway(same, other, own.threshold / 2) if settings.calibrate else own.threshold
-    together = _looked_up(pairs, overlap, cannot, count)
+    other = _looked_up(pairs, similarity, cooccurring, count)
+    threshold = own.threshold / math.sqrt(k)
+    together = _looked_up(pairs, similarity, cannot, count)
     keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
     joined = np.concatenate([pairs[0], of_one[0]]), np.concatenate([pairs[1], of_one[1]])
     prior = np.full(len(of_one[0]), own.tracklet_prior * threshold)
-    (i, j), similarity = linkage.combined(joined, np.concatenate([overlap, prior]), count, np.add)
-    identity = linkage.average(nodes.weight, (i, j), similarity, threshold, apart)
+    (i, j), total = linkage.combined(joined, np.concatenate([similarity, prior]), count, np.add)
+    identity = linkage.average(nodes.weight, (i, j), total, threshold, apart)
     return Clustering(identity, threshold, same, other)
 
 
-def halfway(same: np.ndarray, other: np.ndarray, least: float) -> float:
-    """The threshold half way between two medians, at least `least`; no values count as 1 (same) and 0 (other)."""
-    high = float(np.median(same)) if len(same) else 1.0
-    low = float(np.median(other)) if len(other) else 0.0
-    return max((high + low) / 2, least)
+def similarities(
+    rows: np.ndarray, near: np.ndarray, own: SharedNeighborSettings, alike: float
+) -> tuple[Pairs, np.ndarray]:
+    """Pairs i < j whose neighborhoods overlap, and the overlap times how alike the two are themselves.
+
+    Overlaps are made of ranks: where few are there, strangers share neighbors too, and only their distance tells.
+
+    Args:
+      rows: [n, d] float32 of unit length.
+      near: [n, k] nearest others, nearest first.
+      own: settings.
+      alike: cosine from which on two are as alike as can be; a cosine of 0 or less makes similarity 0.
+    """
+    pairs, overlap = overlaps(rows, search.with_self(near), own.k2, own.agreement, own.min_overlap)
+    return pairs, overlap * np.clip(cosine.of_pairs(rows, *pairs) / alike, 0, 1)
+
+
+def likeness(rows: np.ndarray, of_one: Pairs) -> float | None:
+    """The median cosine of a row and the nearest of its tracklet, at least `LEAST_LIKENESS`; None: all are alone."""
+    best = np.full(len(rows), -np.inf)
+    found = cosine.of_pairs(rows, *of_one)
+    for ends in of_one:
+        np.maximum.at(best, ends, found)
+    known = best[np.isfinite(best)]
+    return max(float(np.median(known)), LEAST_LIKENESS) if len(known) else None
+
+
+def usual_size(identity: np.ndarray, weight: np.ndarray) -> int:
+    """How many nodes the identity of the median image has."""
+    size = np.bincount(identity)[identity]
+    order = np.argsort(size, kind="stable")
+    return int(size[order[np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)]])
 
 
 def levels(

@@ -266,5 +266,5 @@ def test_the_record_of_a_run_has_what_its_result_depends_on(tmp_path, mean_color
     assert metrics["settings"]["shared_neighbors.k1"] == 7
     assert metrics["settings"]["cooccurrence.max_iou"] == 0.5
     assert "shared_neighbors.tracklet_prior" in (tmp_path / "out" / "README.md").read_text()
-    with pytest.raises(OutputError, match=r"config.shared_neighbors.k1: 7 there, 20 now"):
+    with pytest.raises(OutputError, match=r"config.shared_neighbors.k1: 7 there, 32 now"):
         run.run(job(paint(tmp_path / "again"), tmp_path / "out", preset="cion_jax"))

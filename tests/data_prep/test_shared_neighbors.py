@@ -61,13 +61,47 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
     assert double.identity.tolist() == free.identity.tolist()
 
 
-def test_the_threshold_lies_half_way():
-    assert shared_neighbors.halfway(np.array([0.7, 0.8, 0.9]), np.array([0.0, 0.0, 0.2]), 0.21) == pytest.approx(0.4)
-    assert shared_neighbors.halfway(np.zeros(0), np.zeros(0), 0.21) == 0.5
-    assert shared_neighbors.halfway(np.zeros(5), np.zeros(5), 0.21) == 0.21  # never so low that anything joins
+@pytest.mark.parametrize(("people", "videos", "images", "neighbors"), [(12, 4, 4, 16), (30, 2, 3, 6), (5, 6, 5, 24)])
+def test_as_many_neighbors_as_an_identity_has_nodes(people, videos, images, neighbors):
+    rows, video, tracklet, truth = world(people, videos, images)
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    assert found.threshold == pytest.approx(DEFAULT.shared_neighbors.threshold / np.sqrt(neighbors))
+    assert score.score(found.identity, truth)["pairwise_f1"] == 1
+
+
+def test_no_more_neighbors_than_told():
     rows, video, tracklet, _ = world()
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, PLAIN)
-    assert found.threshold == PLAIN.shared_neighbors.threshold == 0.42
+    few = replace(DEFAULT, shared_neighbors=replace(DEFAULT.shared_neighbors, k1=5))
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, few)
+    assert found.threshold == pytest.approx(few.shared_neighbors.threshold / 2)
+
+
+def test_the_usual_size_is_that_of_the_median_image():
+    identity = np.array([0, 1, 1, 1, 2, 2, 2, 2])
+    assert shared_neighbors.usual_size(identity, np.ones(8)) == 3
+    assert shared_neighbors.usual_size(identity, np.array([9, 1, 1, 1, 1, 1, 1, 1])) == 1
+    assert shared_neighbors.usual_size(identity, np.array([1, 1, 1, 1, 9, 1, 1, 1])) == 4
+
+
+def test_likeness_is_the_median_cosine_with_the_nearest_of_the_tracklet():
+    rows = unit(np.array([[1, 0], [1, 0], [3, 4], [0, 1]]))  # a tracklet of three, and one that is alone
+    pairs = np.array([0, 0, 1]), np.array([1, 2, 2])
+    assert shared_neighbors.likeness(rows, pairs) == pytest.approx(1)  # of 1, 1 and 0.6
+    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([2]))) == pytest.approx(0.6)
+    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([3]))) == shared_neighbors.LEAST_LIKENESS
+    assert shared_neighbors.likeness(rows, NO_PAIRS) is None
+
+
+def test_who_shares_neighbors_but_looks_unlike_is_not_similar():
+    rows = unit(np.array([[1, 0], [0, 1], [0.6, 0.8]]))
+    near = np.array([[2, 1], [2, 0], [1, 0]])  # everybody knows everybody
+    own = DEFAULT.shared_neighbors
+    (i, j), found = shared_neighbors.similarities(rows, near, own, 1.0)
+    overlap = dict(zip(zip(i.tolist(), j.tolist(), strict=True), found.tolist(), strict=True))
+    assert overlap[0, 1] == 0
+    assert 0 < overlap[0, 2] / 0.6 == pytest.approx(overlap[1, 2] / 0.8)  # all three overlap alike: one and the same
+    _, alike = shared_neighbors.similarities(rows, near, own, 0.5)
+    assert sorted(alike) == pytest.approx([0, overlap[0, 2] / 0.6, overlap[0, 2] / 0.6])
 
 
 def test_what_happened_to_a_video_by_hand():
@@ -118,8 +152,9 @@ def test_what_varies_within_tracklets_counts_less():
     # Two tracklets, two images each; they differ along the first axis, images of each along the second.
     rows = unit(np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32))
     found = normalize(rows, np.zeros(4, int), np.array([0, 0, 1, 1]), 3)
-    # Spread within: 0 and all of it, 0 and 2 times the average; so axes are divided by sqrt(0 + 3) and sqrt(2 + 3).
-    ratio = np.sqrt((2 + 3) / (0 + 3))
+    # Spread within: 0 and all of it, 0 and 2 times the average. It was seen in 4 - 2 = 2 differences, as many as there
+    # are dimensions, so the shrinkage of 3 counts twice: axes are divided by sqrt(0 + 6) and sqrt(2 + 6).
+    ratio = np.sqrt((2 + 6) / (0 + 6))
     np.testing.assert_allclose(np.abs(found[:, 0] / found[:, 1]), ratio, atol=1e-5)
 
 

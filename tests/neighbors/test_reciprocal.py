@@ -11,6 +11,7 @@ from cion_jax.neighbors import reciprocal, search
 from data_prep.denoise.settings import SharedNeighborSettings
 
 OWN = SharedNeighborSettings()
+MOST = 20  # neighbors
 
 
 def unit(x):
@@ -18,13 +19,20 @@ def unit(x):
 
 
 def overlaps(rows):
-    return reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 50_000)
+    near = search.with_self(
+        search.nearest(rows, neighbors(len(rows))) if len(rows) > 1 else np.zeros((len(rows), 0), int)
+    )
+    return reciprocal.overlaps(rows, near, OWN.k2, OWN.agreement, OWN.min_overlap)
+
+
+def neighbors(count):
+    return min(MOST, math.ceil(math.sqrt(count)))
 
 
 def by_definition(rows):
     """Bhattacharyya coefficients of k-reciprocal distributions, with sets and loops."""
     count = len(rows)
-    k = min(OWN.k1, math.ceil(math.sqrt(count)))
+    k = neighbors(count)
     near = [[i, *(j for j in np.argsort(-(rows @ rows[i]), kind="stable") if j != i)] for i in range(count)]
     half = round(k / 2)
     wide = [{j for j in near[i][: k + 1] if i in near[j][: k + 1]} for i in range(count)]
