@@ -39,6 +39,8 @@ class SharedNeighborSettings:
       sub_tracklets: a longer tracklet is divided into so many before it is clustered.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
         it; more where little was seen of it (`normalize`).
+      certificate: estimate how right the identities are, without labels. Takes two more clusterings, and is left out,
+        with a line in the log, beyond `search.exact_rows` sub-tracklets.
     """
 
     k1: Annotated[int, between(1, 10_000)] = 32
@@ -50,6 +52,7 @@ class SharedNeighborSettings:
     tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
     sub_tracklets: Annotated[int, between(1, 10_000)] = 5
     shrinkage: Annotated[float, positive(10**6)] = 3.0
+    certificate: bool = True
 
 
 @dataclass(frozen=True)

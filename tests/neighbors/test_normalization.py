@@ -22,8 +22,10 @@ def test_means_by_hand():
 
 
 def test_what_varies_within_tracklets_counts_less_by_hand():
-    """Within tracklets all varies along (1, 0): the spread is twice the even one there, and 0 across. Two free differences of width 2
-    make shrinkage 1/2 a whole one, so it is divided by sqrt(2 + 1) and 1."""
+    """Within tracklets all varies along (1, 0): twice the even spread there, and none across.
+
+    Two free differences of width 2 make shrinkage 1/2 a whole one, so it is divided by sqrt(2 + 1) and by 1.
+    """
     rows = np.array([[0.6, 0.8], [-0.6, 0.8], [0.6, -0.8], [-0.6, -0.8]], np.float32)
     found = normalization.learn(rows, np.zeros(4, int), np.array([0, 0, 1, 1]), 0.5)
     expected = unit(np.array([0.6 / 3**0.5, 0.8]))
