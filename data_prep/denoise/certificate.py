@@ -24,6 +24,7 @@ REFERENCE = Path(__file__).parent / "reference_worlds.json"
 TARGETS = ("precision", "recall", "input precision", "input recall")
 _NORMAL = 1.645  # standard deviations on either side of the middle that hold 90%
 _LEAST = 0.1  # of a number's spread over the known worlds
+_MANY = 100  # identities from which on chance adds less than there is anyway
 _MEAN = 2.0  # standard deviation of the overall mean, in logits
 
 
@@ -81,7 +82,7 @@ class Kernel:
     Attributes:
       length: distance over which they become unlike.
       spread: standard deviation of worlds that are not alike, in logits.
-      noise: of worlds that look the same.
+      noise: of large worlds that look the same; in small ones chance adds to it.
     """
 
     length: float
@@ -102,7 +103,7 @@ class Regression:
         self._mean, self._scale = evidence.mean(axis=0), np.maximum(evidence.std(axis=0), _LEAST)
         self._known, self._kernel = (evidence - self._mean) / self._scale, kernel
         self._center = float(_logit(share).mean())
-        covariance = kernel(self._known, self._known) + kernel.noise**2 * np.eye(len(share))
+        covariance = kernel(self._known, self._known) + np.diag(_noise2(evidence, kernel))
         self._root = np.linalg.cholesky(covariance)
         apart = np.linalg.solve(self._root, _logit(share) - self._center)
         self._weight = np.linalg.solve(self._root.T, apart)
@@ -114,7 +115,7 @@ class Regression:
         across = self._kernel(asked, self._known)
         middle = across @ self._weight + self._center
         known = (np.linalg.solve(self._root, across.T) ** 2).sum(axis=0)
-        whole = np.diag(self._kernel(asked, asked)) + self._kernel.noise**2
+        whole = np.diag(self._kernel(asked, asked)) + _noise2(evidence, self._kernel)
         half = wider * _NORMAL * np.sqrt(np.maximum(whole - known, 1e-9))
         bounds = np.stack([middle - half, middle, middle + half], axis=1)
         return [Estimate(*row) for row in _share(bounds).tolist()]
@@ -123,6 +124,11 @@ class Regression:
         """[q] root mean square distance to the nearest known evidence, in standard deviations."""
         asked = (evidence - self._mean) / self._scale
         return np.sqrt(((asked[:, None] - self._known[None]) ** 2).mean(axis=-1).min(axis=1))
+
+
+def _noise2(evidence: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """Variances of worlds of their own, by their number of identities."""
+    return kernel.noise**2 * (1 + _MANY / np.exp(evidence[:, NAMES.index("identities")]))
 
 
 def certify(evidence: np.ndarray) -> Certificate:

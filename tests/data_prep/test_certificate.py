@@ -59,8 +59,8 @@ def test_halves_see_different_features():
 
 def test_regression_knows_what_it_was_told_and_doubts_what_it_was_not():
     rng = np.random.default_rng(0)
-    known = rng.standard_normal((40, 3))
-    share = 1 / (1 + np.exp(-known[:, 0]))
+    known = rng.standard_normal((40, len(NAMES))) * [1, 1, 1, *[0] * (len(NAMES) - 3)] + 5
+    share = 1 / (1 + np.exp(5 - known[:, 0]))
     found = Regression(known, share, Kernel(1, 2, 0.05))
     for guess, true in zip(found(known), share, strict=True):
         assert guess.low <= true <= guess.high
