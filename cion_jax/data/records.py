@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +98,13 @@ class Index:
             digest.update(np.ascontiguousarray(array, "<i8").tobytes())
         return digest.hexdigest()
 
-    def save(self, folder: Path) -> None:
-        """Writes ``index.npz`` into an identity-shard folder."""
+    def save(self, folder: Path, confidence: np.ndarray | None = None) -> None:
+        """Writes ``index.npz`` into an identity-shard folder; the [identities] confidence where it is estimated."""
+        arrays: dict[str, Any] = {"identity": self.identity.astype("<i8"), "tracklet": self.tracklet.astype("<i8")}
+        if confidence is not None:
+            arrays["confidence"] = np.asarray(confidence, "<f8")
         with finished(folder / INDEX_FILE) as part, part.open("wb") as file:
-            np.savez(file, identity=self.identity.astype("<i8"), tracklet=self.tracklet.astype("<i8"))
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Index:
@@ -113,6 +117,13 @@ class Index:
         with damage(path):
             identity, tracklet = _arrays(path, "identity", "tracklet")
             return cls(identity, tracklet)
+
+
+def confidence(folder: Path) -> np.ndarray | None:
+    """[identities] float64 estimated share of right pairs of every identity; None where it was not estimated."""
+    path = Path(folder) / INDEX_FILE
+    with damage(path), np.load(path, allow_pickle=False) as arrays:
+        return arrays["confidence"] if "confidence" in arrays.files else None
 
 
 @contextlib.contextmanager

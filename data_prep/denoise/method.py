@@ -10,6 +10,7 @@ import numpy as np
 
 from cion_jax.common.registry import Registry
 from cion_jax.neighbors.linkage import Pairs
+from data_prep.denoise.certificate import Certificate
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.settings import Denoising, Thresholds
 
@@ -23,12 +24,19 @@ class Clustering:
       threshold: least mean similarity of two groups that merge.
       same: [S] for what shares its tracklet with others, the similarity with the nearest of them.
       other: [S] similarities of what co-occurs.
+      certificate: how right it is, estimated; None where that was not asked for or not possible.
+      applied: False where the estimate says that the tracklets of the input are better: these are the identities then.
+      confidence: [n] estimated probability that a pair with another of its identity is right, 1 for what is alone;
+        None without a certificate.
     """
 
     identity: np.ndarray
     threshold: float
     same: np.ndarray
     other: np.ndarray
+    certificate: Certificate | None = None
+    applied: bool = True
+    confidence: np.ndarray | None = None
 
 
 class DataSet(Protocol):
@@ -77,6 +85,11 @@ class Labeling(Protocol):
     @property
     def clustering(self) -> Clustering | None:
         """The clustering where there is one; None: nothing but `Thresholds` decides."""
+        ...
+
+    @property
+    def confidence(self) -> np.ndarray | None:
+        """[N] of every image, see `Clustering`; None where it is not estimated."""
         ...
 
     def levels(self, video: int, features: np.ndarray) -> Levels:

@@ -81,6 +81,7 @@ class Linked:
     settings: Denoising
     thresholds: Thresholds
     clustering = None
+    confidence = None
 
     def levels(self, video: int, features: np.ndarray) -> Levels:
         """What was kept of the video."""

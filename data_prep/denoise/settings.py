@@ -40,6 +40,8 @@ class SharedNeighborSettings:
       sub_tracklets: a longer one is divided into so many before it is clustered.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
         it; more where little was seen of it (`normalize`).
+      certificate: estimate how right the identities are, without labels. Takes two more clusterings, and is left out,
+        with a line in the log, beyond `search.exact_rows` sub-tracklets.
     """
 
     k1: Annotated[int, between(1, 10_000)] = 32
@@ -52,6 +54,7 @@ class SharedNeighborSettings:
     short_tracklet: Annotated[int, between(0, 10_000)] = 5
     sub_tracklets: Annotated[int, between(1, 10_000)] = 3
     shrinkage: Annotated[float, positive(10**6)] = 3.0
+    certificate: bool = True
 
 
 @dataclass(frozen=True)

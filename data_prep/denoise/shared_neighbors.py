@@ -24,6 +24,8 @@ from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from cion_jax.neighbors.reciprocal import overlaps
 from cion_jax.neighbors.search import nearest, with_self
 from data_prep.denoise import nearest_member, sub_tracklets
+from data_prep.denoise.certificate import certify, confidences
+from data_prep.denoise.evidence import evidence
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
 from data_prep.denoise.normalize import normalize
@@ -34,6 +36,8 @@ STEPS = (4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 PATIENCE = 2
 LEAST_LIKENESS = 0.2
 """However little the images of a tracklet are alike."""
+LEAST_TRACKLETS = 10
+"""Fewer say nothing about how right the identities are."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -287,18 +291,50 @@ class SharedNeighbors:
         cooccurring = data.cannot_link(number)
         if settings.normalize:
             nodes = nodes.normalized(settings.shared_neighbors.shrinkage, out=nodes.rows)
-        found = cluster(nodes, cooccurring if settings.cannot_link else NO_PAIRS, cooccurring, settings)
-        return Clustered(data, settings, found, found.identity[number])
+        found = certified(nodes, cooccurring if settings.cannot_link else NO_PAIRS, cooccurring, settings)
+        return Clustered(data, settings, found, found.identity[number], number)
+
+
+def certified(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
+    """`cluster`, with an estimate of how right it is; what makes identities worse than the input is not applied."""
+    found = cluster(nodes, cannot, cooccurring, settings)
+    if not settings.shared_neighbors.certificate or len(np.unique(nodes.tracklet)) < LEAST_TRACKLETS:
+        return found
+    if len(nodes.rows) > settings.search.exact_rows:
+        _LOG.warning(
+            "how right the identities are is not estimated: %d sub-tracklets, at most %d (config.search.exact_rows)",
+            len(nodes.rows),
+            settings.search.exact_rows,
+        )
+        return found
+    seen = evidence(nodes, found.identity, lambda rows: _again(nodes, rows, cannot, cooccurring, settings))
+    estimate = certify(seen.values)
+    if estimate.worse_than_input:
+        _LOG.warning("no level is applied: the tracklets are better than the identities (%s)", estimate.told())
+        return replace(found, identity=numbered(nodes.tracklet), certificate=estimate, applied=False)
+    _LOG.info("estimated without labels: %s", estimate.told())
+    confidence = confidences(found.identity, nodes.weight, seen.support, estimate.precision.value)
+    return replace(found, certificate=estimate, confidence=confidence)
+
+
+def _again(nodes: Nodes, rows: np.ndarray, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> np.ndarray:
+    return cluster(replace(nodes, rows=rows), cannot, cooccurring, settings).identity
 
 
 @dataclass(frozen=True)
 class Clustered:
-    """Identities by one clustering, [N] int64 `identity` of every image; a `method.Labeling`."""
+    """Identities by one clustering, [N] int64 `identity` and `node` of every image; a `method.Labeling`."""
 
     data: DataSet
     settings: Denoising
     clustering: Clustering
     identity: np.ndarray
+    node: np.ndarray
+
+    @property
+    def confidence(self) -> np.ndarray | None:
+        """[N] of every image; None where it is not estimated."""
+        return None if self.clustering.confidence is None else self.clustering.confidence[self.node]
 
     def levels(self, video: int, features: np.ndarray) -> Levels:
         """What the clustering did to the video."""

@@ -10,7 +10,7 @@ import numpy as np
 from cion_jax.common.files import write_text
 from cion_jax.data import records
 from data_prep.denoise.method import METHODS
-from data_prep.output import faces
+from data_prep.output import doubts, faces
 from data_prep.output.provenance import RunResult
 from data_prep.output.rejects import REJECTED_FILE
 
@@ -64,6 +64,7 @@ def text(run: RunResult) -> str:
         "## What each level left\n",
         _table(*_levels(run)),
         _selection(run),
+        *_certificate(run),
         "## Settings\n",
         _table(("setting", "value"), _settings(run)),
         "## A record\n",
@@ -108,6 +109,19 @@ def _selection(run: RunResult) -> str:
     sizes = np.bincount(run.images["identity"].filter(run.images["selected"]).to_numpy())
     spread = f"{sizes.min():,} to {sizes.max():,} images per identity, {sizes.mean():.1f} on average"
     return f"Selected: {spread}. Images not selected: {left or 'none'}.\n"
+
+
+def _certificate(run: RunResult) -> list[str]:
+    """How right the identities are, and what speaks against it."""
+    if len(run.levels) < 2:
+        return []
+    lines = ["## How right it is, estimated without labels\n"]
+    if run.certificate is not None:
+        lines.append(
+            f"Over pairs of images: {run.certificate.told()}; in brackets 90% intervals, by comparison with worlds of "
+            "known truth.\n"
+        )
+    return [*lines, "".join(f"- {doubt}\n" for doubt in doubts.told(run))]
 
 
 def _settings(run: RunResult) -> list[tuple[str, str]]:

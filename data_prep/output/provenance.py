@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.denoise.calibrate import Calibration
+from data_prep.denoise.certificate import Certificate
 from data_prep.denoise.method import Clustering
 from data_prep.types import Image
 
@@ -49,6 +50,8 @@ PROVENANCE = pa.schema(
         pa.field("level3_joined", pa.float64()),
         # Distance of the image to the centroid of its identity; null: none.
         pa.field("distance", pa.float64()),
+        # Estimated probability that a pair of the image's identity is right; null: none, or not estimated.
+        pa.field("confidence", pa.float64()),
         pa.field("selected", pa.bool_()),
         pa.field("record", pa.int64()),  # number of the record in the shards; null: not selected
     ]
@@ -90,6 +93,11 @@ class RunResult:
     input: str
     settings: Mapping[str, Any]
     jpeg_of: Callable[[Image], bytes]
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """How right the identities are, estimated."""
+        return None if self.clustering is None else self.clustering.certificate
 
     @property
     def thresholds(self) -> dict[str, float]:

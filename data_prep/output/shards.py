@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 from array_record.python.array_record_module import ArrayRecordWriter
 from google.protobuf import json_format
@@ -63,7 +64,7 @@ def write(
         stale.unlink()
     chunks = _chunks(rows, records_per_shard)
     sizes = [_write_shard(path, chunk, jpeg_of) for path, chunk in _shards(folder, chunks)]
-    index.save(folder)
+    index.save(folder, _confidence(provenance, index.identities))
     with finished(folder / records.PROVENANCE_FILE) as part:
         pa.parquet.write_table(provenance, part, write_page_checksum=True)
     features().save_config(folder)
@@ -154,6 +155,16 @@ def _index(rows: Sequence[Row]) -> records.Index:
         identity=np.array([identity for _, identity in rows], np.int64),
         tracklet=np.array([numbers[image.video, image.tracklet] for image, _ in rows], np.int64),
     )
+
+
+def _confidence(provenance: pa.Table, identities: int) -> np.ndarray | None:
+    """[identities] as the provenance has it of their images; None where it has none."""
+    if "confidence" not in provenance.column_names or provenance["confidence"].null_count == len(provenance):
+        return None
+    known = provenance.filter(pa.compute.is_valid(provenance["record"]))
+    found = np.full(identities, np.nan)
+    found[known["identity"].to_numpy()] = known["confidence"].fill_null(np.nan).to_numpy()
+    return found
 
 
 def _chunks(rows: Sequence[Row], most: int) -> list[Sequence[Row]]:

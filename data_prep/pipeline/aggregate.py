@@ -54,6 +54,8 @@ def aggregate(table: ImageTable, config: Config, thresholds: Thresholds) -> Aggr
     found, distance = noise.measure(table.labeled(identity), means, thresholds, settings.search)
     levels.append(_measured(ACROSS, table, identity, found))
     columns = {**_level_columns(table, done), "level3_joined": _optional(joined), "distance": _optional(distance)}
+    if labeling.confidence is not None:
+        columns["confidence"] = _nullable(labeling.confidence, identity < 0)
     provenance, selection = _selected(table, identity, columns, config)
     return Aggregated(provenance, levels, selection, labeling.clustering)
 

@@ -10,6 +10,7 @@ import collections
 import functools
 import itertools
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from data_prep.config import Config
 from data_prep.denoise.calibrate import Calibration
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.settings import Thresholds
-from data_prep.output import dataset_card, faces, shards
+from data_prep.output import dataset_card, doubts, faces, shards
 from data_prep.output.dataset import read_metrics
 from data_prep.output.provenance import RunResult, images_at
 from data_prep.output.rejects import REJECTED_FILE, told
@@ -38,6 +39,8 @@ from data_prep.pipeline.image_table import ImageTable
 from data_prep.pipeline.thresholds import as_set, calibrated
 from data_prep.pipeline.workdir import OutputError, Work, flat
 from data_prep.types import Image, Reject, Source, is_text
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -268,12 +271,16 @@ def _write(
     if not (job.output / records.INFO_FILE).exists():
         identities = found.provenance["identity"].take(selected).to_numpy()
         shards.write(job.output, images, identities, crops, found.provenance)
+    for doubt in doubts.told(result):
+        _LOG.warning("%s", doubt)
     page.write(job.output, result)
     dataset_card.write(job.output, result)
     metrics = {
         "levels": result.levels,
         "thresholds": result.thresholds,
         "method": result.method,
+        "certificate": doubts.certificate(result),
+        "doubts": doubts.told(result),
         "calibration": {"calibrated": calibration.calibrated, "different people": calibration.different_people},
         "selection": result.selection,
         "rejected": result.rejected,

@@ -37,7 +37,12 @@ def table() -> pa.Table:
     columns["video"] = [key.split("/")[0] for key in columns["key"]]
     columns |= {"frame": list(range(count)), "path": columns["key"], "box": [None] * count, "record": [None] * count}
     columns |= {"level1_distance": [0.125] * count, "level2_distance": [0.75] * count}
-    columns |= {"level2_joined": [0.25] * count, "level3_joined": [0.5] * count, "distance": [0.0625] * count}
+    columns |= {
+        "level2_joined": [0.25] * count,
+        "level3_joined": [0.5] * count,
+        "distance": [0.0625] * count,
+        "confidence": [None] * count,
+    }
     return pa.table([pa.array(columns[field.name], field.type) for field in PROVENANCE], schema=PROVENANCE)
 
 

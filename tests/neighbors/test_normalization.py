@@ -22,9 +22,12 @@ def test_means_by_hand():
 
 
 def test_what_varies_within_tracklets_counts_less_by_hand():
-    """Within tracklets all varies along (1, 0): its even share is 1/2, so shrinkage 1 divides by sqrt(2 + 1) and 1."""
+    """Within tracklets all varies along (1, 0): twice the even spread there, and none across.
+
+    Two free differences of width 2 make shrinkage 1/2 a whole one, so it is divided by sqrt(2 + 1) and by 1.
+    """
     rows = np.array([[0.6, 0.8], [-0.6, 0.8], [0.6, -0.8], [-0.6, -0.8]], np.float32)
-    found = normalization.learn(rows, np.zeros(4, int), np.array([0, 0, 1, 1]), 1)
+    found = normalization.learn(rows, np.zeros(4, int), np.array([0, 0, 1, 1]), 0.5)
     expected = unit(np.array([0.6 / 3**0.5, 0.8]))
     np.testing.assert_allclose(np.sort(np.abs(found(rows[:1], np.zeros(1, int))[0])), np.sort(expected), atol=1e-6)
     similar = found(rows[:2], np.zeros(2, int))

@@ -1,4 +1,4 @@
-"""Which images the report shows: a few cases of everything that the levels did, drawn with a seed.
+"""Which images the report shows: a few cases of everything that the levels did, the most doubtful or random ones.
 
 Works on whole columns, so that it stays quick with millions of rows.
 """
@@ -48,7 +48,8 @@ class Cases:
 
     Attributes:
       total: number of all cases of this kind.
-      shown: a random few of them, in the order of the table.
+      shown: a few of them: the most doubtful first where confidence is estimated, else random ones in the order of the
+        table.
     """
 
     total: int
@@ -66,6 +67,7 @@ class Columns:
       identity_after: [N] int64, after level 2; -1: none.
       identity: [N] int64, in the end; -1: none.
       selected: [N] bool.
+      confidence: [N] float64 of the image's identity; nan where it is not estimated.
     """
 
     def __init__(self, table: pa.Table):
@@ -81,6 +83,7 @@ class Columns:
         self.identity_after = _numbers(table["level2_identity"])
         self.identity = _numbers(table["identity"])
         self.selected = table["selected"].fill_null(False).to_numpy()
+        self.confidence = table["confidence"].fill_null(np.nan).to_numpy()
 
     def text(self, row: int, name: str) -> str:
         """One cell, for people to read."""
@@ -163,11 +166,12 @@ def final(columns: Columns, rng: np.random.Generator, most: int) -> Cases:
     identity = np.where(columns.selected, columns.identity, -1)
     groups, names = Groups(identity), np.unique(identity[identity >= 0])
     shown = []
-    for name in _draw(names, rng, most):
+    for name in _doubtful(columns, identity, names, rng, most):
         rows = groups.rows(name)
         videos = len(np.unique(columns.video[rows]))
         label = f"{_count(len(rows), 'image')} from {_count(videos, 'video')}"
-        shown.append(Case(f"identity {name}", [Strip(label, _spread(rows, 2 * PER_STRIP))]))
+        caption = f"identity {name}{_confidence(columns, rows)}"
+        shown.append(Case(caption, [Strip(label, _spread(rows, 2 * PER_STRIP))]))
     return Cases(len(names), shown)
 
 
@@ -188,9 +192,28 @@ def _joined(
         caption = f"{_count(len(found), column.removeprefix('level2_'))}, {_count(len(rows), 'image')}"
         if column != "video":
             caption += f", {columns.text(rows[0], 'video')}"
+        caption += _confidence(columns, rows)
         return Case(caption, [Strip(columns.text(own[0], column), _spread(own)) for own in strips])
 
-    return Cases(len(joined), [case(name) for name in _draw(joined, rng, most)])
+    return Cases(len(joined), [case(name) for name in _doubtful(columns, whole, joined, rng, most)])
+
+
+def _doubtful(
+    columns: Columns, whole: np.ndarray, names: np.ndarray, rng: np.random.Generator, most: int
+) -> Iterator[int]:
+    """At most `most` labels of `whole`, the least confident first; random ones where no confidence is estimated."""
+    known = (whole >= 0) & np.isfinite(columns.confidence)
+    if not known.any():
+        return _draw(names, rng, most)
+    least = np.full(int(whole.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(least, whole[known], columns.confidence[known])
+    return (int(name) for name in names[np.argsort(least[names], kind="stable")[:most]])
+
+
+def _confidence(columns: Columns, rows: np.ndarray) -> str:
+    """What a caption says of it."""
+    found = columns.confidence[rows]
+    return f", confidence {np.nanmin(found):.2f}" if np.isfinite(found).any() else ""
 
 
 def _of_tracklet(columns: Columns, row: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from cion_jax.common import images
 from cion_jax.common.files import write_text
 from cion_jax.data import records
-from data_prep.output import rejects
+from data_prep.output import doubts, rejects
 from data_prep.output.provenance import RunResult, images_at
 from data_prep.output.report import cases as cases_of
 from data_prep.output.report import charts, levels, view
@@ -39,6 +39,7 @@ def write(folder: Path, run: RunResult) -> None:
     """
     columns = Columns(run.images)
     sections = [
+        _doubts(run),
         levels.section(run.levels, run.selection),
         _distances(run),
         *_montages(run, columns),
@@ -71,7 +72,20 @@ def _tiles(run: RunResult, columns: Columns) -> list[tuple[str, str]]:
     if "pairwise_f1" in last and len(run.levels) > 1:
         change = f"{first['pairwise_f1']:.3f} → {last['pairwise_f1']:.3f}"
         numbers.append((change, "pairwise F1 against the truth"))
+    if run.certificate is not None:
+        for name, found in (("precision", run.certificate.precision), ("recall", run.certificate.recall)):
+            numbers.append((f"{found.low:.2f} – {found.high:.2f}", f"pairwise {name}, estimated without labels"))
     return numbers
+
+
+def _doubts(run: RunResult) -> Section | None:
+    found = doubts.told(run)
+    if not found and run.certificate is None:
+        return None
+    text = (
+        "" if run.certificate is None else f"Estimated without labels, over pairs of images: {run.certificate.told()}. "
+    )
+    return Section("How right it is", f"{len(found)} doubts", text + " ".join(found))
 
 
 def _distances(run: RunResult) -> Section | None:
@@ -99,13 +113,17 @@ def _distances(run: RunResult) -> Section | None:
 
 
 def _montages(run: RunResult, columns: Columns) -> list[Section]:
+    doubtful = bool(np.isfinite(columns.confidence).any())
+    order = (
+        ", the most doubtful first: confidence is the estimated share of right pairs" if doubtful else ", a random few"
+    )
     kinds = (
         ("Excluded by level 1", cases_of.excluded, "Marked: far from the mean of its tracklet's other images."),
         ("Moved by level 2", cases_of.moved, "Excluded images that another tracklet of their video took in."),
         ("Discarded by level 2", cases_of.discarded, "Excluded images that no other tracklet is near enough to."),
-        ("Merged by level 2", cases_of.merged, "Tracklets of one video that became one identity."),
-        ("Joined by level 3", cases_of.linked, "Identities that were found in several videos, one strip for each."),
-        ("Identities as written", cases_of.final, "A random few, with the images that the selection kept."),
+        ("Merged by level 2", cases_of.merged, f"Tracklets of one video that became one identity{order}."),
+        ("Joined by level 3", cases_of.linked, f"Identities found in several videos, one strip for each{order}."),
+        ("Identities as written", cases_of.final, f"With the images that the selection kept{order}."),
     )
     rng = np.random.default_rng(run.settings["seed"])
     found = [(title, text, find(columns, rng, SHOWN)) for title, find, text in kinds]
