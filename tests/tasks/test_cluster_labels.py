@@ -65,13 +65,14 @@ def test_the_threshold_by_hand():
 
 
 def test_small_clusters_are_outliers():
-    known = made_up()[:-1]
+    known = [array[:-7] for array in made_up()[:-1]]  # five images of the last person
     whole = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=2), 10**6)
-    least = int(np.median(np.bincount(whole[whole >= 0]))) + 1
+    least = 6
     found = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=least), 10**6)
     sizes = np.bincount(whole + 1)[whole + 1]
     assert np.array_equal(found, np.where(sizes >= least, whole, -1))
-    assert 0 < (found < 0).mean() < 1
+    assert (whole[-5:] >= 0).any()
+    assert 0 < (found < 0).mean() < 0.5
 
 
 def test_batches_where_there_are_fewer_clusters_than_they_take():
