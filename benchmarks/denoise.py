@@ -58,7 +58,7 @@ SEEN_BEFORE, RECENT, STRAY, JUNK = 0.2, 1000, 0.05, 0.02
 COMMON, TRACKLET, IMAGE = 0.7, (0.2, 0.7), 0.5  # lengths of what makes up a feature, beside the person's 1
 PARTS = (  # of the default's clustering
     (shared_neighbors, "normalize"),
-    (search, "nearest"),
+    (shared_neighbors, "nearest"),
     (reciprocal, "distributions"),
     (shared_neighbors, "overlaps"),
     (linkage, "average"),

@@ -22,9 +22,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import common, denoise_rivals
-from benchmarks.denoise_quality import DEFAULT, Case, Embedded, Ours, spoilt
+from benchmarks.denoise_quality import Case, Embedded, Ours, spoilt
 from cion_jax.neighbors import cosine
-from data_prep.denoise.settings import Denoising
 
 _BLOCK = 2**16  # images drawn at a time
 
@@ -159,22 +158,11 @@ def _pairs(sizes: np.ndarray) -> int:
     return int((sizes.astype(np.int64) * (sizes - 1)).sum()) // 2
 
 
-def variants() -> dict[str, Denoising]:
-    """Ours, and what might win back what size costs."""
-    own = DEFAULT.shared_neighbors
-    return {
-        "ours, no labels": DEFAULT,
-        "ours, 30 neighbors": replace(DEFAULT, shared_neighbors=replace(own, k1=30)),
-    }
-
-
 def measured(case: Case) -> Iterator[tuple[str, tuple[float, float, float], str, float]]:
     """Names, scores, thresholds and seconds of processor time."""
-    ours = Ours(case)
-    for name, settings in variants().items():
-        start = time.process_time()
-        labels = ours.identities(settings)
-        yield name, score(labels, case.truth), "", time.process_time() - start
+    start = time.process_time()
+    labels = Ours(case).identities()
+    yield "ours, no labels", score(labels, case.truth), "", time.process_time() - start
     start = time.process_time()
     found = [(score(labels, case.truth), eps) for eps, labels in denoise_rivals.dbscan(case.rows, case.tracklet)]
     best, eps = max(found, key=lambda pair: pair[0][2])

@@ -35,10 +35,10 @@ from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data import image_parts, records
 from cion_jax.data.image_parts import Part, Read
+from cion_jax.neighbors.cosine import unit
 from cion_jax.reid import adaptation as adaptations
 from cion_jax.reid import feature_file, resumable, unlabeled
 from cion_jax.reid.adaptation import Adaptation
-from cion_jax.reid.distances import normalize
 from cion_jax.reid.feature_file import FeatureFile
 from cion_jax.reid.unlabeled import Unlabeled
 from cion_jax.weights.extractor import Extractor, Flipped
@@ -281,7 +281,7 @@ def main(_: Sequence[str]) -> None:
     choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
     embedded = resumable.embed(functools.partial(embed_part, backbone), parts, output, choice)
     list_unreadable(embedded.unreadable, sum(part.count for part in parts), "input")
-    features = normalize(embedded.features) if args.normalize else embedded.features
+    features = unit(embedded.features, np.float32, 0) if args.normalize else embedded.features
     meta = {"checkpoint": args.checkpoint, "model": backbone.name, "step": backbone.step}
     meta |= {"extractor": backbone.digest(), "adapt": None}
     if adaptation:

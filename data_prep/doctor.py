@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from absl import flags
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cion_jax.common import cli
 from cion_jax.common.paths import local_path
+from cion_jax.common.printable import lines, printable
 from data_prep import sources
 from data_prep.config import Config
 from data_prep.types import Finding, Reject, Source, SourceError
@@ -36,7 +38,7 @@ def check(source: Source, seconds: float = SECONDS) -> None:
     found = list(_within(source, seconds))
     _refuse(source, found)
     for line in [*_notes(found), *_copies(source)]:
-        print(f"input: {line}", file=sys.stderr)
+        print(f"input: {lines(line)}", file=sys.stderr)
 
 
 def examine(source: Source) -> list[Finding]:
@@ -134,9 +136,9 @@ def tell(source: Source) -> None:
         "out of the ordinary": [*_notes(found), *_copies(source), *_watched(source)],
         "set aside": set_aside(source.rejected),
     }
-    for title, lines in sections.items():
-        if lines:
-            print(f"{title}:", *(f"  {line}" for line in lines), sep="\n")
+    for title, said in sections.items():
+        if said:
+            print(f"{title}:", *(f"  {lines(line)}" for line in said), sep="\n")
     _refuse(source, found)
 
 
@@ -149,7 +151,7 @@ def _table(found: Sequence[Finding]) -> Table:
     columns = list(dict.fromkeys(name for each in found for name in each.cells))
     table = Table("video", *columns)
     for each in found:
-        table.add_row(each.video, *(each.cells.get(name, "-") for name in columns))
+        table.add_row(escape(printable(each.video)), *(each.cells.get(name, "-") for name in columns))
     return table
 
 

@@ -14,7 +14,8 @@ run() {
 }
 
 run -m data_prep.synthetic.street --output=$out/street --people=120 --videos=16 --seed=0
-run -m data_prep --source=mot --input=$out/street/videos --embedder=color --output=$out/dataset
+run -m data_prep --source=mot --input=$out/street/videos --embedder=color --output=$out/dataset \
+  --config.mot.first_frame=1  # the street counts frames from 1; where texts do not show it, it has to be said
 run -m cion_jax.evaluate --checkpoint=random:resnet18_ibn@64x32 --benchmark=market1501 \
   --data=$out/street/benchmark --output=$out/before.json
 run -m cion_jax.train --config=configs/demo.py --workdir=$out/run --config.data.path=$out/dataset

@@ -12,7 +12,7 @@ DATA = Path(os.environ.get("CION_DATA", ROOT.parent / "shared" / "data"))
 # Tests simulate a pod with eight CPU devices; the flags must be set before JAX starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the tests' time is compilation, of programs that run for a second: without XLA's optimizations and with its
-# older code generator that takes an eighth. Processes that tests start inherit both.
+# older code generator that takes a fifth and less. Processes that tests start inherit both.
 QUICKLY = "--xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICKLY}"

@@ -57,6 +57,23 @@ def test_cells_can_be_read(path):
         assert len(cell.source.splitlines()) <= MOST_LINES
 
 
+@each_notebook
+@pytest.mark.parametrize("kind", ["checkout", "elsewhere", "told"])
+def test_where_it_installs_from(path, kind, tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "setup.py").touch() if kind == "checkout" else None
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    cell = python(code_cells(nbformat.read(path, as_version=4))[0].source)
+    names: dict = {}
+    if kind == "elsewhere":
+        with pytest.raises(SystemExit, match="set REPOSITORY to the address"):
+            exec(cell, names)
+        return
+    exec(cell.replace('REPOSITORY = ""', 'REPOSITORY = "https://b/c"') if kind == "told" else cell, names)
+    assert names["source"] == (tmp_path.as_uri() if kind == "checkout" else "git+https://b/c")
+
+
 def mean_ap(notebook):
     """What was printed as mAP, in percent, in its order."""
     return [float(found) for found in re.findall(r"mAP (\d+\.\d)%", printed(notebook))]

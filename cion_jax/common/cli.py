@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from cion_jax.common import packaged_configs, typed_config
 from cion_jax.common.errors import UserError
+from cion_jax.common.printable import lines
 
 MISTAKE = 2  # exit status where nothing could be done
 # What a machine refuses, whatever the program does.
@@ -95,7 +96,7 @@ def run(
         try:
             return call(argv)
         except (UserError, flags.Error) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {lines(error)}", file=sys.stderr)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise

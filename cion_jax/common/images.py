@@ -18,6 +18,9 @@ _OLD_BMP = 12  # bytes of the header of OS/2's bitmaps, with sides of 16 bits
 MAX_PIXELS_VARIABLE = "CION_MAX_PIXELS"  # of the environment, for another limit
 
 
+_ORIENTATION, _ENTRIES = 0x0112, 100  # EXIF's tag, and how many tags are looked through
+
+
 class PictureError(ValueError):
     """Bytes that are not one whole picture."""
 
@@ -44,6 +47,23 @@ def decode(data: bytes) -> np.ndarray:
     if picture is None:
         raise _no_picture(data)
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def orientation(data: bytes) -> int:
+    """EXIF orientation of a JPEG from the beginning of its bytes, 1 .. 8; 1, upright, where it states none."""
+    at = data.find(b"Exif\0\0", 0, 1 << 16) + 6
+    tiff = data[at : at + (1 << 16)] if at > 5 and is_jpeg(data) else b""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for entry in range(min(count, _ENTRIES)):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
 
 
 def check_size(data: bytes) -> None:

@@ -19,6 +19,11 @@ def printable(text: object, longest: int = _LONGEST) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "replace").decode() for sign in cut)
 
 
+def lines(text: object) -> str:
+    """A text of any length and any number of lines without terminal escapes and other signs that cannot be seen."""
+    return "\n".join(printable(line, len(line)) for line in str(text).split("\n"))
+
+
 def some(texts: Iterable[str], count: int = 5) -> str:
     """The first of many, and how many more there are: "a, b, c, d, e and 7 more"."""
     listed = [printable(text) for text in texts]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse
 
 DECIMALS = 9
@@ -21,11 +22,15 @@ Labeled = Iterable[tuple[np.ndarray, np.ndarray]]
 """Pieces of a data set, iterated more than once: features [m, d] and their identities [m] int64, -1: none."""
 
 
-def unit(rows: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
-    """Scales rows [n, d] to length 1 (L2), computed and returned in `dtype`; rows shorter than 1e-6 become 0."""
+def unit(rows: np.ndarray, dtype: npt.DTypeLike = np.float64, shortest: float = _NOWHERE) -> np.ndarray:
+    """Scales rows [n, d] to length 1 (L2), computed and returned in `dtype`.
+
+    Rows no longer than `shortest` become 0; rows whose length is not finite stay as they are.
+    """
     rows = np.asarray(rows, dtype)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > _NOWHERE)
+    kept = np.where(length <= shortest, 0, rows)
+    return np.divide(rows, length, out=kept, where=(length > shortest) & np.isfinite(length))
 
 
 def distance(similarity: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ tree that merging one pair at a time gives, in a few dozen passes over arrays (S
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +18,7 @@ from cion_jax.neighbors import cosine
 Pairs = tuple[np.ndarray, np.ndarray]
 """Two [n] arrays of node numbers, i < j: int64, or int32 where there are very many."""
 
-_BLOCK = 2**24  # pairs looked at at a time
+_BLOCK = 2**22  # pairs looked at at a time
 _NONE = np.zeros(0, np.int64)
 NO_PAIRS: Pairs = (_NONE, _NONE)
 
@@ -76,7 +77,8 @@ def _agglomerate(
         i, j, total = i[kept], j[kept], total[kept]
         number = _merged(count, first, second)
         label, weight = number[label], np.bincount(number, weight).astype(weight.dtype)
-        (i, j), total = combined(_ordered(number[i], number[j]), total, len(weight), combine)
+        i, j = number[i], number[j]
+        (i, j), total = combined(_ordered(i, j), total, len(weight), combine)
         cannot, _ = combined(_ordered(*(number[end] for end in cannot)), np.ones(len(cannot[0])), len(weight), combine)
 
 
@@ -96,9 +98,9 @@ def _allowed(
         found = np.flatnonzero(mean >= threshold)
         if len(forbidden):
             found = found[~_among(forbidden, _keys((i[found], j[found]), count))]
-        near.append(found + start)
+        near.append((found + start).astype(sp.get_index_dtype(maxval=len(total))))
         means.append(mean[found])
-    return np.concatenate([_NONE, *near]), np.concatenate([total[:0], *means])
+    return np.concatenate(near) if near else _NONE, np.concatenate([total[:0], *means])
 
 
 def _among(ordered: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -138,19 +140,33 @@ def _ordered(i: np.ndarray, j: np.ndarray) -> Pairs:
 
 
 def combined(pairs: Pairs, values: np.ndarray, count: int, combine: Callable) -> tuple[Pairs, np.ndarray]:
-    """Pairs within one group dropped, equal pairs made one."""
+    """Pairs within one group dropped, equal pairs made one, in order; takes little more memory than what comes in."""
     apart = pairs[0] != pairs[1]
-    listed = sp.coo_array((values[apart], (pairs[0][apart], pairs[1][apart])), shape=(count, count))
+    if not apart.all():
+        pairs, values = (pairs[0][apart], pairs[1][apart]), values[apart]
+    listed = sp.coo_array((values, pairs), shape=(count, count))
     listed.has_canonical_format = True  # so that equal pairs stay apart: they are combined below
     table = listed.tocsr()
+    del listed, apart
     table.sort_indices()
     i, j, values = (
         np.repeat(np.arange(count, dtype=table.indices.dtype), np.diff(table.indptr)),
         table.indices,
         table.data,
     )
-    new = np.ones(len(i), bool)
-    new[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
-    first = np.flatnonzero(new)
-    merged = combine.reduceat(values, first) if len(first) else values  # type: ignore[attr-defined]
-    return (i[first], j[first]), merged
+    end = 0
+    for first, last in _whole_rows(table.indptr):  # results are written over what was read before them
+        own, other = i[first:last], j[first:last]
+        new = np.flatnonzero(np.append(True, (own[1:] != own[:-1]) | (other[1:] != other[:-1])))
+        merged = combine.reduceat(values[first:last], new)  # type: ignore[attr-defined]
+        part = slice(end, end + len(new))
+        i[part], j[part], values[part] = own[new], other[new], merged
+        end += len(new)
+    return (i[:end], j[:end]), values[:end]
+
+
+def _whole_rows(starts: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Bounds of pieces of about `_BLOCK` entries that hold whole rows; no piece is empty."""
+    bounds = np.searchsorted(starts, np.arange(0, int(starts[-1]) + _BLOCK, _BLOCK))
+    ends = np.unique(starts[np.minimum(bounds, len(starts) - 1)]).tolist()
+    return itertools.pairwise(ends)

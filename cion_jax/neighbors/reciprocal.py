@@ -7,14 +7,11 @@ first, with the row itself in front.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import scipy.sparse as sp
 
-from cion_jax.common import room
+from cion_jax.common import room, threads
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
 AGREEMENT = 2 / 3
@@ -48,15 +45,16 @@ def expanded(near: np.ndarray, half: int, *, strict: bool, agreement: float = AG
     """
     large, small = k_reciprocal(near), k_reciprocal(near[:, :half])
     needed, others = agreement * small.sum(axis=1, dtype=np.float64), small.T.tocsr()
-    pieces = []
-    for start in range(0, len(near), _BLOCK):
+
+    def block(start: int) -> sp.csr_array:
         own = large[start : start + _BLOCK]
         shared = ((own @ others) * own).tocsr()  # [i, c]: how many of c's half set are in i's large one
         joins = shared.data > needed[shared.indices] if strict else shared.data >= needed[shared.indices]
         shared.data = joins.astype(np.float32)
         shared.eliminate_zeros()
-        pieces.append((own + shared @ small).tocsr())
-    return sp.vstack(pieces, format="csr")
+        return (own + shared @ small).tocsr()
+
+    return sp.vstack(list(threads.ahead(block, range(0, len(near), _BLOCK))), format="csr")
 
 
 def distributions(
@@ -94,7 +92,13 @@ def distributions(
 
 
 def overlaps(
-    rows: np.ndarray, k1: int, k2: int, agreement: float, least: float, exact: int, most: int | None = None
+    rows: np.ndarray,
+    near: np.ndarray,
+    k2: int,
+    agreement: float,
+    least: float,
+    most: int | None = None,
+    dtype: type[np.floating] = np.float64,
 ) -> tuple[Pairs, np.ndarray]:
     """All pairs i < j whose neighborhoods overlap: the Bhattacharyya coefficient of their `distributions`.
 
@@ -103,36 +107,40 @@ def overlaps(
 
     Args:
       rows: [n, d] float32 of unit length.
-      k1: neighbors that may be reciprocal, the row itself not counted; at most the square root of n are taken.
-      k2, agreement: see `distributions`.
+      near: [n, 1 + k] neighbors that may be reciprocal, with the row itself in front.
+      k2, agreement: see `distributions`; at most 1 + k of k2 are taken.
       least: 0 .. 1; smaller overlaps count as none.
-      exact: see `search.nearest`. Weights are float64 up to so many rows, float32 beyond.
       most: a pair is kept where it is among so many largest of one of its ends; None: wherever it is.
+      dtype: of weights and overlaps; float32 takes half the memory and changes the seventh digit.
 
     Returns:
       The pairs (int32), and their overlap in `least` .. 1.
     """
     if len(rows) < 3:
         return NO_PAIRS, np.zeros(0)
-    k1 = min(k1, math.ceil(math.sqrt(len(rows))))
-    near = search.with_self(search.nearest(rows, k1, exact))
-    dtype = np.float64 if len(rows) <= exact else np.float32
-    root = distributions(rows, near, round(k1 / 2) + 1, k2, strict=False, agreement=agreement, dtype=dtype)
+    half = round((near.shape[1] - 1) / 2) + 1
+    known = distributions(rows, near, half, k2, strict=False, agreement=agreement, dtype=dtype)
     room.let_go(rows)
+    pieces = _shared(known, least, most)
+    del known
+    i, j, overlap = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return (i, j), overlap
+
+
+def _shared(known: sp.csr_array, least: float, most: int | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs i < j and overlaps of distributions, which become their roots, block by block."""
+    root = known
     np.sqrt(root.data, out=root.data)
     other, pieces = root.T.tocsr(), []
-    limit = np.full(len(rows), least, dtype)
-    starts = range(0, len(rows), _BLOCK)
-    for start in progress(starts, "shared neighbors") if len(rows) > exact else starts:
-        found = _above(root[start : start + _BLOCK] @ other, start, least)
+    limit, starts = np.full(root.shape[0], least, root.dtype), range(0, root.shape[0], _BLOCK)
+    blocks = threads.ahead(lambda start: _above(root[start : start + _BLOCK] @ other, start, least), starts)
+    for start, found in zip(starts if most is None else progress(starts, "shared neighbors"), blocks, strict=True):
         if most is not None:
             limit[start : start + _BLOCK] = np.maximum(least, _ROUNDED * _nth_largest(found, most))
         i, j = np.repeat(np.arange(found.shape[0], dtype=np.int32) + start, np.diff(found.indptr)), found.indices
         keep = (j < i) & (found.data >= np.minimum(limit[i], limit[j]))
         pieces.append((j[keep], i[keep], np.minimum(found.data[keep], 1)))
-    del root, other
-    i, j, overlap = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    return (i, j), overlap
+    return pieces
 
 
 def _above(found: sp.csr_array, start: int, least: float) -> sp.csr_array:

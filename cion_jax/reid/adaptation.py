@@ -22,8 +22,8 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished, read_regular
 from cion_jax.common.printable import printable
 from cion_jax.neighbors import normalization
+from cion_jax.neighbors.cosine import unit
 from cion_jax.neighbors.normalization import Normalization
-from cion_jax.reid.distances import normalize
 
 SUFFIX, KIND = ".safetensors", "cion_jax adaptation 1"
 SHRINKAGE = 3.0  # see `normalization.learn`; what data_prep denoises with
@@ -108,7 +108,7 @@ class Adaptation:
         """
         self.check(features_ND.shape[1])
         rows_ND, group, normalization = (
-            normalize(features_ND.astype(np.float32)),
+            unit(features_ND, np.float32, 0),
             self.groups(camera),
             self.normalization,
         )
@@ -156,7 +156,7 @@ def learn(
     names, group = np.unique(np.asarray(camera, np.str_), return_inverse=True)
     _, number = np.unique(tracklet, return_inverse=True)
     origin = Learned(images=len(number), tracklets=int(number.max(initial=-1)) + 1, **learned)
-    found = normalization.learn(normalize(features_ND.astype(np.float32)), group, number, origin.shrinkage)
+    found = normalization.learn(unit(features_ND, np.float32, 0), group, number, origin.shrinkage)
     return Adaptation(tuple(names.tolist()), found, origin)
 
 

@@ -80,11 +80,6 @@ def blocks(distances: Distances, most: int = _MOST_ROWS) -> Iterator[tuple[slice
     return ((rows, distances.rows(rows)) for rows in slices(distances.shape[0], size))
 
 
-def normalize(x_ND: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1 (rows of zeros stay zero), in the dtype of the input."""
-    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), FLOOR)
-
-
 def slices(n: int, size: int) -> Iterator[slice]:
     """Cuts 0..n into consecutive slices of at most `size`."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))

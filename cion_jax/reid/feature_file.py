@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common import npz
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
 
@@ -42,13 +43,14 @@ class FeatureFile:
         check_name(path)
         self.path, self.about = path, about(path)
         keys, features = (_npz if path.suffix == ".npz" else _parquet)(path)
-        if features.ndim != 2 or len(keys) != len(features) or not np.issubdtype(features.dtype, np.number):
+        if keys.ndim != 1 or features.ndim != 2 or len(keys) != len(features) or features.dtype.kind not in "fiu":
             raise FeatureFileError(
-                f"{path} holds {len(keys)} keys and features {features.shape} {features.dtype}, expected N keys and "
+                f"{path} holds {keys.size} keys and features {features.shape} {features.dtype}, expected N keys and "
                 "[N, d] numbers; all features have one width"
             )
         self.keys = [str(key) for key in keys]
-        self.features = np.asarray(features, np.float32)
+        with np.errstate(over="ignore"):
+            self.features = np.asarray(features, np.float32)
         self._row = {key: row for row, key in enumerate(self.keys)}
         if len(self._row) < len(self.keys):
             raise FeatureFileError(f"{path} has {len(self.keys) - len(self._row)} keys twice; every image has one row")
@@ -116,9 +118,9 @@ def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str
 
 def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[_one(path, _KEYS, arrays.files)], arrays[_one(path, _FEATURES, arrays.files)]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        there = npz.names(path)
+        return npz.read(path, _one(path, _KEYS, there)), npz.read(path, _one(path, _FEATURES, there))
+    except ValueError as error:
         if isinstance(error, FeatureFileError):
             raise
         raise FeatureFileError(f"{path} cannot be read as a .npz file of plain arrays: {error}") from error

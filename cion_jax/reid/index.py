@@ -17,7 +17,8 @@ import numpy as np
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
 from cion_jax.neighbors import search
-from cion_jax.reid.distances import normalize, slices
+from cion_jax.neighbors.cosine import unit
+from cion_jax.reid.distances import slices
 from cion_jax.reid.feature_file import FeatureFile
 
 EXACT = 1_000_000  # rows up to which all are compared
@@ -47,7 +48,7 @@ class Index:
         bad = np.flatnonzero(~np.isfinite(features_ND).all(axis=1))
         if len(bad):
             raise GalleryError(f"{len(bad)} features are not finite, the first of {keys[bad[0]]}")
-        return cls(list(keys), normalize(features_ND).astype(np.float16))
+        return cls(list(keys), unit(features_ND, features_ND.dtype, 0).astype(np.float16))
 
     def search(self, query_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, str]:
         """The k nearest rows of every query.
@@ -71,7 +72,7 @@ class Index:
         bad = np.flatnonzero(~np.isfinite(query_QD).all(axis=1))
         if len(bad):
             raise GalleryError(f"features of query {bad[0]} are not finite; {len(bad)} of {len(query_QD)} are not")
-        unit_QD, k = normalize(query_QD.astype(np.float32)), min(k, len(self.keys))
+        unit_QD, k = unit(query_QD, np.float32, 0), min(k, len(self.keys))
         if len(self.keys) > EXACT:
             return self._approximate(unit_QD, k)
         return *exact(self.rows_ND, unit_QD, k), f"exact, {len(self.keys):,} rows"
@@ -85,7 +86,7 @@ class Index:
         total = np.zeros((len(names), self.rows_ND.shape[1]), np.float32)
         for rows in slices(len(group), _BLOCK):
             np.add.at(total, group[rows], self.rows_ND[rows].astype(np.float32))
-        return Index(names.tolist(), normalize(total).astype(np.float16))
+        return Index(names.tolist(), unit(total, total.dtype, 0).astype(np.float16))
 
     def _approximate(self, unit_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, str]:
         import scann  # only now: it takes TensorFlow
@@ -110,17 +111,34 @@ def opened(path: Path) -> Index:
     stat = path.stat() if path.is_file() else None
     state = stat and {"size": stat.st_size, "changed": stat.st_mtime_ns}
     about = folder / "index.json"
-    if not (state and _of(about) == state and (folder / "rows.npy").is_file()):
+    known = _known(folder) if state and _of(about) == state else None
+    if known is None:
         file = FeatureFile(path)
         bad = np.flatnonzero(~np.isfinite(file.features).all(axis=1))
         if len(bad):
             raise GalleryError(f"{path} has {len(bad)} rows that are not finite, the first of {file.keys[bad[0]]}")
         folder.mkdir(exist_ok=True)
         with finished(folder / "rows.npy") as part, part.open("wb") as out:
-            np.save(out, np.concatenate([normalize(file.features[r]).astype(np.float16) for r in _blocks(file)]))
+            np.save(
+                out, np.concatenate([unit(file.features[r], np.float32, 0).astype(np.float16) for r in _blocks(file)])
+            )
         with finished(about) as part:
             part.write_text(json.dumps({"of": state, "keys": file.keys}))
-    return Index(json.loads(about.read_text())["keys"], np.load(folder / "rows.npy", mmap_mode="r"))
+        known = Index(file.keys, np.load(folder / "rows.npy", mmap_mode="r"))
+    return known
+
+
+def _known(folder: Path) -> Index | None:
+    """The index of a folder; None where its files are damaged."""
+    try:
+        keys, rows = (
+            json.loads((folder / "index.json").read_text())["keys"],
+            np.load(folder / "rows.npy", mmap_mode="r"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    fits = isinstance(keys, list) and rows.dtype == np.float16 and rows.ndim == 2 and len(rows) == len(keys)
+    return Index(keys, rows) if fits else None
 
 
 def _of(about: Path) -> object:

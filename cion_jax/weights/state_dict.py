@@ -7,6 +7,7 @@ and every prefix in it is counted by how many of the names behind it are the mod
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_file import Inert
 from cion_jax.weights.torch_names import WeightsError
 
+_WRAPPERS = re.compile(r"(?<=[^.])\.(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
 Network = Literal["teacher", "student"]
 
 # Dicts in each other, dicts of tensors, parts of a prefix, signs of a name: what lies beyond is of no model.
@@ -104,16 +106,31 @@ def tensor_dicts(saved: Any) -> list[tuple[tuple[str, ...], dict[str, Lazy]]]:
     seen = {id(saved)}
     while waiting and len(found) < _MOST:
         where, thing = waiting.popleft()
-        named = thing.items() if isinstance(thing, dict) else ()
-        items = [(key, value) for key, value in named if isinstance(key, str) and len(key) <= _LONGEST]
-        tensors = {key: value for key, value in items if hasattr(value, "array")}
+        items = [(key, value) for key, value in _items(thing) if len(key) <= _LONGEST]
+        tensors = _unwrapped({key: value for key, value in items if hasattr(value, "array")})
         if tensors:
             found.append((where, tensors))
         for key, value in items:
-            if isinstance(value, dict) and id(value) not in seen and len(where) < _DEEPEST:
+            if isinstance(value, dict | list | tuple) and id(value) not in seen and len(where) < _DEEPEST:
                 seen.add(id(value))
                 waiting.append(((*where, key), value))
     return found
+
+
+def _items(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a dict, a list, or a list of (name, tensor)."""
+    if isinstance(thing, dict):
+        yield from ((key, value) for key, value in thing.items() if isinstance(key, str))  # not an optimizer's numbers
+    elif isinstance(thing, list | tuple):
+        for number, value in enumerate(thing):
+            pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+            yield value if pair and hasattr(value[1], "array") else (str(number), value)
+
+
+def _unwrapped(tensors: dict[str, Lazy]) -> dict[str, Lazy]:
+    """Names without what wrappers of single layers put in their midst; as they are where two would become one."""
+    plain = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    return plain if len(plain) == len(tensors) else tensors
 
 
 def choose(

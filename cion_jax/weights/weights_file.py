@@ -23,6 +23,11 @@ _NOT_WEIGHTS = {
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself: git lfs pull",
     b"<!DOCTYPE": "a web page; the download went wrong, open its address in a browser",
     b"<html": "a web page; the download went wrong, open its address in a browser",
+    **dict.fromkeys(
+        (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd"),
+        "a compressed archive; unpack it first",
+    ),
+    b"{": "a text in JSON, perhaps the index of several files; give a file of torch.save or safetensors",
     b"\x89HDF": "an HDF5 file of Keras or the like; expected a file of torch.save or safetensors",
 }
 

@@ -8,10 +8,11 @@ everything is kept these are the images on that frame.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from cion_jax.neighbors.linkage import Pairs
 from data_prep.denoise.settings import CooccurrenceSettings
@@ -42,12 +43,15 @@ def cooccurring(
       Distinct pairs i < j of images that stand for two boxes apart on one frame, of tracklets that co-occur.
     """
     image = np.arange(len(frame)) if image is None else image
-    count = int(tracklet.max(initial=-1)) + 1
-    often = _often(frame, tracklet, box, settings, count)
-    images, found = int(image.max(initial=0)) + 1, [_NONE]
-    for a, b, apart in _together(frame, tracklet, box, settings.max_iou):
-        met = apart & np.isin(_key(tracklet, a, b, count), often)
-        found.append(np.unique(_key(image, a[met], b[met], images)))
+    order = np.argsort(frame, kind="stable")
+    order = order[frame[order] >= 0]
+    frame, tracklet, image, boxes = frame[order], tracklet[order], image[order], _Boxes.of(box[order])
+    often = _often(frame, tracklet, boxes, settings)
+    images, tracklets, found = int(image.max(initial=0)) + 1, int(tracklet.max(initial=0)) + 1, [_NONE]
+    for a, b, apart in _together(frame, tracklet, boxes, settings.max_iou):
+        a, b = a[apart], b[apart]
+        met = _among(often, _key(tracklet[a], tracklet[b], tracklets))
+        found.append(np.unique(_key(image[a[met]], image[b[met]], images)))
     i, j = np.divmod(np.unique(np.concatenate(found)), images)
     return i, j
 
@@ -77,44 +81,66 @@ def nearest_kept(frame: np.ndarray, tracklet: np.ndarray, kept: np.ndarray) -> n
 _NONE = np.zeros(0, np.int64)
 
 
+@dataclass(frozen=True)
+class _Boxes:
+    """Columns [m] of boxes; nan where unknown."""
+
+    left: np.ndarray
+    top: np.ndarray
+    right: np.ndarray
+    bottom: np.ndarray
+    area: np.ndarray
+
+    @classmethod
+    def of(cls, box: np.ndarray) -> _Boxes:
+        left, top, width, height = np.ascontiguousarray(box.T)
+        return cls(left, top, left + width, top + height, width * height)
+
+    def iou(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Intersection over union of boxes a and b [n]; nan where one is unknown."""
+        across = np.minimum(self.right[a], self.right[b]) - np.maximum(self.left[a], self.left[b])
+        down = np.minimum(self.bottom[a], self.bottom[b]) - np.maximum(self.top[a], self.top[b])
+        common = np.maximum(across, 0) * np.maximum(down, 0)
+        return common / (self.area[a] + self.area[b] - common)
+
+
 def _together(
-    frame: np.ndarray, tracklet: np.ndarray, box: np.ndarray, max_iou: float
+    frame: np.ndarray, tracklet: np.ndarray, box: _Boxes, max_iou: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Pairs of boxes on one frame and in two tracklets, [n] and [n], and [n] bool: apart. Every pair comes once."""
-    order = np.argsort(frame, kind="stable")
-    order = order[frame[order] >= 0]
-    for step in itertools.count(1):
-        a, b = order[: max(len(order) - step, 0)], order[step:]
-        together = frame[a] == frame[b]
-        if not together.any():
+    known = not np.isnan(box.area).all()
+    for step in range(1, len(frame)):
+        a = np.flatnonzero(frame[:-step] == frame[step:])
+        if not len(a):
             return
-        together &= tracklet[a] != tracklet[b]
-        a, b = a[together], b[together]
-        yield a, b, ~(_iou(box[a], box[b]) > max_iou)
+        a = a[tracklet[a] != tracklet[a + step]]
+        yield a, a + step, ~(box.iou(a, a + step) > max_iou) if known else np.ones(len(a), bool)
 
 
-def _often(
-    frame: np.ndarray, tracklet: np.ndarray, box: np.ndarray, settings: CooccurrenceSettings, count: int
-) -> np.ndarray:
-    """Keys of the pairs of tracklets that co-occur."""
-    known, frames = _NONE, np.zeros((2, 0), np.int64)  # covered, apart
+def _often(frame: np.ndarray, tracklet: np.ndarray, box: _Boxes, settings: CooccurrenceSettings) -> np.ndarray:
+    """Keys of the pairs of tracklets that co-occur, in order."""
+    count = int(tracklet.max(initial=0)) + 1
+    frames = [sp.csr_array((count, count), dtype=np.int32) for _ in range(2)]  # covered, apart
     for a, b, apart in _together(frame, tracklet, box, settings.max_iou):
-        keys, which = np.unique(np.concatenate([known, _key(tracklet, a, b, count)]), return_inverse=True)
-        whole = np.zeros((2, len(keys)), np.int64)
-        whole[:, which[: len(known)]] = frames
-        np.add.at(whole, (apart.astype(np.int64), which[len(known) :]), 1)
-        known, frames = keys, whole
-    return known[(frames[1] >= settings.min_frames) & (frames[1] >= frames[0])]
+        first, second = (choose(tracklet[a], tracklet[b]) for choose in (np.minimum, np.maximum))
+        for kind in (0, 1):
+            ends = first[apart == kind], second[apart == kind]
+            frames[kind] = frames[kind] + sp.csr_array((np.ones(len(ends[0]), np.int32), ends), shape=(count, count))
+    i, j = frames[1].nonzero()
+    if not len(i):
+        return _NONE
+    covered, apart = (np.asarray(kind[i, j]) for kind in frames)
+    often = (apart >= settings.min_frames) & (apart >= covered)
+    return np.sort(_key(i[often], j[often], count))
 
 
-def _key(number: np.ndarray, a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
+def _key(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
     """[n] one number for every pair of numbers, whichever comes first."""
-    return np.minimum(number[a], number[b]) * count + np.maximum(number[a], number[b])
+    return np.minimum(a, b).astype(np.int64) * count + np.maximum(a, b)
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes [n, 4]; nan where one is unknown."""
-    start = np.maximum(a[:, :2], b[:, :2])
-    end = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    common = np.maximum(end - start, 0).prod(axis=1)
-    return common / (a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - common)
+def _among(ordered: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Whether the asked numbers are among ordered ones."""
+    if not len(ordered):
+        return np.zeros(len(asked), bool)
+    return ordered[np.minimum(np.searchsorted(ordered, asked), len(ordered) - 1)] == asked

@@ -84,16 +84,17 @@ class SearchSettings:
     Attributes:
       exact_rows: rows up to which nearest neighbors, links without a range and the discrimination noise are exact.
       neighbors: beyond that, links without a range are looked for among so many nearest.
-      overlaps: beyond that, shared neighborhoods are kept where they are among the so many largest of one of the two.
-      min_overlap: beyond that, smaller overlaps of two neighborhoods count as none.
+      overlaps: beyond that, the overlap of two neighborhoods is kept where it is among the largest of one of the two;
+        this many of them for every neighbor.
+      overlap_share: beyond that, overlaps below this share of the threshold count as none.
       noise_sample: beyond that, identities that are compared with all others for the discrimination noise.
       group_sample: members of a larger group that one is compared with to say how near its nearest is.
     """
 
     exact_rows: Annotated[int, COUNT] = 50_000
     neighbors: Annotated[int, COUNT] = 64
-    overlaps: Annotated[int, COUNT] = 60
-    min_overlap: Annotated[float, SHARE] = 0.15
+    overlaps: Annotated[int, COUNT] = 3
+    overlap_share: Annotated[float, SHARE] = 0.36
     noise_sample: Annotated[int, between(2, 10**9)] = 4096
     group_sample: Annotated[int, between(2, 10**9)] = 4096
 

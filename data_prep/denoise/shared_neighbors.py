@@ -7,6 +7,7 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from cion_jax.neighbors import cosine, linkage
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from cion_jax.neighbors.reciprocal import overlaps
+from cion_jax.neighbors.search import nearest, with_self
 from data_prep.denoise import nearest_member, sub_tracklets
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
@@ -70,19 +72,29 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     together = _looked_up(pairs, overlap, cannot, count)
     keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
-    joined = np.concatenate([pairs[0], of_one[0]]), np.concatenate([pairs[1], of_one[1]])
-    prior = np.full(len(of_one[0]), own.tracklet_prior * threshold)
-    (i, j), similarity = linkage.combined(joined, np.concatenate([overlap, prior]), count, np.add)
+    (i, j), similarity = _with_prior(pairs, overlap, of_one, own.tracklet_prior * threshold, count)
+    del pairs, overlap  # of millions of nodes these are gibibytes
     identity = linkage.average(nodes.weight, (i, j), similarity, threshold, apart)
     return Clustering(identity, threshold, same, other)
 
 
+def _with_prior(pairs: Pairs, overlap: np.ndarray, of_one: Pairs, prior: float, count: int) -> tuple[Pairs, np.ndarray]:
+    """Overlaps with what nodes of one tracklet start out with."""
+    i, j = (np.concatenate([ends, own.astype(ends.dtype)]) for ends, own in zip(pairs, of_one, strict=True))
+    whole = np.concatenate([overlap, np.full(len(of_one[0]), prior, overlap.dtype)])
+    return linkage.combined((i, j), whole, count, np.add)
+
+
 def _overlaps(rows: np.ndarray, own: SharedNeighborSettings, search: SearchSettings) -> tuple[Pairs, np.ndarray]:
-    """All overlaps that count; of many rows the largest only."""
+    """All overlaps that count; of many rows the largest only, in single precision."""
+    if len(rows) < 3:
+        return NO_PAIRS, np.zeros(0)
+    k = min(own.k1, math.ceil(math.sqrt(len(rows))))
+    near = with_self(nearest(rows, k, search.exact_rows))
     if len(rows) <= search.exact_rows:
-        return overlaps(rows, own.k1, own.k2, own.agreement, own.min_overlap, search.exact_rows)
-    least = max(own.min_overlap, search.min_overlap)
-    return overlaps(rows, own.k1, own.k2, own.agreement, least, search.exact_rows, search.overlaps)
+        return overlaps(rows, near, own.k2, own.agreement, own.min_overlap)
+    least = max(own.min_overlap, search.overlap_share * own.threshold)
+    return overlaps(rows, near, own.k2, own.agreement, least, search.overlaps * k, np.float32)
 
 
 def halfway(same: np.ndarray, other: np.ndarray, least: float) -> float:

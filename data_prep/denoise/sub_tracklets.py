@@ -25,16 +25,16 @@ def divide(features: np.ndarray, tracklet: np.ndarray, most: int) -> np.ndarray:
       [m] int64 sub-tracklets, numbered by their first image; all images of one are of one tracklet.
     """
     pieces, count = [np.zeros(0, np.int64)], 0
-    for x in np.split(features, np.flatnonzero(np.diff(tracklet)) + 1) if len(features) else []:
+    unit = cosine.unit(features)
+    for x in np.split(unit, np.flatnonzero(np.diff(tracklet)) + 1) if len(unit) else []:
         pieces.append(_divided(x, most) + count)
         count = int(pieces[-1].max()) + 1
     return np.concatenate(pieces)
 
 
-def _divided(features: np.ndarray, most: int) -> np.ndarray:
-    if len(features) <= most:
-        return np.arange(len(features))
-    x = cosine.unit(features)
+def _divided(x: np.ndarray, most: int) -> np.ndarray:
+    if len(x) <= most:
+        return np.arange(len(x))
     apart = np.maximum(cosine.distance(x @ x.T), 0)
     np.fill_diagonal(apart, 0)
     tree = hierarchy.linkage(distance.squareform(apart, checks=False), "average")

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from cion_jax.common.errors import UserError
+from cion_jax.neighbors import cosine
 
 
 class EmbedderError(UserError):
@@ -30,21 +31,15 @@ def embed(
       forward: crops -> [n, d].
 
     Returns:
-      [n, d] float32, L2-normalized; rows that are not finite or all zero stay as they are, for the caller to set aside.
+      [n, d] float32, L2-normalized; rows that are not finite or all zero stay so, for the caller to set aside.
 
     Raises:
       EmbedderError: a crop that cannot be used; its position is named.
     """
     done = [np.zeros((0, width), np.float32)]
     for batch in _batches(crops, batch_size):
-        done.append(normalized(np.array(forward(batch), np.float32)))
+        done.append(cosine.unit(forward(batch), np.float32, 0))
     return np.concatenate(done)
-
-
-def normalized(features: np.ndarray) -> np.ndarray:
-    """Scales rows [n, d] float32 to length 1, in place; those that are not finite or all zero stay as they are."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.divide(features, length, out=features, where=np.isfinite(length) & (length > 0))
 
 
 def resize(crop: np.ndarray, height: int, width: int) -> np.ndarray:

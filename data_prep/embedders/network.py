@@ -13,6 +13,7 @@ from data_prep.embedders import common
 from data_prep.embedders.options import Options
 
 BATCH = 64
+_MOST = 2**26  # pixels of a batch: 64 crops of 1024 x 1024
 _ALIKE = 0.99999  # cosine similarity of different crops from which on their features count as equal
 _DTYPES = ("float16", "float32", "float64", "uint8")
 _LOG = logging.getLogger(__name__)
@@ -138,4 +139,9 @@ def _size(name: str, takes: Input, options: Options) -> tuple[int, int]:
     height, width = options.size or (height, width)
     if height is None or width is None:
         raise common.EmbedderError(f"{name} leaves height and width free; give them, like {name}?size=256x128")
+    if (shape[0] or BATCH) * height * width > _MOST:
+        raise common.EmbedderError(
+            f"{name} would take {shape[0] or BATCH} crops of {height}x{width} at a time, {_MOST:,} pixels at most are "
+            "possible; crops of people are some 256x128"
+        )
     return height, width

@@ -13,7 +13,7 @@ from data_prep.embedders.common import EmbedderError
 from data_prep.embedders.network import Input, Network
 
 _DTYPES = {"float16": "float16", "float": "float32", "double": "float64", "uint8": "uint8"}
-_ERRORS_ONLY = 3  # severity from which on ONNX Runtime speaks
+_SILENT = 4  # severity from which on ONNX Runtime speaks; what it raises is told
 
 
 @REGISTRY.add("onnx")
@@ -28,12 +28,13 @@ class Onnx(Network):
         runtime = _runtime()
         digest = _digest(file)
         settings = runtime.SessionOptions()
-        settings.log_severity_level = _ERRORS_ONLY
+        settings.log_severity_level = _SILENT
         try:
             session = runtime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise EmbedderError(f"{file} is not a usable ONNX model: {error}") from error
-        inputs, output = session.get_inputs(), session.get_outputs()[0].name
+        inputs, outputs = session.get_inputs(), [each.name for each in session.get_outputs()]
+        output = outputs[options.output_of(file, outputs, how)]
         if len(inputs) != 1:
             raise EmbedderError(f"{file} has {len(inputs)} inputs, expected one; export it again")
         name = inputs[0].name
@@ -50,7 +51,7 @@ def _input(port: Any) -> Input:
 def _runtime() -> Any:
     with needed("--embedder=onnx:FILE", "prep"):
         import onnxruntime
-    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    onnxruntime.set_default_logger_severity(_SILENT)
     return onnxruntime
 
 

@@ -38,8 +38,9 @@ class OpenVino(Network):
             raise EmbedderError(f"{file} is not a usable OpenVINO model: {error}") from error
         if len(model.inputs) != 1:
             raise EmbedderError(f"{file} has {len(model.inputs)} inputs, expected one; convert it again")
+        at = options.output_of(file, [port.any_name for port in model.outputs], how)
         digest = hashlib.sha256(file.read_bytes() + hashlib.sha256(weights.read_bytes()).digest()).hexdigest()
-        super().__init__(f"openvino:{argument}", digest, _input(model.inputs[0]), lambda x: _run(model, x), how)
+        super().__init__(f"openvino:{argument}", digest, _input(model.inputs[0]), lambda x: _run(model, x, at), how)
 
 
 def _input(port: Any) -> Input:
@@ -47,5 +48,5 @@ def _input(port: Any) -> Input:
     return Input(shape, np.dtype(port.get_element_type().to_dtype()).name)
 
 
-def _run(model: Any, x: np.ndarray) -> np.ndarray:
-    return model(x)[model.outputs[0]]
+def _run(model: Any, x: np.ndarray, at: int) -> np.ndarray:
+    return model(x)[model.outputs[at]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cion_jax.common.paths import local_path
+from cion_jax.common.printable import printable, some
 from cion_jax.common.typed_config import unknown
 from data_prep.embedders.common import EmbedderError
 
@@ -26,6 +27,7 @@ class Options:
       range: value of the brightest pixel, 1 or 255, before `mean` is taken off.
       mean, std: one number per channel, in the order of `channels` and in units of `range`.
       size: (height, width), for a file that leaves them free.
+      output: name of the output that holds the features, for a file that has several.
     """
 
     channels: str | None = None
@@ -33,6 +35,7 @@ class Options:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     size: tuple[int, int] | None = None
+    output: str | None = None
 
     @property
     def scale(self) -> float:
@@ -65,6 +68,16 @@ def parse(argument: str, kind: str) -> tuple[Path, Options]:
             raise EmbedderError(unknown(f"option {option!r} of an extractor", option, _PARSERS))
         given[option] = _PARSERS[option](option, value)
     return file, _checked(Options(**given))
+
+
+def output_of(file: Path, names: Sequence[str], options: Options) -> int:
+    """Which of a network's outputs holds the features; raises EmbedderError where that is not said or not there."""
+    if options.output is None and len(names) == 1:
+        return 0
+    if options.output not in names:
+        got = "several outputs" if options.output is None else f"no output {printable(options.output)}"
+        raise EmbedderError(f"{file} has {got}; give the one with the features: ?output= one of {some(names)}")
+    return list(names).index(str(options.output))
 
 
 def _checked(options: Options) -> Options:
@@ -113,4 +126,5 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "mean": _per_channel,
     "std": _per_channel,
     "size": _size,
+    "output": lambda option, value: value,
 }

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cion_jax.common.printable import printable
+
 REJECTED_FILE = "rejected.jsonl"  # all inputs that were set aside (`types.Reject`), beside the shards
 _LONGEST = 300  # characters of an example on a terminal
 
@@ -41,4 +43,4 @@ def told(folder: Path, reasons: Mapping[str, int]) -> Iterator[str]:
     first = examples(folder, reasons, 1)
     for reason, count in reasons.items():
         example = first.get(reason, [""])[0][:_LONGEST]
-        yield f"{count:,} {reason}, first {example}".encode("utf-8", "backslashreplace").decode()
+        yield printable(f"{count:,} {reason}, first {example}", _LONGEST + 100)

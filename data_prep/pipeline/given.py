@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cion_jax.common import npz
 from cion_jax.common.errors import UserError
-from data_prep.embedders import common
+from cion_jax.neighbors import cosine
 from data_prep.types import Image
 
 _EXPECTED = "expected .npz or .parquet with `keys` (texts) and `features` (a row of numbers each)"
@@ -59,14 +59,13 @@ class GivenFeatures:
     def of(self, images: Sequence[Image]) -> np.ndarray:
         """[n, d] float32 features of images that it knows, L2-normalized."""
         rows = [self._row[image.key if image.key in self._row else image.path] for image in images]
-        return common.normalized(self._features[rows].astype(np.float32))
+        return cosine.unit(self._features[rows], np.float32, 0)
 
 
 def _npz(path: Path) -> tuple[list[str], np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [str(key) for key in arrays["keys"].tolist()], arrays["features"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        return [str(key) for key in npz.read(path, "keys").tolist()], npz.read(path, "features")
+    except (ValueError, TypeError) as error:
         raise FeaturesError(f"{path}: {error}; {_EXPECTED}") from error
 
 

@@ -26,7 +26,7 @@ from data_prep.output.shards import array_records
 from data_prep.pipeline import inputs
 from data_prep.pipeline.cache import Cache
 from data_prep.pipeline.given import GivenFeatures
-from data_prep.pipeline.workdir import Work
+from data_prep.pipeline.workdir import Work, whole
 from data_prep.types import Embedder, Image, Reject, Source, is_text
 
 Extractor = Embedder | GivenFeatures | None
@@ -59,6 +59,7 @@ def embed(
     """
     images, rejects, stamp = inputs.read(source, video, extractor.digest if extractor else "", config)
     inputs.save(work, stamp)
+    work.file(video, "met").unlink(missing_ok=True)
     if cache is None:
         _embed(source, extractor, work, video, config, images, rejects)
     elif not cache.fetch(stamp, work):
@@ -117,13 +118,21 @@ def denoise(work: Work, video: str, settings: Denoising, thresholds: Thresholds,
 def cooccurring(work: Work, video: str, tracklet: np.ndarray, timed: bool, settings: CooccurrenceSettings) -> Pairs:
     """Pairs of images of one video that cannot show one person, from all its boxes and the images' tracklets [m].
 
-    Where frame numbers are no times there are none. See `denoise.cooccurrence`.
+    Where frame numbers are no times there are none. They are kept, for a crowd on many frames takes a while. See
+    `denoise.cooccurrence`.
     """
     if not timed:
         return NO_PAIRS
+    path, asked = work.file(video, "met"), np.array([settings.min_frames, settings.max_iou])
+    if whole(path):
+        with np.load(path) as met:
+            if np.array_equal(met["settings"], asked):
+                return met["i"], met["j"]
     with np.load(work.file(video, "boxes")) as seen:
         frame, box, image = seen["frame"], seen["box"], seen["image"]
-    return cooccurrence.cooccurring(frame, tracklet[image], box, settings, image)
+    i, j = cooccurrence.cooccurring(frame, tracklet[image], box, settings, image)
+    _write_arrays(path, {"settings": asked, "i": i, "j": j})
+    return i, j
 
 
 def boxes(seen: Sequence[Image], kept: Sequence[Image]) -> dict[str, np.ndarray]:

@@ -102,6 +102,11 @@ def _run(job: Job) -> dict[str, Any]:
     if extractor is None and not source.identified:
         kinds = ", ".join(embedders.kinds())
         raise beam.RunError(f"source {job.source!r} needs an extractor; give --embedder as one of {kinds}")
+    if not source.identified and Path(job.input).resolve() in job.output.resolve().parents:
+        raise OutputError(
+            f"--output={job.output} lies within --input={job.input}: what is written would be read as input; give a "
+            "folder outside"
+        )
     doctor.check(source)
     if job.config.blur_faces:
         faces.Blur()  # it had better fail now

@@ -36,8 +36,9 @@ class Work:
 
     Per video: ``.input`` (JSON: what it was made of, see `pipeline.inputs`), ``.arrow`` (references), ``.npy``
     (features), ``.boxes`` (npz, where and when anybody was seen, also in images that are not kept; where frames are
-    times), ``.crops`` (encoded crops, where the source has no files of its own), ``.rejected`` (JSON lines),
-    ``.levels`` or ``.sub_tracklets`` (npz, what the denoising method keeps), ``.failed`` (why a stage gave up).
+    times), ``.met`` (npz, images of two people by these), ``.crops`` (encoded crops, where the source has no files of
+    its own), ``.rejected`` (JSON lines), ``.levels`` or ``.sub_tracklets`` (npz, what the denoising method keeps),
+    ``.failed`` (why a stage gave up).
     """
 
     def __init__(self, output: Path):

@@ -12,6 +12,7 @@ from cion_jax.common.files import read_regular
 from data_prep.config import MotConfig
 from data_prep.sources import _geometry, _numbering
 from data_prep.sources._opened import Opened
+from data_prep.sources._picture_numbers import left_out
 from data_prep.sources._reading import Reading
 from data_prep.sources._sequences import Clip
 from data_prep.sources.frames import Scan, rate, skips, some
@@ -42,7 +43,7 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
         )
     elif gone or past:
         found.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
-    found += [*_of_boxes(opened, reading), *_of_text(opened)]
+    found += [*_of_boxes(opened, reading), *_of_text(opened), *_of_pictures(opened)]
     tracked = any(row.track >= 0 for row in rows)
     return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(found), tuple(problems), tracked)
 
@@ -136,6 +137,24 @@ def _of_boxes(opened: Opened, reading: Reading) -> list[str]:
     )
     if numbering != _numbering.Numbering(start):
         notes.append(f"the text counts its frames from {numbering.first}")
+    return notes
+
+
+def _of_pictures(opened: Opened) -> list[str]:
+    """What is odd about names of pictures."""
+    clip, pictures = opened.clip, opened.pictures
+    notes: list[str] = []
+    if clip.pictures is None:
+        return notes
+    others = left_out(clip.pictures, clip.suffix, list(pictures.values()))
+    if others:
+        notes.append(
+            f"{len(others)} of {clip.pictures} left out, of other names or formats than the rest: {others[0].name}"
+        )
+    if any(str(number) not in path.stem for number, path in pictures.items()):
+        notes.append(
+            "the names of the pictures do not number them; they are counted from 1 in the order of their names"
+        )
     return notes
 
 

@@ -30,7 +30,7 @@ def load(path: Path, prefix: str = "") -> Table:
       SourceError: it cannot be read, or it is no track text at all.
     """
     if path.is_dir():
-        files = [file for file in per_frame(path) if file.name.startswith(prefix)]
+        files = [file for file in per_frame(path) if not prefix or is_per_frame(file.name, prefix)]
         if not files:
             raise SourceError(f"{path} holds no text per frame; expected names with a frame number, like {prefix}1.txt")
         return _deepstream(path, files) if DEEPSTREAM.fullmatch(files[0].name) else _yolo(path, files)
@@ -47,6 +47,11 @@ def load(path: Path, prefix: str = "") -> Table:
 def per_frame(folder: Path) -> list[Path]:
     """Texts of a folder that has one per frame, in natural order."""
     return [path for path in listing(folder) if path.suffix == ".txt" and last_number(path.name) is not None]
+
+
+def is_per_frame(name: str, prefix: str) -> bool:
+    """Whether a text's name is a prefix and the number of a frame."""
+    return name.startswith(prefix) and name.removeprefix(prefix).removesuffix(".txt").isdecimal()
 
 
 def _first_line(path: Path) -> str:

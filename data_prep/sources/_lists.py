@@ -72,6 +72,11 @@ def _entries(file: Path, found: Any) -> Sequence[Any]:
     """The list itself, or the only list of entries that an object holds."""
     if isinstance(found, list):
         return found
+    if isinstance(found, dict) and {"images", "annotations"} <= found.keys():
+        raise SourceError(
+            f"{file}: got COCO's format, where an id is a picture's or a box's number; expected a list of {EXPECTED} "
+            "with the person's id, one entry for each crop"
+        )
     lists = [value for value in found.values() if isinstance(value, list)] if isinstance(found, dict) else []
     lists = [value for value in lists if value and isinstance(value[0], dict) and _name(value[0], PATHS)]
     if len(lists) != 1:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_SEVERAL, _CHANCE = 4, 0.25  # texts in doubt, and the share of them that may end before the last frame by chance
 _CONTIGUOUS, _STRIDE = 0.9, 0.6  # share of the numbers between first and last that there are pictures of
 
 
@@ -19,11 +18,13 @@ class Frames:
       numbers: their numbers in ascending order: in their names, or 1 .. n of a video; empty where not known.
       named: whether the numbers stand in names of picture files.
       size: (height, width) in pixels, None where not known.
+      turned: whether EXIF says that pictures are to be shown turned or mirrored.
     """
 
     numbers: Sequence[int]
     named: bool
     size: tuple[int, int] | None = None
+    turned: bool = False
 
     @property
     def gapless(self) -> bool:
@@ -65,39 +66,12 @@ class Found(NamedTuple):
       why: the evidence, in words.
       votes: the first numbers, 0 or 1, that this sequence allows; what others of one tracker say may decide.
       readings: first numbers that fit, where `numbering` is None.
-      rest: of a text that fits a video both ways, frames of the video behind its last one, were it counted from 1.
     """
 
     numbering: Numbering | None
     why: str
     votes: frozenset[int]
     readings: tuple[int, ...] = ()
-    rest: int | None = None
-
-
-class Together(NamedTuple):
-    """What the texts of one tracker say together.
-
-    Attributes:
-      firsts: first numbers, 0 or 1, that one of them at least allows alone.
-      doubtful: how many fit their video both ways.
-      open_ends: how many of these end one frame before their video.
-    """
-
-    firsts: frozenset[int] = frozenset()
-    doubtful: int = 0
-    open_ends: int = 0
-
-    @property
-    def by_chance(self) -> bool:
-        """Whether so few of many texts end one frame before their video that it is no sign of counting from 0.
-
-        A video ends in the middle of things: were these counted from 0, most would end on its last frame.
-        """
-        return not self.firsts and self.doubtful >= _SEVERAL and self.open_ends <= _CHANCE * self.doubtful
-
-
-ALONE = Together()
 
 
 def given(first: int, frames: Frames) -> Numbering:
@@ -105,13 +79,13 @@ def given(first: int, frames: Frames) -> Numbering:
     return Numbering(first, by_position=frames.strided)
 
 
-def find(counts: Mapping[int, int], frames: Frames, others: Together = ALONE) -> Found:
+def find(counts: Mapping[int, int], frames: Frames, others: frozenset[int] = frozenset()) -> Found:
     """Decides where a text starts to count.
 
     Args:
       counts: rows per frame number of the text.
       frames: the pictures.
-      others: what all sequences of one tracker say.
+      others: what all sequences of one tracker say together.
     """
     if not counts:
         return Found(Numbering(frames.numbers[0] if frames.named and frames.numbers else 1), "no row", frozenset())
@@ -132,16 +106,14 @@ def find(counts: Mapping[int, int], frames: Frames, others: Together = ALONE) ->
         return Found(Numbering(1, positions), says, votes)
     if not cost[0] and cost[1]:
         return Found(Numbering(0, positions), says, votes)
-    if len(others.firsts) == 1:
-        (first,) = others.firsts
+    if len(others) == 1:
+        (first,) = others
         return Found(Numbering(first, positions), f"{says}; the other texts count from {first}", votes)
-    rest = frames.numbers[-1] - max(counts) if frames.numbers and not frames.named else None
-    if rest == 1 and others.by_chance:
-        few = f"{others.open_ends} of {others.doubtful} texts end one frame before their video, the others elsewhere"
-        return Found(Numbering(1, positions), f"{says}; {few}", votes, rest=rest)
-    if (frames.named and start == 0) or rest == 1 or others.firsts:
-        return Found(None, says, votes, (0, 1), rest)
-    return Found(Numbering(1, positions), says, votes, rest=rest)
+    # Counted from 0 it would reach the video's last frame, counted from 1 it ends one frame before: either happens.
+    open_end = not frames.named and bool(frames.numbers) and max(counts) == frames.numbers[-1] - 1
+    if (frames.named and start == 0) or open_end or others:
+        return Found(None, says, votes, (0, 1))
+    return Found(Numbering(1, positions), says, votes)
 
 
 def missing(counts: Mapping[int, int], frames: Frames, numbering: Numbering) -> int:
@@ -192,11 +164,9 @@ def _neither(counts: Mapping[int, int], cost: Mapping[int, int], votes: frozense
     return Found(Numbering(1), f"{says}: {cost[1]} of {total} rows have no picture", votes)
 
 
-def together(found: Sequence[Found]) -> Together:
-    """What sequences say together."""
-    firsts = frozenset(next(iter(each.votes)) for each in found if len(each.votes) == 1)
-    rests = [each.rest for each in found if each.rest is not None]
-    return Together(firsts, len(rests), rests.count(1))
+def together(found: Sequence[Found]) -> frozenset[int]:
+    """What sequences say together: first numbers, 0 or 1, that at least one of them allows alone."""
+    return frozenset(next(iter(each.votes)) for each in found if len(each.votes) == 1)
 
 
 def count(frames: Sequence[int]) -> Counter[int]:

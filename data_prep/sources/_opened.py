@@ -13,14 +13,23 @@ from cion_jax.common.files import read_regular
 from data_prep.config import MotConfig
 from data_prep.sources import _formats, _numbering, _reading, _sequences
 from data_prep.sources._numbering import Frames
+from data_prep.sources._picture_numbers import numbered
 from data_prep.sources._reading import Evidence, Others, Reading
 from data_prep.sources._rows import Table
 from data_prep.sources._sequences import Clip
-from data_prep.sources.frames import numbered, of_pictures, of_video, scan
+from data_prep.sources.frames import of_pictures, of_video, scan
 from data_prep.types import SourceError
 
 _SHORT = 100_000  # frames of a video that are counted one by one where its header leaves a doubt
+_GARBLED = 0.8  # share of lines that are no rows, from which on a text is another thing than it was taken for
 _KEPT = 200_000  # rows that are kept for who reads them next, some 120 MB
+
+
+_TURNED = (
+    "EXIF says that the pictures are to be turned: a tracker that reads with OpenCV saw them turned, one that reads "
+    "with PIL did not, and the boxes may be of either; turn the pictures themselves as the tracker saw them and drop "
+    "the tag (mogrify -auto-orient, or exiftool -Orientation=)"
+)
 
 
 class Opened:
@@ -32,6 +41,7 @@ class Opened:
             raise SourceError(f"there is no track text for {clip.name}")
         self.clip, self.pictures = clip, pictures
         self.table: Table = _formats.load(clip.text, clip.prefix)
+        _refuse_garbled(self.table)
         if settings.order == "id,frame":
             self.table = _reading.swap(self.table)
         self.frames: Frames = of_video(clip.video) if clip.video else of_pictures(self.pictures)
@@ -58,6 +68,8 @@ class Opened:
 
     def _read(self, settings: MotConfig, others: Others, names: tuple[str, ...]) -> Reading:
         found = _reading.decide(self.table, self.frames, self.evidence, settings, others, names)
+        if self.frames.turned:
+            found = replace(found, problems=(*found.problems, _TURNED))
         stated, size = self.clip.size, self.frames.size
         if settings.box is not None or stated is None or size is None or stated == size:
             return found
@@ -77,6 +89,16 @@ class Opened:
             numbering = _numbering.find(self.evidence.counts, self.frames)
             self.evidence = replace(self.evidence, numbering=numbering)
         return self.frames != said
+
+
+def _refuse_garbled(table: Table) -> None:
+    lines = len(table.rows) + len(table.rejects)
+    if table.rows and len(table.rejects) > _GARBLED * lines:
+        first = table.rejects[0]
+        raise SourceError(
+            f"{len(table.rejects)} of {lines} lines of {table.path} are no rows of {table.format}; the first: "
+            f"{first.where}: {first.detail}"
+        )
 
 
 def opened(clip: Clip, settings: MotConfig) -> Opened:

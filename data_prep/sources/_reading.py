@@ -17,6 +17,8 @@ from data_prep.sources._rows import Rectangle, Row, Table
 from data_prep.types import Reject
 
 _JUMPS = 0.3  # heights of a box from frame to frame: people do not go that fast
+_FEW = 5  # boxes whose id has another box in the same frame, that may be slips
+_TWICE = 0.2  # share of boxes whose id has another box in the same frame, from which on ids are no tracks
 _LARGE = 2**62
 
 
@@ -48,7 +50,7 @@ class Evidence:
 class Others(NamedTuple):
     """What the other sequences of one input say beyond doubt."""
 
-    numbering: _numbering.Together = _numbering.Together()
+    firsts: frozenset[int] = frozenset()
     forms: frozenset[str] = frozenset()
 
 
@@ -97,8 +99,8 @@ def examine(table: Table, frames: Frames) -> Evidence:
 def agree(evidence: Iterable[Evidence]) -> Others:
     """What sequences that were read alike say together."""
     some = list(evidence)
-    numbering = _numbering.together([each.numbering for each in some])
-    return Others(numbering, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
+    firsts = _numbering.together([each.numbering for each in some])
+    return Others(firsts, frozenset(each.form.name for each in some if each.form.name and each.form.sure))
 
 
 def decide(
@@ -116,9 +118,25 @@ def decide(
     form, form_why, form_problem = _form(table, evidence.form, settings, others)
     numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
     why = (number_why, form_why, classes.why)
-    problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings))
+    ids = "" if classes.problem else _ids(table, classes)
+    problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings), ids)
     said = tuple(filter(None, problems))
     return Reading(form, numbering, classes, tuple(filter(None, why)), said, bool(number_problem))
+
+
+def _ids(table: Table, classes: Classes) -> str:
+    """What to say where ids are no tracks: many people of one id in one frame."""
+    rows = [row for row in table.rows if row.track >= 0 and classes.admits(row)]
+    boxes = Counter((frame, track) for frame, track, _ in {row[:3] for row in rows})
+    twice = boxes.total() - len(boxes)
+    if twice < _FEW or twice <= _TWICE * len(rows):
+        return ""
+    (frame, track), count = boxes.most_common(1)[0]
+    return (
+        f"ids are no tracks: in frame {frame} {count} boxes have id {track}, {twice} of {len(rows)} rows are such; "
+        "expected another id for every person of a frame; write the tracker's ids there (a class, a confidence or rows "
+        "of several cameras may be in their place)"
+    )
 
 
 def _order(table: Table, evidence: Evidence, settings: MotConfig) -> str:
@@ -168,7 +186,7 @@ def _number(
     if table.first_frame is not None:
         numbering = _numbering.given(table.first_frame, frames)
         return numbering, f"{table.format}: frames from {table.first_frame}", ""
-    found = _numbering.find(evidence.counts, frames, others.numbering)
+    found = _numbering.find(evidence.counts, frames, others.firsts)
     if found.numbering is not None:
         return found.numbering, f"frames from {found.numbering.first}: {found.why}", ""
     either = " or ".join(f"from {first} (--config.mot.first_frame={first})" for first in found.readings)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_prep.sources import _rows
-from data_prep.sources._formats import DEEPSTREAM
+from data_prep.sources._formats import DEEPSTREAM, is_per_frame
 from data_prep.sources.frames import is_video
 from data_prep.sources.pictures import is_picture, last_number, natural
 from data_prep.types import Reject, SourceError
@@ -76,10 +76,12 @@ class _Search:
         self.tree = dict(_tree(root))
         self.videos = [video for inside in self.tree.values() for video in inside.videos]
         self.by_stem: dict[str, list[Path]] = defaultdict(list)
+        self.by_lower: dict[str, list[Path]] = defaultdict(list)
         for inside in self.tree.values():
             for text in inside.texts:
                 if text.name.lower() not in _NO_TRACKS:
                     self.by_stem[text.stem].append(text)
+                    self.by_lower[text.stem.lower()].append(text)
 
     def clips(self) -> Iterator[Clip]:
         taken: list[Path] = []
@@ -112,7 +114,11 @@ class _Search:
         clip = replace(_stated(_seqinfo(folder)), name=self._name(folder), folder=folder, video=video)
         if self._own_text(folder) is None:
             by_name = self._with_text(replace(clip, name=video.stem), video.stem)
-            if by_name.problem or by_name.prefix or (by_name.text and by_name.text.stem == video.stem):
+            if (
+                by_name.problem
+                or by_name.prefix
+                or (by_name.text and by_name.text.stem.lower() in (video.stem.lower(), video.name.lower()))
+            ):
                 return by_name
         return self._with_text(clip, clip.name)
 
@@ -148,7 +154,8 @@ class _Search:
         if self.tracks:
             path = folder / self.tracks
             return path if "{sequence}" not in self.tracks and path.is_file() else None
-        return next((folder / name for name in (*TRACKS, *_XML) if (folder / name).is_file()), None)
+        found = (_found(folder, name) for name in (*TRACKS, *_XML))
+        return next((path for path in found if path is not None), None)
 
     def _with_text(self, clip: Clip, name: str, own: bool = True) -> Clip:
         """The clip with its text: its own folder's, that of its name anywhere, or texts per frame."""
@@ -157,7 +164,7 @@ class _Search:
             return replace(clip, text=text)
         if self.tracks:
             return replace(clip, text=self._given(name))
-        named = self.by_stem.get(name, [])
+        named = self._named(name) or (self._named(clip.video.name) if clip.video else [])
         near = [path for path in named if path.parent == clip.folder]
         candidates = near if len(near) == 1 else named
         if len(candidates) == 1:
@@ -168,6 +175,10 @@ class _Search:
             return replace(clip, problem=Reject("several track texts", str(clip.folder), detail))
         found = self._per_frame(clip, name)
         return clip if found is None else replace(clip, text=found[0], prefix=found[1])
+
+    def _named(self, name: str) -> list[Path]:
+        """Texts of a name; where there is none, those that differ from it in capitals alone."""
+        return self.by_stem.get(name) or self.by_lower.get(name.lower(), [])
 
     def _given(self, name: str) -> Path | None:
         """The text that config.tracks means for a sequence: a pattern, or a folder of texts."""
@@ -191,11 +202,26 @@ class _Search:
             if all(map(DEEPSTREAM.fullmatch, files)):
                 if folder.name == name or clip.folder in folder.parents or len(self.videos) == 1:
                     return folder, ""
-            elif clip.video and any(file.startswith(f"{name}_") for file in files):
+            elif clip.video and any(is_per_frame(file, f"{name}_") for file in files):
                 return folder, f"{name}_"
             elif clip.pictures and folder.name in (name, "labels"):
                 return folder, ""
         return None
+
+
+def _found(folder: Path, name: str) -> Path | None:
+    """A regular file below a folder, by its name or one that differs in capitals alone."""
+    if (folder / name).is_file():
+        return folder / name
+    for part in name.split("/"):
+        try:
+            inside = {path.name.lower(): path for path in sorted(folder.iterdir())}
+        except OSError:
+            return None
+        if part not in inside:
+            return None
+        folder = inside[part]
+    return folder if folder.is_file() else None
 
 
 def find(root: Path, tracks: str | None) -> tuple[list[Clip], list[Reject]]:

@@ -49,6 +49,7 @@ class Annotations(Pictures):
             by=lambda image: image.path,
         )
         self.rejected = [row for row in below if isinstance(row, Reject)] + duplicates
+        self._people = {image.truth for image in images}
         self._file, self._videos = file, dict[str, list[Image]]()
         for image in images:
             self._videos.setdefault(image.video, []).append(image)
@@ -77,7 +78,9 @@ class Annotations(Pictures):
         gone = [image for image in some if not _is_file(self.root / image.path)]
         cells = {"images": f"{len(images):,}", "identities": f"{len({image.truth for image in images}):,}"}
         cells["missing files"] = f"{len(gone):,} of {len(some):,}"
-        notes = (f"files are missing, the first: {self._missing(gone[0]).detail}",) if gone else ()
+        notes: tuple[str, ...] = (f"files are missing, the first: {self._missing(gone[0]).detail}",) if gone else ()
+        if len(self._people) == sum(map(len, self._videos.values())) > 1:
+            notes += (f"no id of {self._file.name} occurs twice: are these people, or numbers of entries?",)
         usable = len(gone) < len(some) or len(some) < len(images)
         return Finding(video, cells, (f"paths of {self._file.name} start from {self.root}",), notes, usable=usable)
 

@@ -16,7 +16,7 @@ from absl import logging
 from cion_jax.common import images
 from cion_jax.common.files import read_regular
 from data_prep.sources._numbering import Frames
-from data_prep.sources.pictures import is_picture, last_number, listing, load
+from data_prep.sources.pictures import load
 from data_prep.types import Reject
 
 # Containers that OpenCV's FFmpeg opens, in lower case; recorders and cameras write the odd ones.
@@ -32,20 +32,6 @@ MIN_SIDE = 8  # pixels: what remains of a box in the frame must be a picture of 
 MIN_VISIBLE = 0.25  # share of the box's area that must lie within the frame
 
 
-def numbered(folder: Path, suffix: str | None = None) -> dict[int, Path]:
-    """Frame number -> picture: the last number in its name, or the position from 1 where a name has none.
-
-    With `suffix` only pictures whose names end in it, where there are any.
-    """
-    pictures = [path for path in listing(folder) if is_picture(path)]
-    pictures = [path for path in pictures if suffix and path.name.lower().endswith(suffix.lower())] or pictures
-    numbers = [last_number(path.name) for path in pictures]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        numbers = list(range(1, len(pictures) + 1))
-    found = {number: path for number, path in zip(numbers, pictures, strict=True) if number is not None}
-    return dict(sorted(found.items()))
-
-
 def is_video(path: Path) -> bool:
     """Whether the name says that this file is a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
@@ -53,20 +39,21 @@ def is_video(path: Path) -> bool:
 
 def of_pictures(pictures: Mapping[int, Path]) -> Frames:
     """Numbers and size of pictures; the size is the first regular picture's."""
-    size = None
+    size, turned = None, False
     for path in pictures.values():
         with contextlib.suppress(OSError, images.PictureError):
-            size = images.size(read_regular(path)[:_HEADER])
+            head = read_regular(path)[:_HEADER]
+            size, turned = images.size(head), images.orientation(head) != 1
         if size is not None:
             break
-    return Frames(tuple(pictures), named=True, size=size)
+    return Frames(tuple(pictures), named=True, size=size, turned=turned)
 
 
 def of_video(path: Path) -> Frames:
     """Numbers and size of a video's frames as its header states them."""
     if not path.is_file():
         return Frames((), named=False)
-    capture = cv2.VideoCapture(str(path))
+    capture = _capture(path)
     count, height, width = (
         capture.get(what) for what in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
     )
@@ -76,9 +63,14 @@ def of_video(path: Path) -> Frames:
     return Frames(range(1, int(count) + 1) if known else (), named=False, size=size)
 
 
+def _capture(path: Path) -> cv2.VideoCapture:
+    """A video opened for reading; one that is not open where it is no regular file."""
+    return cv2.VideoCapture(str(path)) if path.is_file() else cv2.VideoCapture()
+
+
 def rate(path: Path) -> float | None:
     """Frames per second that a video's header states; None where it states none."""
-    capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+    capture = _capture(path)
     found = capture.get(cv2.CAP_PROP_FPS)
     capture.release()
     return found if 0 < found < _MOST_FRAMES else None
@@ -107,7 +99,7 @@ def scan(path: Path, listen: bool = False) -> Scan:
     """
     broken, skipped, complained, position, last, clock = [], [], [], 0, 0, None
     with _caught_stderr() if listen else contextlib.nullcontext(lambda: False) as heard:
-        capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+        capture = _capture(path)
         while capture.isOpened() and position - last < _GIVEN_UP:
             position += 1
             if not capture.grab():
@@ -151,7 +143,7 @@ def from_video(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndar
     Yields:
       frame and [h, w, 3] uint8 RGB, or a Reject for a frame that does not decode; those behind it are read on.
     """
-    capture = cv2.VideoCapture(str(path) if path.is_file() else "")
+    capture = _capture(path)
     position, last, clock, skipped = 0, 0, None, []
     for frame in sorted(set(wanted)):
         grabbed = False

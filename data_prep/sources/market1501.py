@@ -39,7 +39,7 @@ class Market1501(Pictures):
     def __init__(self, root: Path):
         """Lists the first of `TRAIN_FOLDERS` in `root`, or `root` itself where there is none."""
         super().__init__(root)
-        folder = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), root)
+        folder = _train_folder(root)
         self._videos: dict[str, list[_Crop]] = {}
         listing(folder)  # raises where it is no folder
         for path in sorted(walk(folder, depth=2), key=lambda path: path.name):
@@ -88,6 +88,14 @@ class Market1501(Pictures):
     def _image(self, video: str, tracklet: str, crop: _Crop) -> Image:
         key, path = f"{video}/{tracklet}/{crop.path.name}", str(crop.path.relative_to(self.root))
         return Image(key, video, tracklet, crop.name.frame, path, truth=crop.name.person if crop.name.known else -1)
+
+
+def _train_folder(root: Path) -> Path:
+    """The folder to learn from: in the root, or in the only folder that an archive has left there; else the root."""
+    inside = listing(root) if root.is_dir() else []
+    places = [root, *(inside if len(inside) == 1 else [])]
+    found = (place / name for place in places for name in TRAIN_FOLDERS)
+    return next((path for path in found if path.is_dir()), root)
 
 
 def _tracklet(first: _Crop) -> str:

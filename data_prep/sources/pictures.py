@@ -36,7 +36,9 @@ class Pictures:
         tracklets = len({image.tracklet for image in images})
         cells = {"images": f"{len(images):,}", "tracklets": f"{tracklets:,}", "set aside": f"{len(rejects):,}"}
         first = f"; the first reject: {rejects[0].where}: {rejects[0].detail}" if rejects else ""
-        notes = () if images else (f"no image in {video!r}{first}",)
+        notes: tuple[str, ...] = () if images else (f"no image in {video!r}{first}",)
+        if images and _turned(self.root / images[0].path):
+            notes += ("EXIF says that pictures are to be turned; they are taken as they are stored",)
         return Finding(video, cells, ("whole pictures are taken as crops",), notes, usable=bool(images))
 
     def crops(self, images: Sequence[Image]) -> Iterator[tuple[Image, np.ndarray | Reject]]:
@@ -48,6 +50,13 @@ class Pictures:
         """The file's bytes where it is a JPEG, else None."""
         data = read_regular(self.root / image.path)
         return data if images.is_jpeg(data) else None
+
+
+def _turned(path: Path) -> bool:
+    try:
+        return images.orientation(read_regular(path)) != 1
+    except OSError:
+        return False
 
 
 def load(path: Path, where: str) -> np.ndarray | Reject:
@@ -79,7 +88,10 @@ def listing(folder: Path) -> list[Path]:
     """What lies in a folder, in natural order, without hidden files; raises SourceError where it is no folder."""
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; expected the input's root folder")
-    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: natural(p.name))
+    return sorted(
+        (p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX", "@eaDir"))),
+        key=lambda p: natural(p.name),
+    )
 
 
 def folders(folder: Path) -> list[Path]:

@@ -52,9 +52,12 @@ class Tracklets(Pictures):
 
     def read(self, video: str) -> tuple[list[Image], list[Reject]]:
         """All images of one video folder; an empty tracklet folder becomes a Reject."""
-        images, rejects = [], []
+        images, rejects, seen = [], [], dict[Path, Path]()
         for path in listing(self._videos[video]):
-            if path.is_dir():
+            if path.is_dir() and (first := seen.setdefault(path.resolve(), path)) is not path:
+                detail = f"a link to the same folder as {first}, which was taken; a tracklet counts once"
+                rejects.append(Reject("folder twice", str(path), detail))
+            elif path.is_dir():
                 some, bad = self._tracklet(video, path)
                 images += some
                 rejects += bad
@@ -96,8 +99,12 @@ class Tracklets(Pictures):
 
     def _is_other_class(self, name: str) -> bool:
         """Whether a video folder is a class of things beside one of people, as in `crops/<class>/<id>/`."""
-        classes = [other for other in self._videos if other.rpartition("/")[2].lower() in _CLASSES]
-        return name in classes and not is_person(name.rpartition("/")[2]) and len(classes) == len(self._videos)
+        own, all_names = name.rpartition("/")[2], [other.rpartition("/")[2] for other in self._videos]
+        if is_person(own):
+            return False
+        if any(map(is_person, all_names)):
+            return own.replace(" ", "").isalpha()
+        return all(other.lower() in _CLASSES for other in all_names)
 
     def _other_class(self, name: str) -> Reject:
         return Reject("not a person", str(self._videos[name]), f"a folder of class {name!r}; expected tracks of people")

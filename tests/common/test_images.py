@@ -56,3 +56,22 @@ def test_headers_of_any_length_take_no_time():
         with pytest.raises(images.PictureError):
             images.decode(b"\xff\xd8" + filling)
     assert time.monotonic() - began < 2
+
+
+def exif(jpeg, orientation, order="<"):
+    """A JPEG with an orientation as cameras write it: APP1, TIFF, one tag."""
+    tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(
+        f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0
+    )
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation(order):
+    jpeg = images.encode_jpeg(np.zeros((16, 8, 3), np.uint8))
+    assert images.orientation(jpeg) == 1
+    assert images.orientation(exif(jpeg, 6, order)) == 6
+    assert images.orientation(exif(jpeg, 77, order)) == 1
+    assert images.orientation(exif(jpeg, 6, order)[:30]) == 1
+    assert images.decode(exif(jpeg, 6, order)).shape == (16, 8, 3)

@@ -21,7 +21,13 @@ SMALL = ViewsConfig(ViewSpec(32, 16), ViewSpec(32, 16, blur=0.1, solarize=0.2), 
 
 jit_draw = jax.jit(draw, static_argnames=("specs", "first_view"))
 jit_render = jax.jit(render, static_argnames="specs")
-jit_views = jax.jit(make_views, static_argnames="config")
+# Compiled as in use: without optimizations two programs differ in the last digit, and a level of gray flips.
+AS_IN_USE = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
+jit_views = jax.jit(make_views, static_argnames="config", compiler_options=AS_IN_USE)
 
 
 def _sizes(count, height=256, width=128):

@@ -137,3 +137,33 @@ def test_what_is_kept_of_texts_is_bounded(tmp_path, monkeypatch):
     source = sources.open("mot", tmp_path, settings=MotConfig())
     assert [source.examine(name).problems for name in "abc"] == [(), (), ()]
     assert sum(len(each.table.rows) for each in _opened._RECENT.values()) <= 10
+
+
+def test_ids_that_are_no_tracks_are_refused(tmp_path):
+    # Two people of a frame have one id: a class or a confidence stands in its place.
+    text(
+        video(tmp_path / "a" / "v.avi").with_name("tracks.txt"),
+        [line(n, box=box) for n in range(1, 7) for box in ((100, 20, 20, 50), (10, 20, 20, 50))],
+    )
+    (problem,) = mot(tmp_path).examine("a").problems
+    assert "2 boxes have id 1, 6 of 12 rows are such" in problem
+    with pytest.raises(SourceError, match="ids are no tracks"):
+        mot(tmp_path).read("a")
+
+
+def test_a_text_of_which_hardly_a_line_is_a_row_is_refused(tmp_path):
+    # Seconds in place of frames: only one line in six is a whole number.
+    text(video(tmp_path / "a" / "v.avi").with_name("tracks.txt"), [line(f"{n / 6:g}") for n in range(6)])
+    (problem,) = mot(tmp_path).examine("a").problems
+    assert "5 of 6 lines" in problem
+    assert "a whole number was expected" in problem
+
+
+def test_names_write_nothing_to_the_terminal(tmp_path, capsys):
+    name = "[b]\x1b[31m"
+    text(video(tmp_path / name / "v.avi").with_name("tracks.txt"), [line(n) for n in range(6)])
+    doctor.tell(mot(tmp_path))
+    doctor.check(mot(tmp_path))
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert r"[b]\x1b[31m" in said.out

@@ -4,6 +4,7 @@ import pytest
 
 from data_prep import sources
 from data_prep.types import SourceError
+from tests.common.test_images import exif
 from tests.data_prep.clips import line, pictures, seen, text, video
 
 SIX = [("1", n) for n in range(1, 7)]
@@ -109,3 +110,55 @@ def test_a_text_of_another_name_is_named(tmp_path):
     (reject,) = sources.open("mot", tmp_path).read("a")[1]
     assert "holds output.txt; where one is it, say --config.tracks=output.txt" in reject.detail
     assert seen(tmp_path, tracks="output.txt") == {"a": SIX}
+
+
+@pytest.mark.parametrize(
+    ("film", "track_text"),
+    [("a/V.AVI", "a/TRACKS.TXT"), ("Cam1.avi", "cam1.txt"), ("v1.avi", "v1.avi.txt"), ("a/v.avi", "a/GT/Gt.txt")],
+)
+def test_capitals_and_the_videos_suffix_do_not_matter(tmp_path, film, track_text):
+    video(tmp_path / film)
+    text(tmp_path / track_text, LINES)
+    assert list(seen(tmp_path).values()) == [SIX]
+
+
+def test_a_text_that_begins_as_the_video_is_no_text_per_frame(tmp_path):
+    video(tmp_path / "v1.avi")
+    text(tmp_path / "v1_tracks.txt", LINES)
+    (reject,) = sources.open("mot", tmp_path).read(tmp_path.name)[1]
+    assert "say --config.tracks=v1_tracks.txt" in reject.detail
+
+
+@pytest.mark.parametrize("name", ["frame{}_of_6.png", "{:06d}_c1.png", "2020-01-01 10.00.{:02d}.png", "{:03d}.5.png"])
+def test_the_number_that_tells_pictures_apart_is_theirs(tmp_path, name):
+    text(pictures(tmp_path / "a" / "img1", name=name).parent / "gt.txt", LINES)
+    assert seen(tmp_path) == {"a": SIX}
+
+
+def test_copies_in_another_format_and_covers_shift_nothing(tmp_path):
+    folder = pictures(tmp_path / "a" / "img1", name="f{:06d}.png")
+    pictures(folder, name="f{:06d}.jpg")
+    pictures(folder, [1], name="cover.png")
+    text(tmp_path / "a" / "gt.txt", LINES)
+    assert seen(tmp_path) == {"a": SIX}
+    (note,) = sources.open("mot", tmp_path).examine("a").notes
+    assert note.startswith("7 of ")
+
+
+def test_two_series_of_pictures_in_one_folder_are_refused(tmp_path):
+    for name in "ab":
+        folder = pictures(tmp_path / "s" / "img1", range(1, 4), name=name + "{}.png")
+    text(folder.parent / "gt.txt", LINES)
+    (problem,) = sources.open("mot", tmp_path).examine("s").problems
+    assert "2 kinds, a1.png, b1.png" in problem
+
+
+def test_pictures_that_are_to_be_turned_are_refused(tmp_path):
+    folder = pictures(tmp_path / "a" / "img1", name="{:06d}.jpg")
+    for path in folder.iterdir():
+        path.write_bytes(exif(path.read_bytes(), 6))
+    text(tmp_path / "a" / "gt.txt", LINES)
+    (problem,) = sources.open("mot", tmp_path).examine("a").problems
+    assert "EXIF says that the pictures are to be turned" in problem
+    with pytest.raises(SourceError, match="EXIF"):
+        seen(tmp_path)

@@ -96,6 +96,9 @@ def test_features_with_sides_of_length_one(tmp_path):
         (["N", 3, 4, 2], "?mean=nan", "expected one number, or three"),
         (["N", 3, 4, 2], "?channels=grb", "expected rgb or bgr"),
         (["N", 1, 4, 2], "", r"takes \[None, 1, 4, 2\] float32, expected \[N, 3, height, width\] or"),
+        (["N", 3, "h", "w"], "?size=9999x9999", "64 crops of 9999x9999 at a time"),
+        ([10**6, 3, 256, 128], "", "1000000 crops of 256x128 at a time"),
+        (["N", 3, 4, 2], "?output=logits", r"has no output logits; give the one with the features: .* one of x1"),
         (["N", 24], "", r"takes \[None, 24\] float32, expected"),
     ],
 )
@@ -103,6 +106,17 @@ def test_what_cannot_be_fed_is_said(tmp_path, shape, options, message):
     save(tmp_path / "net.onnx", shape)
     with pytest.raises(embedders.EmbedderError, match=message):
         embedders.open(f"onnx:{tmp_path}/net.onnx{options}")
+
+
+def test_of_several_outputs_one_has_to_be_named(tmp_path):
+    model = onnx.load(save(tmp_path / "net.onnx", ["N", 3, 4, 2]))
+    model.graph.node.append(helper.make_node("Neg", ["x1"], ["logits"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", "d"]))
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(embedders.EmbedderError, match=r"several outputs; give .* one of logits, x1"):
+        embedders.open(f"onnx:{tmp_path}/net.onnx")
+    features = embedders.open(f"onnx:{tmp_path}/net.onnx?output=x1")(CROPS)
+    np.testing.assert_allclose(features, unit(nchw(NORMAL)), atol=1e-5)
 
 
 def test_pixels_take_no_normalization(tmp_path):

@@ -80,7 +80,14 @@ def test_images_without_identity_have_no_distance(labels):
 
 
 def test_what_is_shorter_than_rounding_has_no_direction():
-    np.testing.assert_array_equal(cosine.unit(np.array([[3, 4], [1e-7, 0], [0, 0]])), [[0.6, 0.8], [0, 0], [0, 0]])
+    rows = np.array([[3, 4], [1e-7, 0], [0, 0]])
+    np.testing.assert_array_equal(cosine.unit(rows), [[0.6, 0.8], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(cosine.unit(rows, shortest=0), [[0.6, 0.8], [1, 0], [0, 0]])
+
+
+def test_what_is_not_finite_stays_as_it_is():
+    rows = np.array([[np.nan, 1], [np.inf, 1]], np.float32)
+    np.testing.assert_array_equal(cosine.unit(rows, np.float32), rows)
 
 
 def test_of_many_identities_a_sample_is_compared_and_says_so():

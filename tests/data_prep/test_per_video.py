@@ -1,6 +1,7 @@
 """One video through the first stage, from a source that does what the contract allows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,4 +100,8 @@ def test_tracklets_meet_on_frames_that_were_not_kept(tmp_path):
     assert frames == [4, 7, 1, 4, 7]  # of 0, 4, 7 and of 1, 4, 7: even steps
     i, j = per_video.cooccurring(work, "v", np.array([0, 0, 1, 1, 1]), True, config.cooccurrence)
     assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 2), (0, 3), (1, 4)]
+    rarely = replace(config.cooccurrence, min_frames=9)  # what is kept is not taken for what was asked now
+    assert len(per_video.cooccurring(work, "v", np.array([0, 0, 1, 1, 1]), True, rarely)[0]) == 0
+    work.file("v", "boxes").unlink()
+    assert len(per_video.cooccurring(work, "v", np.array([0, 0, 1, 1, 1]), True, rarely)[0]) == 0
     assert len(per_video.cooccurring(work, "v", np.zeros(5, int), False, config.cooccurrence)[0]) == 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cion_jax.neighbors import score
+from cion_jax.neighbors import cosine, reciprocal, score, search
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.config import Config
 from data_prep.denoise import shared_neighbors
@@ -129,3 +129,23 @@ def test_normalizing_by_hand():
     rows = np.array([[0.6, 0.8], [0.6, -0.8]], np.float32)
     np.testing.assert_allclose(normalize(rows, np.zeros(2, int), np.arange(2), 3), [[0, 1], [0, -1]], atol=1e-6)
     assert not normalize(rows[:1], np.zeros(1, int), np.zeros(1, int), 3).any()  # it is its video's mean
+
+
+def test_beyond_the_exact_size_the_same_people_are_found(monkeypatch):
+    """Lists from elsewhere, pruned overlaps, single precision: nothing of it matters to people who are far apart."""
+    rng = np.random.default_rng(3)
+    person = np.repeat(np.arange(15), 20)
+    rows = cosine.unit(rng.standard_normal((15, 32))[person] + 0.3 * rng.standard_normal((300, 32)), np.float32)
+    nodes = shared_neighbors.Nodes(rows, np.ones(300), np.zeros(300, int), np.arange(300), np.zeros(300, bool))
+    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=200))
+    asked = []
+
+    def pruned(*arguments):
+        asked.append(arguments[5:])
+        return reciprocal.overlaps(*arguments)
+
+    monkeypatch.setattr(shared_neighbors, "nearest", lambda rows, k, _: search.nearest(rows, k).astype(np.int32))
+    monkeypatch.setattr(shared_neighbors, "overlaps", pruned)
+    found = [shared_neighbors.cluster(nodes, NO_PAIRS, NO_PAIRS, how).identity for how in (DEFAULT, few)]
+    assert found[0].tolist() == found[1].tolist() == person.tolist()
+    assert asked == [(), (3 * 18, np.float32)]  # 18 is the root of 300

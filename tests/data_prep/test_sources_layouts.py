@@ -211,3 +211,44 @@ def test_query_and_gallery_are_not_learned_from(tmp_path):
     assert [image.truth for image in source.read("c1s1")[0]] == [1]
     assert [reject.reason for reject in source.rejected] == ["folder of the evaluation"] * 2
     assert sources.open("market1501", tmp_path / "query").videos() == ["c1s1"]  # who names it means it
+
+
+def test_beside_a_folder_of_people_other_words_are_other_classes(tmp_path):
+    source = sources.open(
+        "tracklets", put(tmp_path, "crops/person/7/1.jpg", "crops/tie/1/1.jpg", "crops/teddy bear/2/1.jpg")
+    )
+    pairs, rejects = read(source)
+    assert pairs == [("crops/person", "7")]
+    assert [reject.reason for reject in rejects] == ["not a person", "not a person"]
+
+
+def test_a_tracklet_counts_once_whatever_links_lead_to_it(tmp_path):
+    put(tmp_path, "v/1/1.jpg")
+    (tmp_path / "v" / "2").symlink_to(tmp_path / "v" / "1")
+    pairs, rejects = read(sources.open("tracklets", tmp_path))
+    assert pairs == [("v", "1")]
+    assert [reject.reason for reject in rejects] == ["folder twice"]
+
+
+def test_an_archives_own_folders_are_passed_over(tmp_path):
+    put(
+        tmp_path,
+        "__MACOSX/v/1/._1.jpg",
+        "Market/bounding_box_train/0002_c1s1_000451_03.jpg",
+        "Market/query/0003_c1s1_000451_03.jpg",
+    )
+    pairs, _ = read(sources.open("market1501", tmp_path))
+    assert pairs == [("c1s1", "000451_03_2")]
+
+
+def test_coco_has_no_people_in_its_ids(tmp_path):
+    put(tmp_path, "s/a.jpg")
+    (tmp_path / "l.json").write_text('{"images": [{"id": 1, "file_name": "s/a.jpg"}], "annotations": []}')
+    with pytest.raises(SourceError, match="got COCO's format, where an id is a picture's"):
+        sources.open("annotations", tmp_path)
+
+
+def test_ids_that_are_all_different_are_told(tmp_path):
+    put(tmp_path, "s/a.jpg", "s/b.jpg")
+    (tmp_path / "l.csv").write_text("file_path,id\ns/a.jpg,1\ns/b.jpg,2\n")
+    assert "no id of l.csv occurs twice" in sources.open("annotations", tmp_path).examine("s").notes[0]

@@ -135,3 +135,21 @@ def test_without_forbidden_pairs_single_linkage_is_components(seed, limit):
     assert free.tolist() == naive.connected(30, pairs)
     if free[far[0]] != free[far[1]]:  # forbidden, but not joined anyway
         assert search.identities(rows, limit, 7, far).tolist() == free.tolist()
+
+
+@pytest.mark.parametrize("block", [1, 3, 1000])
+def test_pairs_are_combined_piece_by_piece(monkeypatch, block):
+    monkeypatch.setattr(linkage, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    i, j = np.sort(rng.integers(0, 7, (2, 60)), axis=0)
+    values = rng.integers(1, 9, 60).astype(float)
+    for combine, reduce in ((np.add, sum), (np.maximum, max)):
+        expected = [
+            (p, q, reduce(values[(i == p) & (j == q)]))
+            for p, q in itertools.combinations(range(7), 2)
+            if ((i == p) & (j == q)).any()
+        ]
+        (a, b), found = linkage.combined((i, j), values, 7, combine)
+        assert list(map(tuple, np.stack([a, b, found], axis=1).tolist())) == expected
+    (a, b), found = linkage.combined(NOTHING, np.zeros(0), 7, np.add)
+    assert len(a) == len(b) == len(found) == 0

@@ -17,8 +17,10 @@ def unit(x):
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def overlaps(rows):
-    return reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 50_000)
+def overlaps(rows, *options):
+    k = min(OWN.k1, math.ceil(math.sqrt(len(rows))), len(rows) - 1)
+    near = search.with_self(search.nearest(rows, k)) if k > 0 else np.zeros((len(rows), 1), int)
+    return reciprocal.overlaps(rows, near, OWN.k2, OWN.agreement, OWN.min_overlap, *options)
 
 
 def by_definition(rows):
@@ -61,16 +63,14 @@ def test_a_pair_stays_that_is_among_the_largest_of_either_end():
     whole[i, j] = whole[j, i] = found
     third = np.sort(whole, axis=1)[:, -3]
     expected = np.triu(whole >= np.minimum(third, third[:, None]) - 1e-12) & (whole > 0)
-    (i, j), kept = reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 50_000, 3)
+    (i, j), kept = overlaps(rows, 3)
     assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == list(map(tuple, np.argwhere(expected).tolist()))
     np.testing.assert_allclose(kept, whole[i, j], atol=1e-12)
 
 
-def test_beyond_the_exact_size_weights_are_of_single_precision(monkeypatch):
+def test_single_precision_finds_the_same_pairs():
     rows = unit(np.random.default_rng(5).standard_normal((50, 16)))
-    (i, j), found = overlaps(rows)
-    monkeypatch.setattr(search, "_scann", lambda _, rows, k: search._all_pairs(rows, k).astype(np.int32))
-    near, single = reciprocal.overlaps(rows, OWN.k1, OWN.k2, OWN.agreement, OWN.min_overlap, 49)
+    ((i, j), found), (near, single) = overlaps(rows), overlaps(rows, None, np.float32)
     assert single.dtype == np.float32
     keys = [np.sort(a.astype(np.int64) * 50 + b) for a, b in ((i, j), near)]
     assert np.array_equal(*keys)

@@ -1,5 +1,6 @@
 """Weights files made to harm: one line of refusal, soon, whatever they ask for."""
 
+import gzip
 import json
 import pickle
 import struct
@@ -230,7 +231,16 @@ def test_what_is_no_file_of_weights_at_all(tmp_path):
     (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
     (tmp_path / "page.pth").write_text("<!doctype html><p>404")
     (tmp_path / "empty.pth").write_text("")
-    said = {"pointer.pth": "git lfs pull", "page.pth": "a web page", "empty.pth": "is empty", "..": "no regular file"}
+    (tmp_path / "index.json").write_text('{"weight_map": {}}')
+    (tmp_path / "packed.pth").write_bytes(gzip.compress(b"x"))
+    said = {
+        "index.json": "a text in JSON",
+        "packed.pth": "unpack it",
+        "pointer.pth": "git lfs pull",
+        "page.pth": "a web page",
+        "empty.pth": "is empty",
+        "..": "no regular file",
+    }
     for file, message in said.items():
         with pytest.raises(WeightsError, match=message):
             weights_file.open_weights(tmp_path / file)

@@ -49,6 +49,15 @@ CONTAINERS = {
     "an average without all": {"model": state(1), "model_ema": writer.state_dict({"bn1.weight": np.ones(4, "f4")})},
     "any name at all": {"whatever": {"else": {"it": state(1, "is.called.here.")}}},
     "parameters": OrderedDict((n, writer.parameter(np.ones(s, np.float32))) for n, s in NAMES.items()),
+    "a tuple": (state(1, "module."), 7),
+    "a list of dicts": {"models": [state(1)], 3: "x"},
+    "a list of pairs": [(n, writer.tensor(np.ones(s, np.float32))) for n, s in NAMES.items()],
+    "wrapped layers": writer.state_dict(
+        {
+            "_fsdp_wrapped_module.conv1._checkpoint_wrapped_module.weight": np.ones((4, 3, 3, 3), np.float32),
+            "_fsdp_wrapped_module.bn1._fsdp_wrapped_module._orig_mod.weight": np.ones(4, np.float32),
+        }
+    ),
     "a classifier": state(1, fc__weight=np.ones((10, 4), np.float32), fc__bias=np.ones(10, np.float32)),
 }
 

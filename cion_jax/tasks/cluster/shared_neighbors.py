@@ -8,10 +8,11 @@ with its closest and how much those share who cannot be one person.
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
-from cion_jax.neighbors import linkage
+from cion_jax.neighbors import linkage, search
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from cion_jax.neighbors.normalization import Normalization
 from cion_jax.neighbors.reciprocal import overlaps
@@ -35,7 +36,9 @@ def clusters(
       exact_rows: images up to which all pairs are compared.
     """
     rows = without_cameras(features, camera) if own.center else features
-    pairs, overlap = overlaps(rows, own.k1, own.k2, own.agreement, own.min_overlap, exact_rows, own.most)
+    k = min(own.k1, math.ceil(math.sqrt(len(rows))), len(rows) - 1)
+    near = search.with_self(search.nearest(rows, k, exact_rows))
+    pairs, overlap = overlaps(rows, near, own.k2, own.agreement, own.min_overlap, own.most)
     pairs = pairs[0].astype(np.int64), pairs[1].astype(np.int64)
     apart = at_one_moment(video, frame) if own.cannot_link else NO_PAIRS
     threshold = own.threshold or calibrated(len(rows), pairs, overlap, apart)
