@@ -37,25 +37,42 @@ def alone(market, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def begun(market, tmp_path_factory):
+    """The same of its first epoch and a step of the second."""
+    workdir = tmp_path_factory.mktemp("begun") / "w"
+    finish(Process(workdir, market, *FLAGS, "--config.train.steps=5", TASK="cluster"))
+    return workdir
+
+
 def _config(market):
     return Cluster(clusters.config(market)).config
 
 
-def test_two_processes_are_one_run(market, alone, tmp_path):
-    finish(*together(2, tmp_path / "w", market, *FLAGS, environ=lambda i: {"TASK": "cluster"}))
-    assert_same_run(alone, tmp_path / "w", _config(market), rtol=1e-4)
-    for number in range(3):
-        np.testing.assert_array_equal(labels.read(tmp_path / "w", number), labels.read(alone, number))
+def _two(workdir, market, steps):
+    flags = (*FLAGS, f"--config.train.steps={steps}")
+    finish(*together(2, workdir, market, *flags, environ=lambda i: {"TASK": "cluster"}))
 
 
-def test_two_processes_go_on_where_one_was(market, alone, tmp_path):
+def _same_labels(one, other):
+    for number in range(2):
+        np.testing.assert_array_equal(labels.read(one, number), labels.read(other, number))
+
+
+def test_two_processes_are_one_run(market, begun, tmp_path):
+    _two(tmp_path / "w", market, 5)
+    assert_same_run(begun, tmp_path / "w", _config(market), rtol=1e-4)
+    _same_labels(begun, tmp_path / "w")
+
+
+def test_two_processes_go_on_where_one_was(market, begun, tmp_path):
     """Within an epoch, and where one ends."""
     w = tmp_path / "w"
     finish(Process(w, market, *FLAGS, "--config.train.steps=2", TASK="cluster"))
-    for steps in (4, 7, 12):
-        flags = (*FLAGS, f"--config.train.steps={steps}")
-        finish(*together(2, w, market, *flags, environ=lambda i: {"TASK": "cluster"}))
-    assert_same_run(alone, w, _config(market), rtol=1e-4)
+    _two(w, market, 4)
+    _two(w, market, 5)
+    assert_same_run(begun, w, _config(market), rtol=1e-4)
+    _same_labels(begun, w)
 
 
 def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):

@@ -96,6 +96,7 @@ def test_labels_that_are_gone_are_missed(whole, tmp_path, damage):
         train(settings, tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_eight_devices_are_one(market, tmp_path, monkeypatch):
     many = config(market, train__steps=5, mesh__data=2, mesh__fsdp=2, mesh__model=2)
     train(many, tmp_path / "many")
@@ -192,6 +193,7 @@ def test_unreadable_images_are_outliers(market, tmp_path):
     place = [reader.where(i) for i in range(len(reader))].index(str(victim))
     label = labels.read(tmp_path / "w", 0)
     assert label[place] == -1
+    assert epochs(tmp_path / "w")[0]["unreadable"] == 1
     assert label.max() == PEOPLE - 1
 
 

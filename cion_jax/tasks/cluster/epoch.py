@@ -45,10 +45,13 @@ def centroids(features: np.ndarray, label: np.ndarray, size: int) -> np.ndarray:
     return memory
 
 
-def measured(label: np.ndarray, before: np.ndarray | None, truth: np.ndarray | None) -> dict[str, float]:
+def measured(
+    features: np.ndarray, label: np.ndarray, before: np.ndarray | None, truth: np.ndarray | None
+) -> dict[str, float]:
     """Numbers about an epoch's clusters.
 
     Args:
+      features: [N, D]; zeros for images that cannot be read.
       label: [N] int64 clusters, two or more; -1: an outlier.
       before: those of the epoch before, None where there was none.
       truth: [N] int64 who is on the images, -1 for nobody in particular; only looked at. None: not known.
@@ -57,6 +60,7 @@ def measured(label: np.ndarray, before: np.ndarray | None, truth: np.ndarray | N
     row = {
         "clusters": len(sizes),
         "outliers": float(np.mean(label < 0)),
+        "unreadable": int((~features.any(axis=1)).sum()),
         "smallest_cluster": int(sizes.min()),
         "median_cluster": float(np.median(sizes)),
         "largest_cluster": int(sizes.max()),
@@ -72,9 +76,10 @@ def measured(label: np.ndarray, before: np.ndarray | None, truth: np.ndarray | N
 
 def describe(epoch: int, row: dict[str, float]) -> str:
     """`measured` for people."""
+    lost = f", {row['unreadable']:,} images cannot be read" if row["unreadable"] else ""
     known = "" if "ari" not in row else f"; truth, only looked at: ARI {row['ari']:.3f}, F1 {row['pairwise_f1']:.3f}"
     stay = f", {row['unchanged']:.0%} of the images stay" if "unchanged" in row else ""
     return (
         f"epoch {epoch}: {row['clusters']:,} clusters of {row['smallest_cluster']:,} to {row['largest_cluster']:,} "
-        f"images, {row['outliers']:.0%} outliers{stay}{known}"
+        f"images, {row['outliers']:.0%} outliers{stay}{lost}{known}"
     )

@@ -191,7 +191,7 @@ class Cluster:
         clustered = time.monotonic()
         config, people = self.config, self.people
         epoch.check(label, config.memory.size - people, at.epoch, config)
-        row = epoch.measured(label, labels.read(at.workdir, at.epoch - 1), self.target.truth)
+        row = epoch.measured(features, label, labels.read(at.workdir, at.epoch - 1), self.target.truth)
         multihost.say(epoch.describe(at.epoch, row))
         if jax.process_index() == 0:
             labels.write(at.workdir, at.epoch, label)
