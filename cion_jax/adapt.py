@@ -22,8 +22,10 @@ from typing import Any
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import freeze
+from cion_jax.data.records import METRICS_FILE
 from cion_jax.data.shards import UnreadableError
 from cion_jax.distributed import cpu_allocator
 from cion_jax.distributed.preemption import LEFT, Signals
@@ -35,6 +37,7 @@ from cion_jax.training.metrics import TrainingStopped
 from cion_jax.weights.load import load
 from data_prep import sources
 from data_prep.config import Config
+from data_prep.output.dataset import Dataset
 
 KEPT = "export/weights.safetensors"
 FILES = {"safetensors": "weights.safetensors", "onnx": "model.onnx"}
@@ -85,8 +88,25 @@ def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
 
 
 def job_of(source: str, input: str, checkpoint: str, output: Path, data: Mapping[str, Any], **options: Any) -> Job:
-    """A job of what people write; raises UserError where a setting is none."""
+    """A job of what people write.
+
+    Args:
+      source: format of the input; empty where that is a data set of data_prep, whose own input is read again.
+      input, checkpoint: as the command takes them.
+      output: of the job, as are the options.
+      data: settings of data_prep by name.
+
+    Raises:
+      UserError: a setting is none, or the input's format is not known.
+    """
     folder = local_path(input, "--input")
+    if not source:
+        if not (folder / METRICS_FILE).is_file():
+            raise UserError(
+                f"--input={folder} is no data set of data_prep; say its format, --source={'|'.join(sources.REGISTRY)}"
+            )
+        origin = Dataset(folder).metrics["source"]
+        source, folder = origin["name"], Path(origin["input"])
     return Job(source, folder, spelled_out(checkpoint), output, data=freeze(Config, data), **options)
 
 
@@ -98,8 +118,10 @@ def spelled_out(checkpoint: str) -> str:
 
 def define_flags() -> Callable[[], Config]:
     """Defines what the command takes; returns what gives the settings of data_prep."""
-    flags.DEFINE_string("source", None, f"Format of the input: {', '.join(sources.REGISTRY)}.", required=True)
-    flags.DEFINE_string("input", None, "The input folder (for annotations the JSON file).", required=True)
+    flags.DEFINE_string(
+        "source", "", f"Format of the input: {', '.join(sources.REGISTRY)}. Not needed for what data_prep has written."
+    )
+    flags.DEFINE_string("input", None, "Folder of videos or crops, or a data set of data_prep.", required=True)
     flags.DEFINE_string(
         "checkpoint", None, "NAME=FILE (PyTorch, ONNX or safetensors), or as other commands take it.", required=True
     )

@@ -46,11 +46,11 @@ def score(features_ND: np.ndarray, track_N: np.ndarray, video_N: np.ndarray) -> 
     means_HD = np.zeros((half_N[-1] + 1, x_ND.shape[1]))
     np.add.at(means_HD, half_N, x_ND)
     means_HD = cosine.unit(means_HD)
-    similarity_HH = means_HD @ means_HD.T
-    np.fill_diagonal(similarity_HH, -np.inf)
+    distance_HH = cosine.distance(means_HD @ means_HD.T)
+    np.fill_diagonal(distance_HH, np.inf)
     every = np.arange(len(means_HD))
-    other = similarity_HH[every, every ^ 1]  # halves 2t and 2t + 1 are of track t
-    rank = 1 + (similarity_HH > other[:, None]).sum(1)  # of equals, the other half comes first
+    other_H = distance_HH[every, every ^ 1]  # halves 2t and 2t + 1 are of track t
+    rank = 1 + (distance_HH < other_H[:, None]).sum(1)  # of equals, the other half comes first
     return Score(float((1 / rank).mean()), float((rank == 1).mean()), _operating(x_ND, track_N, video_N))
 
 

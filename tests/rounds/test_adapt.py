@@ -1,5 +1,6 @@
 """An adaptation from pictures to the exported network, in seconds."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -70,18 +71,14 @@ def test_again_it_changes_nothing(people, done):
     assert before == after
 
 
-def test_left_and_resumed_it_is_the_undisturbed_one(people, done, tmp_path):
-    """Asked to leave at every second opportunity, until it is done."""
-    times = 0
-    while True:
-        calls = iter([False, True])
-        try:
-            run(people, tmp_path / "out", lambda calls=calls: next(calls, True))
-        except LeftError:
-            times += 1
-            continue
-        break
-    assert times > 2
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [0, 1, 4], ids=["before identities", "before training", "while training"])
+def test_left_and_resumed_it_is_the_undisturbed_one(people, done, tmp_path, calls):
+    asked = itertools.chain([False] * calls, itertools.repeat(True))
+    with pytest.raises(LeftError):
+        run(people, tmp_path / "out", lambda: next(asked))
+    assert (tmp_path / "out" / "round1" / "run" / "checkpoints").is_dir() == (calls == 4)
+    run(people, tmp_path / "out")
     for name in ("report.json", "export/weights.safetensors"):
         one, other = ((folder / name).read_bytes() for folder in (done, tmp_path / "out"))
         assert one.replace(str(done).encode(), b"") == other.replace(str(tmp_path / "out").encode(), b"")
@@ -90,6 +87,13 @@ def test_left_and_resumed_it_is_the_undisturbed_one(people, done, tmp_path):
 def test_another_job_does_not_take_the_folder(people, done):
     with pytest.raises(UserError, match="was begun with other settings: steps was 3, is 4"):
         run(people, done, steps=4)
+
+
+def test_a_data_set_is_read_where_it_came_from(people, done, tmp_path):
+    job = job_of("", str(done / "round1" / "data"), "osnet_x0_25=w.pth", tmp_path, {})
+    assert (job.source, job.input, job.checkpoint) == ("market1501", people, "file:osnet_x0_25=w.pth")
+    with pytest.raises(UserError, match="is no data set of data_prep; say its format, --source=annotations"):
+        job_of("", str(people), NETWORK, tmp_path, {})
 
 
 def test_too_few_tracks(people, tmp_path):
