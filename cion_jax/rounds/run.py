@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import ml_collections
 import numpy as np
 
 import data_prep
 from cion_jax.common import lock, packaged_configs
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
+from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from cion_jax.data.records import Index, damage
 from cion_jax.rounds import budget, probe
 from cion_jax.rounds.budget import Plan
@@ -278,19 +280,31 @@ def _config(job: Job, number: int, given: Backbone, checkpoint: str, plan: Plan)
     data = _folder(job, number) / "data"
     name, _, argument = job.config.partition(":")
     values = packaged_configs.load(name, *filter(None, [argument]))
-    own: dict[str, Any] = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name}
-    if "image" in values:
-        height, width = given.size
-        own |= {"image.height": height, "image.width": width}
-        own |= {f"image.{part}": getattr(given.preprocessing, part) for part in ("mean", "std")}
+    own = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name, **_images(values, given)}
     config = freeze_run(values, {**own, **job.settings})
-    epochs = min(EPOCHS, plan.steps)
+    index, epochs = Index.load(data), min(EPOCHS, plan.steps)
     if hasattr(config.data, "instances"):
         k, devices = config.data.instances, jax.device_count()
-        groups = max(Index.load(data).identities // devices, 1) * devices  # no more than there are people
-        own_data = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": -(-plan.steps // epochs)}
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **own_data))
+        groups = max(index.identities // devices, 1) * devices  # no more than there are people
+        changes = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": -(-plan.steps // epochs)}
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    else:
+        epochs = max(1, round(plan.steps * config.data.batch_size / len(index.identity)))
     return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=plan.steps))
+
+
+def _images(values: ml_collections.ConfigDict, given: Backbone) -> dict[str, Any]:
+    """Settings by which training images are of the size and the values that the given network takes."""
+    of, sizes = given.preprocessing, ("height", "width")
+    if "image" in values:
+        own = {f"image.{part}": getattr(of, part) for part in ("mean", "std")}
+        return own | {f"image.{part}": size for part, size in zip(sizes, of.size, strict=True)}
+    if (of.mean, of.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise UserError(
+            f"a recipe of this task has images of ImageNet's mean and deviation, the network {of}; give adapt"
+        )
+    views = ("views.global_1", "views.global_2")
+    return {f"{view}.{part}": size for view in views for part, size in zip(sizes, of.size, strict=True)}
 
 
 def _train(

@@ -84,6 +84,14 @@ def test_left_and_resumed_it_is_the_undisturbed_one(people, done, tmp_path, call
         assert one.replace(str(done).encode(), b"") == other.replace(str(tmp_path / "out").encode(), b"")
 
 
+@pytest.mark.slow
+def test_by_distillation(people, tmp_path):
+    run(people, tmp_path / "out", rounds=1, config=f"{RECIPE}:distill")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [row["round"] for row in report["rounds"]] == [0, 1]
+    assert json.loads((tmp_path / "out/round1/run/config.json").read_text())["task"] == "distill"
+
+
 def test_another_job_does_not_take_the_folder(people, done):
     with pytest.raises(UserError, match="was begun with other settings: steps was 3, is 4"):
         run(people, done, steps=4)
