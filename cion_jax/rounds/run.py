@@ -20,22 +20,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-import ml_collections
 import numpy as np
 
 import data_prep
-from cion_jax.common import lock, packaged_configs
+from cion_jax.common import lock
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
-from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from cion_jax.data.records import Index, damage
-from cion_jax.rounds import budget, probe
+from cion_jax.data.records import damage
+from cion_jax.rounds import budget, probe, recipes
 from cion_jax.rounds.budget import Plan
 from cion_jax.rounds.halves import Score
 from cion_jax.rounds.probe import Probe
 from cion_jax.tasks import TASKS
-from cion_jax.tasks import freeze as freeze_run
 from cion_jax.training import loop
 from cion_jax.training.config import RunConfig
 from cion_jax.weights import start as weights_start
@@ -47,7 +43,6 @@ from data_prep.config import Config
 from data_prep.types import Source
 
 T = TypeVar("T")
-EPOCHS = 20  # of a round: parts of its steps, from one of which to the next the learning rate changes
 ENOUGH = 0.002  # rise of the reciprocal rank below which another round is not worth its time
 
 
@@ -182,7 +177,7 @@ def _round(job: Job, number: int, before: Round, given: _Given, asked_to_leave: 
     if number > plan.rounds:
         return None
     if not (_folder(job, number) / "score.json").is_file():
-        _train(_config(job, number, given.network, before.checkpoint, plan), _run(job, number), asked_to_leave)
+        _train(_settings(job, number, given, before.checkpoint, plan.steps), _run(job, number), asked_to_leave)
     return _scored(job, number, str(_run(job, number)), given.probe, data)
 
 
@@ -261,7 +256,7 @@ def _plan(job: Job, given: _Given) -> Plan:
     def make() -> Plan:
         if job.steps:
             return Plan(job.steps, job.rounds)
-        config = _config(job, 1, given.network, given.file, Plan(budget.TRIAL + 1, 1))
+        config = _settings(job, 1, given, given.file, budget.TRIAL + 1)
 
         def train(config: RunConfig, folder: Path, on_row: Callable[[dict], None]) -> None:
             _train(config, folder, on_row=on_row)
@@ -275,36 +270,9 @@ def _plan(job: Job, given: _Given) -> Plan:
     return budget.written(job.output / "plan.json", make)
 
 
-def _config(job: Job, number: int, given: Backbone, checkpoint: str, plan: Plan) -> RunConfig:
-    """Settings of a round's training run: as many steps as are planned."""
+def _settings(job: Job, number: int, given: _Given, checkpoint: str, steps: int) -> RunConfig:
     data = _folder(job, number) / "data"
-    name, _, argument = job.config.partition(":")
-    values = packaged_configs.load(name, *filter(None, [argument]))
-    own = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name, **_images(values, given)}
-    config = freeze_run(values, {**own, **job.settings})
-    index, epochs = Index.load(data), min(EPOCHS, plan.steps)
-    if hasattr(config.data, "instances"):
-        k, devices = config.data.instances, jax.device_count()
-        groups = max(index.identities // devices, 1) * devices  # no more than there are people
-        changes = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": -(-plan.steps // epochs)}
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
-    else:
-        epochs = max(1, round(plan.steps * config.data.batch_size / len(index.identity)))
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=plan.steps))
-
-
-def _images(values: ml_collections.ConfigDict, given: Backbone) -> dict[str, Any]:
-    """Settings by which training images are of the size and the values that the given network takes."""
-    of, sizes = given.preprocessing, ("height", "width")
-    if "image" in values:
-        own = {f"image.{part}": getattr(of, part) for part in ("mean", "std")}
-        return own | {f"image.{part}": size for part, size in zip(sizes, of.size, strict=True)}
-    if (of.mean, of.std) != (IMAGENET_MEAN, IMAGENET_STD):
-        raise UserError(
-            f"a recipe of this task has images of ImageNet's mean and deviation, the network {of}; give adapt"
-        )
-    views = ("views.global_1", "views.global_2")
-    return {f"{view}.{part}": size for view in views for part, size in zip(sizes, of.size, strict=True)}
+    return recipes.settings(job.config, job.settings, data, given.network, checkpoint, steps)
 
 
 def _train(

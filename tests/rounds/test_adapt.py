@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import cion_jax
 from cion_jax.adapt import adapt, job_of
@@ -24,7 +25,7 @@ RECIPE = Path(__file__).with_name("recipe.py")
 def people(tmp_path_factory):
     """Tracks of people in colored clothes, named as Market-1501's files are."""
     folder = tmp_path_factory.mktemp("people")
-    for person in range(PEOPLE):
+    for person in range(1, PEOPLE + 1):  # 0 is nobody
         clothes = np.random.default_rng(person).integers(0, 256, (2, 3))
         for camera in range(1, CAMERAS + 1):
             for i in range(IMAGES):
@@ -72,16 +73,18 @@ def test_again_it_changes_nothing(people, done):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("calls", [0, 1, 4], ids=["before identities", "before training", "while training"])
+@pytest.mark.parametrize("calls", [0, 1, 2], ids=["before identities", "before training", "while training"])
 def test_left_and_resumed_it_is_the_undisturbed_one(people, done, tmp_path, calls):
     asked = itertools.chain([False] * calls, itertools.repeat(True))
     with pytest.raises(LeftError):
         run(people, tmp_path / "out", lambda: next(asked))
-    assert (tmp_path / "out" / "round1" / "run" / "checkpoints").is_dir() == (calls == 4)
+    assert (tmp_path / "out" / "round1" / "run" / "checkpoints").is_dir() == (calls == 2)
     run(people, tmp_path / "out")
-    for name in ("report.json", "export/weights.safetensors"):
-        one, other = ((folder / name).read_bytes() for folder in (done, tmp_path / "out"))
-        assert one.replace(str(done).encode(), b"") == other.replace(str(tmp_path / "out").encode(), b"")
+    texts = [(folder / "report.json").read_text().replace(str(folder), "") for folder in (done, tmp_path / "out")]
+    assert texts[0] == texts[1]
+    files = [load_file(folder / "export" / "weights.safetensors") for folder in (done, tmp_path / "out")]
+    for name, array in files[0].items():
+        np.testing.assert_array_equal(files[1][name], array, err_msg=name)
 
 
 @pytest.mark.slow
@@ -100,7 +103,7 @@ def test_another_job_does_not_take_the_folder(people, done):
 def test_a_data_set_is_read_where_it_came_from(people, done, tmp_path):
     job = job_of("", str(done / "round1" / "data"), "osnet_x0_25=w.pth", tmp_path, {})
     assert (job.source, job.input, job.checkpoint) == ("market1501", people, "file:osnet_x0_25=w.pth")
-    with pytest.raises(UserError, match="is no data set of data_prep; say its format, --source=annotations"):
+    with pytest.raises(UserError, match="is no data set of data_prep; say its format, --source="):
         job_of("", str(people), NETWORK, tmp_path, {})
 
 
