@@ -17,7 +17,7 @@ from cion_jax.data.records import damage
 from cion_jax.rounds import halves
 from data_prep.types import Image, Reject, Source
 
-TRACKS, IMAGES = 400, 4  # at most: of the input, evenly; of a track, evenly in time
+VIDEOS, TRACKS, IMAGES = 12, 400, 4  # at most: of the input, evenly; of all; of a track, evenly in time
 FEWEST = 8  # tracks without which nothing can be said
 
 
@@ -32,12 +32,14 @@ class Probe:
     Attributes:
       jpegs: of every crop.
       track, video: [N] int64 of every crop.
+      frame: [N] int64 time within the video, -1 where the source does not know times.
       names: [N] "video/tracklet" of every crop.
     """
 
     jpegs: tuple[bytes, ...]
     track: np.ndarray
     video: np.ndarray
+    frame: np.ndarray
     names: tuple[str, ...]
 
     def pictures(self) -> Iterator[np.ndarray]:
@@ -50,7 +52,7 @@ class Probe:
 
     def score(self, features_ND: np.ndarray) -> halves.Score:
         """What `halves` says of them."""
-        return halves.score(features_ND, self.track, self.video)
+        return halves.score(features_ND, self.track, self.video, self.frame)
 
 
 def opened(path: Path, source: Source) -> Probe:
@@ -61,22 +63,25 @@ def opened(path: Path, source: Source) -> Probe:
     """
     if not path.is_file():
         chosen = _chosen(source)
-        _write(path, list(progress(_crops(source, chosen), "cutting out the probe's tracks", len(chosen))))
+        _write(
+            path, source.timed, list(progress(_crops(source, chosen), "cutting out the probe's tracks", len(chosen)))
+        )
     with damage(path, "delete it; it is made again"), np.load(path, allow_pickle=False) as file:
         ends, data = file["ends"], file["data"].tobytes()
         jpegs = tuple(data[a:b] for a, b in itertools.pairwise([0, *ends.tolist()]))
-        return Probe(jpegs, file["track"], file["video"], tuple(file["names"].tolist()))
+        return Probe(jpegs, file["track"], file["video"], file["frame"], tuple(file["names"].tolist()))
 
 
 def _chosen(source: Source) -> list[list[Image]]:
-    """Up to `TRACKS` tracks of two images or more, evenly over the input, each thinned to `IMAGES`."""
-    tracks: list[list[Image]] = []
-    for video in source.videos():
-        ordered = source.read(video)[0]
-        for _, some in itertools.groupby(ordered, lambda image: image.tracklet):
-            track = _even(list(some), IMAGES)
-            tracks += [track] if len(track) > 1 else []
-    return _even(tracks, TRACKS)
+    """Tracks of two images or more: of some videos those in the middle, so that many are there at the same time."""
+    videos = _even(source.videos(), VIDEOS)
+    most, chosen = TRACKS // len(videos), []
+    for video in videos:
+        tracks = (list(some) for _, some in itertools.groupby(source.read(video)[0], lambda image: image.tracklet))
+        usable = sorted((track for track in tracks if len(track) > 1), key=lambda track: track[0].frame)
+        begin = max(len(usable) - most, 0) // 2
+        chosen += [_even(track, IMAGES) for track in usable[begin : begin + most]]
+    return chosen
 
 
 def _even(things: Sequence, most: int) -> list:
@@ -99,7 +104,7 @@ def _crops(source: Source, tracks: list[list[Image]]) -> Iterator[list[tuple[Ima
                 yield kept
 
 
-def _write(path: Path, tracks: list[list[tuple[Image, bytes]]]) -> None:
+def _write(path: Path, timed: bool, tracks: list[list[tuple[Image, bytes]]]) -> None:
     if len(tracks) < FEWEST:
         raise ProbeError(
             f"the input has {len(tracks)} tracks of two images or more that can be read, expected at least {FEWEST} "
@@ -114,5 +119,6 @@ def _write(path: Path, tracks: list[list[tuple[Image, bytes]]]) -> None:
             ends=np.cumsum([len(jpeg) for *_, jpeg in rows]),
             track=np.array([number for number, *_ in rows]),
             video=np.array([videos[image.video] for _, image, _ in rows]),
+            frame=np.array([image.frame if timed else -1 for _, image, _ in rows]),
             names=np.array([f"{image.video}/{image.tracklet}" for _, image, _ in rows]),
         )

@@ -43,7 +43,7 @@ from data_prep.config import Config
 from data_prep.types import Source
 
 T = TypeVar("T")
-ENOUGH = 0.002  # rise of the reciprocal rank below which another round is not worth its time
+ENOUGH = 0.005  # rise of the quality below which another round is not worth its time
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
             latest = _round(job, number, rounds[-1], given, asked_to_leave)
             if latest is None:
                 break
-            rise = latest.score.reciprocal_rank - rounds[-1].score.reciprocal_rank
+            rise = latest.score.quality - rounds[-1].score.quality
             rounds.append(latest)
             if number < job.rounds and rise < ENOUGH:
                 print(f"round {number} is no better than the one before: no further round", file=sys.stderr)
@@ -183,7 +183,7 @@ def _round(job: Job, number: int, before: Round, given: _Given, asked_to_leave: 
 
 def best(rounds: list[Round]) -> Round:
     """The round whose network is to be kept; of equals the earliest."""
-    return max(rounds, key=lambda each: each.score.reciprocal_rank)
+    return max(rounds, key=lambda each: each.score.quality)
 
 
 def _leave(asked_to_leave: Callable[[], bool]) -> None:
@@ -236,8 +236,7 @@ def _scored(job: Job, number: int, checkpoint: str, measured: Probe, data: dict[
     with damage(path, "delete it; it is made again"):
         found = Round(number, checkpoint, Score(**json.loads(path.read_text("utf-8"))), data or {})
     print(
-        f"round {number}: other half of a track first in {found.score.rank1:.1%}, reciprocal rank "
-        f"{found.score.reciprocal_rank:.4f}",
+        f"round {number}: quality {found.score.quality:.4f}, other half of a track first in {found.score.rank1:.1%}",
         file=sys.stderr,
     )
     return found

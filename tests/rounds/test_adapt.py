@@ -53,7 +53,7 @@ def test_writes_the_network_and_a_report(done):
     report = json.loads((done / "report.json").read_text())
     assert report["rounds"][0]["round"] == 0
     assert len(report["rounds"]) >= 2
-    best = max(report["rounds"], key=lambda row: row["reciprocal_rank"])
+    best = max(report["rounds"], key=lambda row: row["quality"])
     assert report["kept"] == best["round"]
     kept = cion_jax.load(best["checkpoint"])
     assert cion_jax.load(done / "export" / "weights.safetensors").digest() == kept.digest()
