@@ -7,6 +7,7 @@ features = backbone(images)  # [h, w, 3] uint8 RGB each -> [N, d] float32
 cion_jax.evaluate(backbone, "market1501", "MARKET")["mAP"]
 cion_jax.train("vit_b", "RUN", {"data.path": "DATA"})
 cion_jax.export("RUN", "reid.onnx")
+cion_jax.adapt("mot", "VIDEOS", "osnet_x0_25=FILE.pth", "OUT")  # better on your cameras, without labels
 
 Errors are exceptions, `cion_jax.UserError` where something that was given cannot be used. Nothing is imported before it
 is used, so `import cion_jax` takes no time.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cion_jax.weights.backbone import Backbone
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "evaluate", "export", "load", "train"]
+__all__ = ["UserError", "adapt", "evaluate", "export", "load", "train"]
 
 
 def load(
@@ -157,8 +158,44 @@ def export(
     return file.with_name(f"{file.name}.md")
 
 
+def adapt(
+    source: str,
+    input: str | Path,
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Backbone:
+    """Makes a network better on one's own cameras without labels, as `python -m cion_jax.adapt` does.
+
+    The same call again continues an adaptation that was stopped, and returns at once where it is finished.
+
+    Args:
+      source, input: format and folder, as `data_prep.run` takes them.
+      checkpoint: "NAME=FILE" or as `load` takes it.
+      output: folder of the adaptation; `export/` and `report.html` in it are what it is for.
+      data: settings of data_prep that are not to be at their defaults.
+      options: of `cion_jax.rounds.run.Job`: `minutes`, `rounds`, `steps`, `config`, `settings`.
+
+    Returns:
+      The network that is kept.
+
+    Raises:
+      UserError: input, checkpoint, settings and output do not fit together.
+      TrainingStopped, SaveError: the loss is not finite; a checkpoint could not be written.
+    """
+    from cion_jax.adapt import KEPT, job_of
+    from cion_jax.adapt import adapt as run
+    from cion_jax.common.paths import local_path
+
+    folder = local_path(str(output), "output")
+    run(job_of(source, str(input), str(checkpoint), folder, data or {}, **options))
+    return load(folder / KEPT)
+
+
 class _Package(ModuleType):
-    """Keeps `train`, `evaluate` and `export` functions when the programs of these names are imported."""
+    """Keeps `adapt`, `train`, `evaluate` and `export` functions when the programs of these names are imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in __all__ and isinstance(value, ModuleType)):

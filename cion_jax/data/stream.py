@@ -146,22 +146,21 @@ class IdentityStream:
         batch_size: int,
         k: int,
         seed: int,
-        endless: bool = False,
+        steps_per_epoch: int | None = None,
         canvas: tuple[int, int] = (256, 128),
         threads: int = 16,
     ) -> IdentityStream:
         """P x K: no two groups of a batch are of one identity; arguments as of `PkTimeline` and this class.
 
         Args:
-          endless: passes through the data go on from epoch to epoch, and an epoch has images // batch_size steps
-            (FastReID); else every pass is an epoch (TransReID).
+          steps_per_epoch: of every epoch, while passes through the data go on from epoch to epoch (FastReID: images //
+            batch_size); None: every pass is an epoch (TransReID).
 
         Raises:
           PlanError: the settings contradict each other or the data.
         """
         units = Units.of(reader.index, "identity")
-        steps = max(len(reader) // batch_size, 1) if endless else None
-        timeline = PkTimeline(units, seed, epochs, batch_size, k, steps_per_epoch=steps)
+        timeline = PkTimeline(units, seed, epochs, batch_size, k, steps_per_epoch=steps_per_epoch)
 
         def plan(number: int, k: int) -> PkPlan:
             return PkPlan(units, seed, number, batch_size // k, k)

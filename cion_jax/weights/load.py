@@ -26,7 +26,7 @@ from cion_jax.common.typed_config import ConfigError, freeze
 from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
-from cion_jax.weights import positions, torch_names
+from cion_jax.weights import folded_onnx, positions, torch_names
 from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
 from cion_jax.weights.positions import POSITIONS
@@ -61,7 +61,8 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = (), ba
     Args:
       spec: one of
         `WORKDIR`: a training run, its newest checkpoint; `WORKDIR/checkpoints/STEP`: another one of it;
-        `file:NAME[@HEIGHTxWIDTH]=FILE`: weights of the backbone NAME in a PyTorch or safetensors file;
+        `file:NAME[@HEIGHTxWIDTH]=FILE`: weights of the backbone NAME in a PyTorch or safetensors file,
+          or in an ONNX file that PyTorch's exporter made of it;
         `FILE.safetensors`: the same, of a file that `python -m cion_jax.export` wrote: it says itself what it is;
         `random:NAME[@HEIGHTxWIDTH]`: untrained, seed 0.
       network: which one of a run or of a file that holds both.
@@ -82,8 +83,10 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
     if spec.startswith("file:"):
         name, size, given = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
         path = str(local_path(given, "--checkpoint"))
-        like = models.split(models.abstract(name))[1:]
-        return _fit(read(path, network, like, size), name, Preprocessing(size), ignore, path)
+        module = models.abstract(name)
+        if path.endswith(".onnx"):
+            return _fit(Named(folded_onnx.read(path, module), {}), name, Preprocessing(size), ignore, path)
+        return _fit(read(path, network, models.split(module)[1:], size), name, Preprocessing(size), ignore, path)
     spec = str(local_path(spec, "--checkpoint"))
     if Path(spec).is_dir():
         return load_run(spec, network)

@@ -214,13 +214,15 @@ def collapse_warning(triplet: float, method: str) -> str | None:
 
 def _open(config: Config) -> IdentityStream:
     data = config.data
+    people = open_people(data.path, data.protocol)
+    endless = max(len(people) // data.batch_size, 1) if config.model.method == "mgn" else None
     return IdentityStream.of_distinct_people(
-        open_people(data.path, data.protocol),
+        people,
         epochs=config.train.epochs,
         batch_size=data.batch_size,
         k=data.instances,
         seed=config.seed,
-        endless=config.model.method == "mgn",
+        steps_per_epoch=data.steps_per_epoch or endless,
         canvas=data.canvas,
         threads=data.threads,
     )

@@ -1,0 +1,142 @@
+"""Makes a network better on your own cameras, without labels.
+
+    python -m cion_jax.adapt --source=mot --input=VIDEOS --checkpoint=osnet_x0_25=FILE.pth --output=DIR [--minutes=60]
+
+Finds identities among the tracks with the network itself, trains it on them, finds better identities with the better
+network, and so on; measures every round without labels and keeps the best network. Written to DIR: `export/` (weights
+for PyTorch, ONNX, cards), `report.html`, `report.json`, and a folder for every round. The same command continues where
+it was stopped; settings of how the input is read are given as `--config.NAME=VALUE`, as to `python -m data_prep`.
+
+Exit status: 0 done; 1 training had to stop; 2 a mistake; 75 asked to leave by SIGTERM or SIGINT, and saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from cion_jax.common import cli
+from cion_jax.common.errors import UserError
+from cion_jax.common.paths import local_path
+from cion_jax.common.typed_config import freeze
+from cion_jax.data.records import METRICS_FILE
+from cion_jax.data.shards import UnreadableError
+from cion_jax.distributed import cpu_allocator
+from cion_jax.distributed.preemption import LEFT, Signals
+from cion_jax.export import export
+from cion_jax.rounds import report, run
+from cion_jax.rounds.run import Job, LeftError
+from cion_jax.training.checkpoint import SaveError
+from cion_jax.training.metrics import TrainingStopped
+from cion_jax.weights.load import load
+from data_prep import sources
+from data_prep.config import Config
+from data_prep.output.dataset import Dataset
+
+KEPT = "export/weights.safetensors"
+FILES = {"safetensors": "weights.safetensors", "onnx": "model.onnx"}
+GRACE = 60.0  # seconds to the end of the process once it is asked to leave
+
+
+def adapt(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> Path:
+    """Runs or continues a job, exports the best network and writes the report.
+
+    Returns:
+      The page of the report; what is exported lies in `export/` beside it.
+
+    Raises:
+      UserError: input, checkpoint, settings and output do not fit together.
+      LeftError: it was asked to leave.
+      TrainingStopped, SaveError, UnreadableError: as of `training.loop.train`.
+    """
+    rounds, probe = run.run(job, asked_to_leave)
+    kept = run.best(rounds)
+    folder = job.output / "export"
+    folder.mkdir(exist_ok=True)
+    network = load(kept.checkpoint)
+    for form, name in FILES.items():
+        if not (folder / name).is_file():
+            export(network, form, folder / name, True, source=kept.checkpoint, network="teacher", licence="")
+    return report.write(job.output, rounds, kept, probe)
+
+
+def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
+    """Does what the flags say; the exit status is explained above."""
+    args = flags.FLAGS
+    output = local_path(args.output, "--output")
+    options = {"minutes": args.minutes, "rounds": args.rounds, "steps": args.steps, "config": args.recipe}
+    job = job_of(args.source, args.input, args.checkpoint, output, dataclasses.asdict(settings()), **options)
+    cpu_allocator.one_step_at_a_time()
+    with Signals(GRACE) as signals:
+        cpu_allocator.keep_freed()
+        try:
+            page = adapt(job, lambda: signals.asked)
+        except LeftError:
+            return LEFT
+        except (TrainingStopped, SaveError, UnreadableError) as stop:
+            print(f"stopped: {stop}", file=sys.stderr)
+            return 1
+    for path in (*(job.output / "export" / name for name in FILES.values()), page):
+        print(path)
+    return 0
+
+
+def job_of(source: str, input: str, checkpoint: str, output: Path, data: Mapping[str, Any], **options: Any) -> Job:
+    """A job of what people write.
+
+    Args:
+      source: format of the input; empty where that is a data set of data_prep, whose own input is read again.
+      input, checkpoint: as the command takes them.
+      output: of the job, as are the options.
+      data: settings of data_prep by name.
+
+    Raises:
+      UserError: a setting is none, or the input's format is not known.
+    """
+    folder = local_path(input, "--input")
+    if not source:
+        if not (folder / METRICS_FILE).is_file():
+            raise UserError(
+                f"--input={folder} is no data set of data_prep; say its format, --source={'|'.join(sources.REGISTRY)}"
+            )
+        origin = Dataset(folder).metrics["source"]
+        source, folder = origin["name"], Path(origin["input"])
+    return Job(source, folder, spelled_out(checkpoint), output, data=freeze(Config, data), **options)
+
+
+def spelled_out(checkpoint: str) -> str:
+    """`osnet_x0_25=FILE` as `weights.load` takes it; anything else as it is."""
+    named = "=" in checkpoint and ":" not in checkpoint.partition("=")[0]
+    return f"file:{checkpoint}" if named else checkpoint
+
+
+def define_flags() -> Callable[[], Config]:
+    """Defines what the command takes; returns what gives the settings of data_prep."""
+    flags.DEFINE_string(
+        "source", "", f"Format of the input: {', '.join(sources.REGISTRY)}. Not needed for what data_prep has written."
+    )
+    flags.DEFINE_string("input", None, "Folder of videos or crops, or a data set of data_prep.", required=True)
+    flags.DEFINE_string(
+        "checkpoint", None, "NAME=FILE (PyTorch, ONNX or safetensors), or as other commands take it.", required=True
+    )
+    flags.DEFINE_string("output", None, "Folder of this adaptation.", required=True)
+    flags.DEFINE_float("minutes", 60.0, "For everything, about; turned into steps once.", lower_bound=0.0)
+    flags.DEFINE_integer("rounds", 2, "At most.", lower_bound=1)
+    flags.DEFINE_integer("steps", 0, "Of a round; 0: as many as the minutes allow.", lower_bound=0)
+    flags.DEFINE_string("recipe", "adapt", "Config of the training runs: a file or the name of a packaged one.")
+    return cli.define_config(Config, "data_prep")
+
+
+def run_main() -> None:
+    """The command `cion-adapt`."""
+    cli.run(functools.partial(main, define_flags()))
+
+
+if __name__ == "__main__":
+    run_main()

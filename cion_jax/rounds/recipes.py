@@ -1,0 +1,66 @@
+"""The settings of a round's training run: a recipe, made to fit the network, the identities and the time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from cion_jax.common import packaged_configs
+from cion_jax.common.errors import UserError
+from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from cion_jax.data.records import Index
+from cion_jax.tasks import freeze
+from cion_jax.training.config import RunConfig
+from cion_jax.weights.backbone import Backbone
+
+EPOCHS = 20  # of a round: parts of its steps, from one of which to the next the learning rate changes
+
+
+def settings(
+    recipe: str, changes: Mapping[str, Any], data: Path, given: Backbone, checkpoint: str, steps: int
+) -> RunConfig:
+    """Settings of a run.
+
+    Args:
+      recipe: a config file or the name of a packaged one, with its argument behind a colon.
+      changes: to it, by dotted name.
+      data: identity shards of the round.
+      given: the network that is adapted.
+      checkpoint: whose weights the run starts from.
+      steps: of the run; learning rates fall until then.
+
+    Raises:
+      UserError: the recipe does not fit the network or the identities.
+    """
+    name, _, argument = recipe.partition(":")
+    values = packaged_configs.load(name, *filter(None, [argument]))
+    own = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name, **_images(values, given)}
+    config = freeze(values, {**own, **changes})
+    index, epochs = Index.load(data), min(EPOCHS, steps)
+    if hasattr(config.data, "instances"):
+        k, devices = config.data.instances, jax.device_count()
+        groups = max(index.identities // devices, 1) * devices  # no more than there are people
+        fitting = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": -(-steps // epochs)}
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting))
+    else:
+        epochs = max(1, round(steps * config.data.batch_size / len(index.identity)))
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=steps))
+
+
+def _images(values: ml_collections.ConfigDict, given: Backbone) -> dict[str, Any]:
+    """Settings by which training images are of the size and the values that the given network takes."""
+    of, sizes = given.preprocessing, ("height", "width")
+    if "image" in values:
+        own = {f"image.{part}": getattr(of, part) for part in ("mean", "std")}
+        return own | {f"image.{part}": size for part, size in zip(sizes, of.size, strict=True)}
+    if (of.mean, of.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise UserError(
+            f"a recipe of this task has images of ImageNet's mean and deviation, the network {of}; give adapt"
+        )
+    views = ("views.global_1", "views.global_2")
+    return {f"{view}.{part}": size for view in views for part, size in zip(sizes, of.size, strict=True)}

@@ -1,0 +1,296 @@
+"""The rounds, one folder each. What is done is skipped, so the same command continues a run that was stopped.
+
+OUT/start.safetensors          the network that was given, with the statistics of these images
+    probe.npz                  tracks that every network is measured on
+    plan.json                  how many steps a round has
+    round0/score.json          the network that was given
+    round1/{data,run,score.json}   identities found with it; the run on them; its network measured
+    ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+import data_prep
+from cion_jax.common import lock
+from cion_jax.common.errors import UserError
+from cion_jax.common.files import write_text
+from cion_jax.data.records import damage
+from cion_jax.rounds import budget, probe, recipes
+from cion_jax.rounds.budget import Plan
+from cion_jax.rounds.halves import Score
+from cion_jax.rounds.probe import Probe
+from cion_jax.tasks import TASKS
+from cion_jax.training import loop
+from cion_jax.training.config import RunConfig
+from cion_jax.weights import start as weights_start
+from cion_jax.weights import statistics
+from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.load import load
+from data_prep import doctor, sources
+from data_prep.config import Config
+from data_prep.types import Source
+
+T = TypeVar("T")
+ENOUGH = 0.005  # rise of the quality below which another round is not worth its time
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for.
+
+    Attributes:
+      source, input: as data_prep takes them.
+      checkpoint: as `weights.load` takes it.
+      output: folder of the rounds.
+      minutes: for everything.
+      rounds: at most.
+      steps: of a round; 0: as many as the minutes allow.
+      config: config file of the training runs, or the name of a packaged one.
+      settings: changes to it, by dotted name.
+      data: settings of data_prep.
+    """
+
+    source: str
+    input: Path
+    checkpoint: str
+    output: Path
+    minutes: float = 60.0
+    rounds: int = 2
+    steps: int = 0
+    config: str = "adapt"
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: Config = dataclasses.field(default_factory=Config)
+
+    def record(self) -> dict[str, Any]:
+        """What makes two jobs the same."""
+        record = dataclasses.asdict(self)
+        del record["output"]
+        return json.loads(json.dumps(record | {"input": str(self.input)}))
+
+
+@dataclass(frozen=True)
+class Round:
+    """A network, and what is known of it.
+
+    Attributes:
+      number: 0 for the network that was given.
+      checkpoint: as `weights.load` takes it.
+      score: of the probe.
+      data: what data_prep said of the identities that it learned; nothing for round 0.
+    """
+
+    number: int
+    checkpoint: str
+    score: Score
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Clock:
+    """Seconds of the parts of a job that come before its plan, of all processes that worked on them.
+
+    Attributes:
+      seconds: by part.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        with damage(path, "give another --output"):
+            self.seconds: dict[str, float] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def timed(self, part: str, work: Callable[[], T]) -> T:
+        """Does a part; the first time that it comes to its end counts."""
+        began = time.monotonic()
+        done = work()
+        if part not in self.seconds:
+            self.seconds[part] = round(time.monotonic() - began, 3)
+            write_text(self._path, json.dumps(self.seconds, indent=1) + "\n")
+        return done
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What all rounds have in common: the network that was given, its file, what is measured, the time it took."""
+
+    network: Backbone
+    file: str
+    probe: Probe
+    clock: Clock
+
+
+class LeftError(Exception):
+    """Asked to leave; what is done is saved."""
+
+
+def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[list[Round], Probe]:
+    """Runs or continues a job.
+
+    Args:
+      job: what to do.
+      asked_to_leave: whether to leave after the step at hand.
+
+    Returns:
+      All rounds in order, that of the given network first, and the probe that they were measured on.
+
+    Raises:
+      UserError: input, checkpoint, settings and output do not fit together.
+      LeftError: it was asked to leave.
+    """
+    source = _source(job)
+    job.output.mkdir(parents=True, exist_ok=True)
+    with lock.held(job.output, "an adaptation"):
+        _claim(job)
+        clock = Clock(job.output / "seconds.json")
+        measured = clock.timed("probe", lambda: probe.opened(job.output / "probe.npz", source))
+        start = clock.timed("start", lambda: _start(job, measured))
+        rounds = [clock.timed("score", lambda: _scored(job, 0, start, measured))]
+        given = _Given(load(start), start, measured, clock)
+        for number in range(1, job.rounds + 1):
+            latest = _round(job, number, rounds[-1], given, asked_to_leave)
+            if latest is None:
+                break
+            rise = latest.score.quality - rounds[-1].score.quality
+            rounds.append(latest)
+            if number < job.rounds and rise < ENOUGH:
+                print(f"round {number} is no better than the one before: no further round", file=sys.stderr)
+                break
+        return rounds, measured
+
+
+def _round(job: Job, number: int, before: Round, given: _Given, asked_to_leave: Callable[[], bool]) -> Round | None:
+    """Identities, training, measurement; None where the plan has no such round."""
+    _leave(asked_to_leave)
+    data = given.clock.timed(f"identities {number}", lambda: _identities(job, number, before.checkpoint))
+    _leave(asked_to_leave)
+    plan = _plan(job, given)
+    if number > plan.rounds:
+        return None
+    if not (_folder(job, number) / "score.json").is_file():
+        _train(_settings(job, number, given, before.checkpoint, plan.steps), _run(job, number), asked_to_leave)
+    return _scored(job, number, str(_run(job, number)), given.probe, data)
+
+
+def best(rounds: list[Round]) -> Round:
+    """The round whose network is to be kept; of equals the earliest."""
+    return max(rounds, key=lambda each: each.score.quality)
+
+
+def _leave(asked_to_leave: Callable[[], bool]) -> None:
+    if asked_to_leave():
+        raise LeftError
+
+
+def _source(job: Job) -> Source:
+    source = sources.open(job.source, job.input, **sources.options(job.source, job.data))
+    doctor.check(source)
+    return source
+
+
+def _claim(job: Job) -> None:
+    """Raises UserError where the folder is another job's."""
+    path, wanted = job.output / "job.json", job.record()
+    if not path.is_file():
+        if any(each.name != ".lock" for each in job.output.iterdir()):
+            raise UserError(f"{job.output} holds something else; give a new --output")
+        write_text(path, json.dumps(wanted, indent=1) + "\n")
+    with damage(path, "give another --output"):
+        found = json.loads(path.read_text("utf-8"))
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    if different:
+        said = ", ".join(f"{name} was {found.get(name)!r}, is {wanted[name]!r}" for name in different)
+        raise UserError(f"{job.output} was begun with other settings: {said}; give them again, or a new --output")
+
+
+def _start(job: Job, measured: Probe) -> str:
+    """The file of the network that was given, with the statistics of these images."""
+    from cion_jax.exporting.formats import FORMATS
+
+    path = job.output / "start.safetensors"
+    if not path.is_file():
+        given = load(job.checkpoint)
+        part = path.with_name("start.part")
+        FORMATS["safetensors"].write(part, statistics.match(given, measured.pictures()))
+        part.rename(path)
+    return str(path)
+
+
+def _scored(job: Job, number: int, checkpoint: str, measured: Probe, data: dict[str, Any] | None = None) -> Round:
+    """A round's network, measured once."""
+    path = _folder(job, number) / "score.json"
+    if not path.is_file():
+        backbone: Backbone = load(checkpoint)
+        features_ND = measured.features(backbone)
+        np.save(path.with_name("probe.npy"), features_ND)
+        write_text(path, json.dumps(dataclasses.asdict(measured.score(features_ND)), indent=1) + "\n")
+    with damage(path, "delete it; it is made again"):
+        found = Round(number, checkpoint, Score(**json.loads(path.read_text("utf-8"))), data or {})
+    print(
+        f"round {number}: quality {found.score.quality:.4f}, other half of a track first in {found.score.rank1:.1%}",
+        file=sys.stderr,
+    )
+    return found
+
+
+def _identities(job: Job, number: int, checkpoint: str) -> dict[str, Any]:
+    """Finds identities with a network; returns data_prep's metrics. What a certificate says of them belongs here."""
+    folder = _folder(job, number) / "data"
+    settings, cache = dataclasses.asdict(job.data), job.output / "cache"
+    return data_prep.run(job.source, job.input, folder, f"flax:{checkpoint}", cache=cache, **settings).metrics
+
+
+def _plan(job: Job, given: _Given) -> Plan:
+    """Made once, when the first round's identities are known."""
+
+    def make() -> Plan:
+        if job.steps:
+            return Plan(job.steps, job.rounds)
+        config = _settings(job, 1, given, given.file, budget.TRIAL + 1)
+
+        def train(config: RunConfig, folder: Path, on_row: Callable[[dict], None]) -> None:
+            _train(config, folder, on_row=on_row)
+
+        seconds = given.clock.timed("trial", lambda: budget.seconds_per_step(config, job.output / "trial", train))
+        overhead = given.clock.seconds["identities 1"] + given.clock.seconds["score"]
+        plan = budget.plan(job.minutes * 60 - sum(given.clock.seconds.values()), job.rounds, overhead, seconds)
+        print(plan.describe(config.data.batch_size), file=sys.stderr)
+        return plan
+
+    return budget.written(job.output / "plan.json", make)
+
+
+def _settings(job: Job, number: int, given: _Given, checkpoint: str, steps: int) -> RunConfig:
+    data = _folder(job, number) / "data"
+    return recipes.settings(job.config, job.settings, data, given.network, checkpoint, steps)
+
+
+def _train(
+    config: RunConfig,
+    folder: Path,
+    asked_to_leave: Callable[[], bool] = lambda: False,
+    on_row: Callable[[dict[str, float]], None] | None = None,
+) -> None:
+    task = TASKS[config.task](config)
+    begin = partial(weights_start.from_weights, task)
+    if not loop.train(task, folder, begin, asked_to_leave, on_row=on_row):
+        raise LeftError
+
+
+def _folder(job: Job, number: int) -> Path:
+    folder = job.output / f"round{number}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _run(job: Job, number: int) -> Path:
+    return _folder(job, number) / "run"
