@@ -97,11 +97,11 @@ def test_who_shares_neighbors_but_looks_unlike_is_not_similar():
     rows = unit(np.array([[1, 0], [0, 1], [0.6, 0.8]]))
     near = np.array([[2, 1], [2, 0], [1, 0]])  # everybody knows everybody
     own = DEFAULT.shared_neighbors
-    (i, j), found = shared_neighbors.similarities(rows, near, own, 1.0)
+    (i, j), found = shared_neighbors.similarities(rows, near, own, 1.0, DEFAULT.search)
     overlap = dict(zip(zip(i.tolist(), j.tolist(), strict=True), found.tolist(), strict=True))
     assert overlap[0, 1] == 0
     assert 0 < overlap[0, 2] / 0.6 == pytest.approx(overlap[1, 2] / 0.8)  # all three overlap alike: one and the same
-    _, alike = shared_neighbors.similarities(rows, near, own, 0.5)
+    _, alike = shared_neighbors.similarities(rows, near, own, 0.5, DEFAULT.search)
     assert sorted(alike) == pytest.approx([0, overlap[0, 2] / 0.6, overlap[0, 2] / 0.6])
 
 
@@ -208,7 +208,8 @@ def test_beyond_the_exact_size_the_same_people_are_found(monkeypatch):
         return reciprocal.overlaps(*arguments)
 
     monkeypatch.setattr(shared_neighbors, "nearest", lambda rows, k, _: search.nearest(rows, k).astype(np.int32))
+    monkeypatch.setattr(shared_neighbors, "STEPS", (16,))
     monkeypatch.setattr(shared_neighbors, "overlaps", pruned)
     found = [shared_neighbors.cluster(nodes, NO_PAIRS, NO_PAIRS, how).identity for how in (DEFAULT, few)]
     assert found[0].tolist() == found[1].tolist() == person.tolist()
-    assert asked == [(), (3 * 18, np.float32)]  # 18 is the root of 300
+    assert asked == [(), (3 * 16, np.float32)]

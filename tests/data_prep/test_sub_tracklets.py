@@ -36,4 +36,4 @@ def test_a_tree_is_cut_where_scipy_cuts_it():
         x = rng.standard_normal((count, 5))
         tree = hierarchy.linkage(x, "average", "cosine")
         expected = numbered(hierarchy.cut_tree(tree, 8)[:, 0])
-        assert sub_tracklets.divide(x, np.zeros(count, int), 8).tolist() == expected.tolist()
+        assert sub_tracklets.divide(x, np.zeros(count, int), 5, 8).tolist() == expected.tolist()

@@ -11,14 +11,19 @@ def unit(x):
 
 
 def test_means_by_hand():
-    # Camera 0: mean (1, 0), left are (0, 1) and (0, -1). Camera 1: mean (0, 0.6). No tracklet has two images.
-    rows = np.array([[0.6, 0.8], [0.6, -0.8], [0.8, 0.6], [-0.8, 0.6]], np.float32)
-    found = normalization.learn(rows, np.array([0, 0, 1, 1]), np.arange(4), 3)
+    """Two cameras of two images each, nothing varies within a tracklet.
+
+    About their means (0.96, 0) and (-0.96, 0) images spread by 4 x 0.28^2 / (4 - 2) = 0.1568, the means about that of
+    all by 0.96^2 - 0.1568 / 2 = 0.8432. So a mean of two counts 0.8432 / (0.8432 + 0.1568 / (3 x 2)) = 0.969939.
+    """
+    rows = np.array([[0.96, 0.28], [0.96, -0.28], [-0.96, 0.28], [-0.96, -0.28]], np.float32)
+    camera, mean = np.array([0, 0, 1, 1]), 0.96 * 0.969939
+    found = normalization.learn(rows, camera, np.arange(4), 3)
     assert found.matrix is None
-    np.testing.assert_allclose(found.means, [[0.6, 0], [0, 0.6], [0.3, 0.3]], atol=1e-6)
-    np.testing.assert_allclose(found(rows, np.array([0, 0, 1, 1])), [[0, 1], [0, -1], [1, 0], [-1, 0]], atol=1e-6)
-    # A camera that nothing was learned from: (0.6, 0.8) - (0.3, 0.3) is (0.3, 0.5).
-    np.testing.assert_allclose(found(rows[:1], np.array([-1])), unit(np.array([[0.3, 0.5]])), atol=1e-6)
+    np.testing.assert_allclose(found.means, [[mean, 0], [-mean, 0], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(found(rows, camera)[0], unit(np.array([0.96 - mean, 0.28])), atol=1e-5)
+    # A camera that nothing was learned from loses the mean of all, which is 0 here.
+    np.testing.assert_allclose(found(rows[:1], np.array([-1])), rows[:1], atol=1e-6)
 
 
 def test_what_varies_within_tracklets_counts_less_by_hand():
