@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks import common, worlds
 from benchmarks.denoise_quality import DEFAULT, Case, Ours
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import linkage
-from data_prep.denoise import certificate, score, shared_neighbors
+from cion_jax.neighbors import linkage, score
+from data_prep.denoise import certificate, shared_neighbors
 from data_prep.denoise.evidence import NAMES, evidence
 
 INSIDE = 0.9
