@@ -20,7 +20,7 @@ from benchmarks import common, denoise_rivals, worlds
 from benchmarks.denoise_quality import Case, Ours, chains
 from benchmarks.worlds import World
 from cion_jax.common.progress import progress
-from data_prep.denoise import score
+from cion_jax.neighbors import score
 
 RAW, OURS = "raw tracklets", "ours, no labels"
 DISTANCES = (0.03, 0.06, 0.09, 0.12, 0.18, 0.25, 0.35)
