@@ -161,7 +161,8 @@ class Mot:
         detail = f"got none of {', '.join(self._texts)}, {clip.name}.txt; expected one of them in {clip.folder}"
         texts = sorted(path.name for path in clip.folder.iterdir() if path.suffix.lower() in (".txt", ".csv"))[:4]
         if texts:
-            detail += f", which holds {', '.join(texts)}; where one is it, say --config.tracks={texts[0]}"
+            name = texts[0] if len(texts) == 1 else "NAME"
+            detail += f", which holds {', '.join(texts)}; where one is it, say --config.tracks={name}"
         return Reject("no track text", clip.name, detail)
 
 
