@@ -29,6 +29,7 @@ class SharedNeighborSettings:
 
     Attributes:
       k1: the most neighbors that are tried.
+      margin: so many times as many nodes as neighbors the identity of the median image must have, or there are fewer.
       k2: neighborhoods that are averaged, the own one included.
       agreement: share of a neighbor's own half set that must be shared before it is taken in.
       min_overlap: smaller overlaps of two neighborhoods count as none.
@@ -45,6 +46,7 @@ class SharedNeighborSettings:
     """
 
     k1: Annotated[int, between(1, 10_000)] = 32
+    margin: Annotated[float, positive(100)] = 1.1
     k2: Annotated[int, between(1, 10_000)] = 6
     agreement: Annotated[float, SHARE] = 2 / 3
     min_overlap: Annotated[float, SHARE] = 0.05

@@ -70,7 +70,7 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
 
     Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
     identity together. So k rises, from one of `STEPS` to the next, for as long as the identity of the median image has
-    k nodes or more; `PATIENCE` steps in a row that fail end the search.
+    `margin` times k nodes or more; `PATIENCE` steps in a row that fail end the search.
 
     Args:
       nodes: all of the data set.
@@ -88,7 +88,7 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     for k in steps:
         pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness, settings.search)
         tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, k, own)
-        if found is None or usual_size(tried.identity, nodes.weight) >= k:
+        if found is None or usual_size(tried.identity, nodes.weight) >= own.margin * k:
             found, last, failed = tried, k, 0
         elif (failed := failed + 1) == PATIENCE:
             break
