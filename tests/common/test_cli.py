@@ -102,4 +102,4 @@ def test_help_lists_flags_of_other_modules_too(command):
     """`--config` is defined by `common.cli`, which absl's own --help leaves out."""
     done = command("--help")
     assert done.returncode == 0
-    assert "--config: Python file with a get_config() function, or one of data_prep, demo" in done.stdout
+    assert "--config: Python file with a get_config() function, or one of adapt," in done.stdout

@@ -29,15 +29,20 @@ def test_embed_writes_no_such_features(tmp_path, monkeypatch):
     class Broken:
         name, step, size, features = "broken", None, (4, 4), 2
 
+        def digest(self):
+            return ""
+
         def __call__(self, images):
             return np.array([[1.0, np.inf] if image.mean() > 100 else [1.0, 2.0] for image in images], np.float32)
 
     for name, grey in (("dark", 10), ("light", 200)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 4, 3), grey, np.uint8))
     args = {"input": str(tmp_path), "output": str(tmp_path / "f.npz"), "normalize": False, "checkpoint": "x"}
-    args |= {"overwrite": False, "network": "teacher", "ignore": [], "flip": False}
+    args |= {"overwrite": False, "network": "teacher", "ignore": [], "flip": False, "source": None}
+    args |= {"source_setting": []}
     monkeypatch.setattr(embed.flags, "FLAGS", types.SimpleNamespace(**args))
     monkeypatch.setattr(embed, "extractor_of_flags", Broken)
+    monkeypatch.setattr(embed, "adaptation_of_flags", lambda extractor: None)
     with pytest.raises(NotFiniteError, match=r"1 of 2 images are not finite: .*light\.png"):
         embed.main([])
     assert not (tmp_path / "f.npz").exists()

@@ -17,7 +17,7 @@ from cion_jax.reid.unlabeled import UnlabeledError
 from data_prep.output import shards
 from data_prep.types import Image
 
-ROWS = np.array([[0.6, 0.8], [0.6, -0.8], [3, 4], [0.8, 0.6], [-0.8, 0.6]], np.float32)
+ROWS = np.array([[0.96, 0.28], [0.96, -0.28], [9.6, 2.8], [-0.96, 0.28], [-0.96, -0.28]], np.float32)
 CAMERAS = ["c2", "c2", "c2", "c1", "c1"]
 
 
@@ -27,11 +27,20 @@ def learned():
 
 
 def test_learned_by_hand(learned):
+    """Means (-0.96, 0) of c1 and (0.96, 0.28 / 3) of c2, (0.192, 0.056) of all.
+
+    Tracklets spread about them by (0.0087 + 0.0348 + 0.0784 + 0.0784) / (4 - 2) = 0.1002, the means about that of all
+    by 0.9607 - 0.1002 / 2 = 0.9106. A mean of two tracklets counts 0.9106 / (0.9106 + 0.1002 / (3 x 2)) = 0.981995. Within
+    tracklets all varies along the second axis: that is divided by sqrt(2 + 9), the first by sqrt(9), as shrinkage 3 is
+    three times as much with one free difference of width 2.
+    """
     assert learned.cameras == ("c1", "c2")
     assert (learned.learned.images, learned.learned.tracklets) == (5, 4)
-    np.testing.assert_allclose(learned.normalization.means, [[0, 0.6], [0.6, 0.8 / 3], [0.36, 0.4]], atol=1e-6)
+    share, whole = 0.981995, np.array([0.192, 0.056])
+    expected = [whole + share * (np.array(mean) - whole) for mean in ([-0.96, 0], [0.96, 0.28 / 3])]
+    np.testing.assert_allclose(learned.normalization.means, [*expected, whole], atol=1e-5)
     found = learned(10 * ROWS[3:], ["c1", "c1"])  # lengths do not matter
-    assert found[0] @ found[1] == pytest.approx(-1, abs=1e-6)  # (1, 0) and (-1, 0) without the mean
+    assert found[0] @ found[1] == pytest.approx(-0.9867, abs=1e-4)  # (-0.0207, 0.2790) and (-0.0207, -0.2810), evened
     assert (learned.unseen(["c1", "c7", "c2", ""]), learned.groups(["c1", "c7", "c2"]).tolist()) == (2, [0, -1, 1])
     own = dataclasses.replace(learned, own_means=True)
     both = own(ROWS[:2], ["c7", "c7"])
