@@ -29,10 +29,10 @@ def learned():
 def test_learned_by_hand(learned):
     """Means (-0.96, 0) of c1 and (0.96, 0.28 / 3) of c2, (0.192, 0.056) of all.
 
-    Tracklets spread about them by (0.0087 + 0.0348 + 0.0784 + 0.0784) / (4 - 2) = 0.1002, the means about that of all
-    by 0.9607 - 0.1002 / 2 = 0.9106. A mean of two tracklets counts 0.9106 / (0.9106 + 0.1002 / (3 x 2)) = 0.981995. Within
-    tracklets all varies along the second axis: that is divided by sqrt(2 + 9), the first by sqrt(9), as shrinkage 3 is
-    three times as much with one free difference of width 2.
+    Tracklets spread about them by (0.0087 + 0.0348 + 0.0784 + 0.0784) / (4 - 2) = 0.1002, the means about that of
+    all by 0.9607 - 0.1002 / 2 = 0.9106. A mean of two tracklets counts 0.9106 / (0.9106 + 0.1002 / (3 x 2)), which
+    is 0.981995. Within tracklets all varies along the second axis: that is divided by sqrt(2 + 9), the first by
+    sqrt(9), as shrinkage 3 is three times as much with one free difference of width 2.
     """
     assert learned.cameras == ("c1", "c2")
     assert (learned.learned.images, learned.learned.tracklets) == (5, 4)
