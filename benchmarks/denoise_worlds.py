@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of Market-1501")
     parser.add_argument("--onnx", required=True, help="feature extractor")
     parser.add_argument("--worlds", default="", help="names, separated by ';'; all unless told")
+    parser.add_argument("--rows", default=";".join(ROWS), help="what is run, names separated by ';'")
     parser.add_argument("--part", default=worlds.SHOWN, choices=(worlds.SHOWN, worlds.CHOOSING))
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
@@ -108,7 +109,7 @@ def main() -> None:
     common.header("identities in many worlds")
     sources = worlds.Sources(args.data, args.onnx, args.cache)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    summary(run(asked, seeds, sources, list(ROWS), args.cache / "worlds.jsonl"))
+    summary(run(asked, seeds, sources, args.rows.split(";"), args.cache / "worlds.jsonl"))
 
 
 if __name__ == "__main__":
