@@ -35,6 +35,8 @@ class SharedNeighborSettings:
       min_overlap: smaller overlaps of two neighborhoods count as none.
       threshold: two groups merge from a mean similarity of this, divided by the square root of the number of
         neighbors, on: larger identities are looser.
+      strangers: share of the pairs of people who met, by their boxes, that may be as similar as the threshold; it rises
+        until they are no more. Features that tell people apart badly need it.
       likeness: cosine from which on two sub-tracklets are as alike as can be, where it is not calibrated.
       tracklet_prior: what a tracker put together starts out with this times the threshold as added similarity.
       short_tracklet: a tracklet of up to so many images is clustered image by image.
@@ -51,6 +53,7 @@ class SharedNeighborSettings:
     agreement: Annotated[float, SHARE] = 2 / 3
     min_overlap: Annotated[float, SHARE] = 0.05
     threshold: Annotated[float, positive(100)] = 0.85
+    strangers: Annotated[float, SHARE] = 0.03
     likeness: Annotated[float, positive(1)] = 0.65
     tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
     short_tracklet: Annotated[int, between(0, 10_000)] = 5

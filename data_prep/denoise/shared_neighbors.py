@@ -84,10 +84,11 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
     alike = likeness(nodes.rows, of_one) if settings.calibrate else None
     steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
     near = nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
+    met = _met(nodes.has_box, cooccurring, settings)
     found, last, failed = None, 0, 0
     for k in steps:
         pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness, settings.search)
-        tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, k, own)
+        tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, met, k, own)
         if found is None or usual_size(tried.identity, nodes.weight) >= own.margin * k:
             found, last, failed = tried, k, 0
         elif (failed := failed + 1) == PATIENCE:
@@ -104,10 +105,11 @@ def _clustered(
     of_one: Pairs,
     cannot: Pairs,
     cooccurring: Pairs,
+    met: Pairs,
     k: int,
     own: SharedNeighborSettings,
 ) -> Clustering:
-    """One clustering with k neighbors."""
+    """One clustering with k neighbors; hardly any pair of `met` is as similar as the threshold."""
     count = len(nodes.rows)
     found = _looked_up(pairs, similarity, of_one, count)
     best = np.zeros(count)
@@ -116,6 +118,8 @@ def _clustered(
     same = best[np.unique(np.concatenate(of_one))]
     other = _looked_up(pairs, similarity, cooccurring, count)
     threshold = _threshold(own, k)
+    if len(met[0]):
+        threshold = max(threshold, float(np.quantile(_looked_up(pairs, similarity, met, count), 1 - own.strangers)))
     together = _looked_up(pairs, similarity, cannot, count)
     keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
     apart = cannot[0][keep], cannot[1][keep]
@@ -123,6 +127,13 @@ def _clustered(
     del pairs, similarity  # of millions of nodes these are gibibytes
     identity = linkage.average(nodes.weight, (i, j), total, threshold, apart)
     return Clustering(identity, threshold, same, other)
+
+
+def _met(has_box: np.ndarray, cooccurring: Pairs, settings: Denoising) -> Pairs:
+    """Pairs that are beyond doubt of two people, as their boxes say; none where they are too few to tell a quantile."""
+    sure = has_box[cooccurring[0]] & has_box[cooccurring[1]]
+    enough = settings.calibrate and np.count_nonzero(sure) >= settings.calibration.min_pairs
+    return (cooccurring[0][sure], cooccurring[1][sure]) if enough else NO_PAIRS
 
 
 def _with_prior(

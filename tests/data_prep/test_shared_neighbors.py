@@ -62,8 +62,9 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
     assert double.identity.tolist() == free.identity.tolist()
 
 
-@pytest.mark.parametrize(("people", "videos", "images", "neighbors"), [(12, 4, 4, 16), (30, 2, 3, 6), (5, 6, 5, 28)])
-def test_as_many_neighbors_as_an_identity_has_nodes(people, videos, images, neighbors):
+@pytest.mark.parametrize(("people", "videos", "images", "neighbors"), [(12, 4, 4, 14), (30, 2, 3, 5), (5, 6, 5, 24)])
+def test_a_tenth_fewer_neighbors_than_an_identity_has_nodes(people, videos, images, neighbors):
+    """Identities of 16, 6 and 30 nodes: of the steps 14, 5 and 24 are the last that 1.1 times do not exceed them."""
     rows, video, tracklet, truth = world(people, videos, images)
     found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
     assert found.threshold == pytest.approx(DEFAULT.shared_neighbors.threshold / np.sqrt(neighbors))
@@ -103,6 +104,23 @@ def test_who_shares_neighbors_but_looks_unlike_is_not_similar():
     assert 0 < overlap[0, 2] / 0.6 == pytest.approx(overlap[1, 2] / 0.8)  # all three overlap alike: one and the same
     _, alike = shared_neighbors.similarities(rows, near, own, 0.5, DEFAULT.search)
     assert sorted(alike) == pytest.approx([0, overlap[0, 2] / 0.6, overlap[0, 2] / 0.6])
+
+
+def test_where_people_who_met_look_alike_the_threshold_rises():
+    """Everybody looks like everybody: without boxes all are one, who met with boxes keeps the others apart, too."""
+    rng = np.random.default_rng(5)
+    rows = unit(np.ones(8) + 0.2 * rng.standard_normal((24, 8)))
+    met = np.arange(12), np.arange(12, 24)
+    settings = replace(DEFAULT, calibration=replace(DEFAULT.calibration, min_pairs=12))
+    thresholds = {}
+    for boxes in (False, True):
+        nodes = shared_neighbors.Nodes(rows, np.ones(24), np.arange(24), np.arange(24), np.full(24, boxes))
+        thresholds[boxes] = shared_neighbors.cluster(nodes, NO_PAIRS, met, settings)
+    found = thresholds[True]
+    assert found.threshold > thresholds[False].threshold
+    assert found.threshold == pytest.approx(np.quantile(found.other, 0.97))
+    few = replace(settings, calibration=replace(settings.calibration, min_pairs=13))
+    assert shared_neighbors.cluster(nodes, NO_PAIRS, met, few).threshold == thresholds[False].threshold
 
 
 def test_what_happened_to_a_video_by_hand():
