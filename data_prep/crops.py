@@ -32,7 +32,8 @@ def parts(name: str, root: Path, settings: Mapping[str, Any]) -> list[Part]:
     found, rejects = [], list[Reject]()
     for video in source.videos():
         images, lost, stamp = inputs.read(source, video, "", config)
-        images, rejects = per_video.distinct(images, lost), rejects + lost
+        images = per_video.distinct(images, lost)
+        rejects += lost
         if images:
             found.append(Part(len(images), stamp, _reader(source, images)))
     for line in doctor.set_aside([*source.rejected, *rejects]):

@@ -8,7 +8,6 @@ a file name where these are unique.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,12 +83,11 @@ def about(path: Path) -> dict[str, Any]:
     """What a file says of its features, if it says anything; no feature is read."""
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                text = str(arrays["meta"])
+            text = str(npz.read(path, "meta"))
         else:
             text = (_arrow(path)[1].read_schema(path).metadata or {})[b"cion_jax"].decode()
         found = json.loads(text)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RecursionError):
+    except (OSError, ValueError, KeyError, EOFError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
