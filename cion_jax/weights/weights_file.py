@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cion_jax.common import checksums
 from cion_jax.common.printable import printable
 from cion_jax.weights import safetensors_file, state_dict, torch_file, torch_names
 from cion_jax.weights.adapt import adapt
@@ -85,6 +86,7 @@ def open_weights(path: str | Path) -> WeightsFile:
 
     Raises:
       WeightsError, TorchFileError: no such file, or none that holds weights.
+      ChecksumError: it is not what the digest beside it is of.
     """
     file, label = Path(path), ""
     if not file.exists() and "#" in str(path):
@@ -94,6 +96,7 @@ def open_weights(path: str | Path) -> WeightsFile:
         what = "is no regular file" if file.exists() else "does not exist"
         raise WeightsError(f"{file} {what}; expected a training workdir, or a PyTorch or safetensors file")
     _refuse_other_kinds(file)
+    checksums.check(file)
     if safetensors_file.is_safetensors(file):
         saved, metadata = safetensors_file.open_file(file)
         return WeightsFile(str(file), label, saved, metadata)
