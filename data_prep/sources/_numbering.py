@@ -112,7 +112,7 @@ def find(counts: Mapping[int, int], frames: Frames, others: frozenset[int] = ALL
     left = _at_the_ends(counts, frames, told or fits)
     if _differ(counts, frames, left):
         return Found(None, says, votes, tuple(dict.fromkeys(fits.values())))
-    if several:
+    if several and len(told) < len(fits):
         says += f"; the other texts count from {left[0].first}"
     if there := _what_is_there(counts, frames, left[0]):
         return Found(None, says, votes, (left[0], there))
