@@ -12,18 +12,19 @@ from typing import Any
 
 import jax
 
-from cion_jax.common import lock
+from cion_jax.common import checksums, lock
 from cion_jax.common.files import finished
 from cion_jax.data.shards import Unreadable
 from cion_jax.data.stream import Batch, Stream
 from cion_jax.distributed import multihost, sharding
 from cion_jax.training.checkpoint import Checkpointer, check_resumable
 from cion_jax.training.config import RunConfig
-from cion_jax.training.metrics import Metrics, Trace
+from cion_jax.training.metrics import ROWS, Metrics, Trace
 from cion_jax.training.state import TrainState
 from cion_jax.training.step import Trainer, make_trainer
 from cion_jax.training.task import Beginning, Task
 
+DIGESTED = ("config.json", ROWS, "labels/*.npz", "best/score.json")  # checkpoints have digests of every array
 Start = Callable[[TrainState, TrainState], TrainState]
 Score = Callable[[int], Mapping[str, float]]
 
@@ -84,6 +85,7 @@ def train(
         with jax.transfer_guard("disallow"):
             reached = steps.run(start, state, stream, labels)
         metrics.close()
+        _write_digests(workdir)
         skipped = steps.skipped()
     left = f"left: step {reached:,} of {end:,} is saved, the same command goes on"
     multihost.say(f"{f'done: {end:,} steps' if reached >= end else left}; {skipped:,} images skipped")
@@ -186,8 +188,16 @@ class _Steps:
 
 def _write_config(workdir: Path, config: RunConfig) -> None:
     if jax.process_index() == 0:
+        (workdir / checksums.SUMS).unlink(missing_ok=True)  # of files that will change
         with finished(workdir / "config.json") as path:
             path.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+
+
+def _write_digests(workdir: Path) -> None:
+    """Digests of the files that have no checksum of their own, as this process leaves them."""
+    if jax.process_index() == 0:
+        files = [path for pattern in DIGESTED for path in sorted(workdir.glob(pattern))]
+        checksums.write(workdir / checksums.SUMS, {path.relative_to(workdir).as_posix(): path for path in files})
 
 
 def _ends(steps_per_epoch: Sequence[int], every: int) -> set[int]:
