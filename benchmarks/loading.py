@@ -31,9 +31,9 @@ from cion_jax.weights.load import load
 
 ENV = flags.DEFINE_string("env", None, "Virtual environment with torch, timm, reid, boxmot and onnxruntime.")
 MODELS = flags.DEFINE_list("models", None, "Backbones to try; all of them by default.")
+IMAGES = flags.DEFINE_integer("images", 100, "How many.", lower_bound=1)
 CROPS = flags.DEFINE_string("crops", None, "Folder of images of people; without one, colored noise.")
 
-IMAGES = 100
 COLUMNS = ("reid", "timm", "network", "boxmot", "onnx", "onnx_uint8", "by_name")
 _SPREAD = 0.1  # of the noise on weights, relative for kernels: layers that start as zero or one get an effect
 LOADS = 1e-4
@@ -96,12 +96,12 @@ def main(_: list[str]) -> None:
     """Prints the table."""
     header("Exported folders in other software")
     python = Path(ENV.value) / "bin/python"
-    print(f"images: {IMAGES}, {'from a folder' if CROPS.value else 'colored noise'}", flush=True)
+    print(f"images: {IMAGES.value}, {'from a folder' if CROPS.value else 'colored noise'}", flush=True)
     told = False
     for name in MODELS.value or models.names():
         with tempfile.TemporaryDirectory() as place:
             backbone = shaken(load(f"random:{name}"))
-            done = elsewhere(python, *write(backbone, Path(place), images(IMAGES, backbone.size, CROPS.value)))
+            done = elsewhere(python, *write(backbone, Path(place), images(IMAGES.value, backbone.size, CROPS.value)))
         if not told:
             print(", ".join(f"{package} {version}" for package, version in done["versions"].items()) + "\n")
             table(["backbone", *COLUMNS], [])

@@ -92,6 +92,11 @@ def replaceable(path: Path, flag: str, overwrite: bool = False, inputs: Iterable
         raise UserError(f"{flag}={path} is one of the files that are read; give another name")
     if path.exists() and not overwrite:
         raise UserError(f"{flag}={path} is there already; give another name, or --overwrite to replace it")
+    return _in_a_folder(path, flag)
+
+
+def _in_a_folder(path: Path, flag: str) -> Path:
+    """The path, whose folder is there and can be written to from now on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -125,8 +130,7 @@ def replaceable_folder(
             raise UserError(f"{flag}={path} holds something else; give another name")
         if any(path.iterdir()) and not overwrite:
             raise UserError(f"{flag}={path} is there already; give another name, or --overwrite to replace it")
-    replaceable(path / "any", flag, overwrite)
-    return path
+    return _in_a_folder(path, flag)
 
 
 def _there(path: Path, flag: str) -> bool:
