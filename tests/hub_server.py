@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on this machine: repositories in memory, as far as their library asks for them."""
+"""A stand-in for the Hugging Face Hub on this machine: repositories in memory, as far as its library asks."""
 
 import base64
 import hashlib

@@ -203,9 +203,7 @@ def test_nothing_half_written_remains(tmp_path, small, monkeypatch):
 
 def test_an_adaptation_has_no_place(tmp_path, small):
     last = np.zeros(512, np.float32), np.eye(512, dtype=np.float32)
-    with pytest.raises(
-        UserError, match="weights, which cannot hold what --adapt learns|have no layer for what --adapt"
-    ):
+    with pytest.raises(UserError, match="have no layer for what --adapt learns; give --format=onnx"):
         export_folder(dataclasses.replace(small, last=last), tmp_path / "mine", **ORIGIN)
 
 
