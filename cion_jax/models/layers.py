@@ -91,6 +91,12 @@ class Linear(nnx.Linear):
         """[..., in] -> [..., out]."""
         return ops.on_rows(super().__call__, x)
 
+    def scaled(self, x: jax.Array, factor: float) -> jax.Array:
+        """`factor` times the output, spelled on the weights: XLA on a GPU may compile a (x W + b) to a (x W) + b
+        (openxla/xla#46110), but a product of x with a W and the bias a b it cannot."""
+        kernel, bias = ((factor * value[...]).astype(self.dtype) for value in (self.kernel, self.bias))
+        return ops.on_rows(lambda x: x @ kernel + bias, x.astype(self.dtype))
+
 
 class LayerNorm(nnx.LayerNorm):
     """Over the last axis.
@@ -101,6 +107,11 @@ class LayerNorm(nnx.LayerNorm):
 
     def __init__(self, features: int, eps: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(features, epsilon=eps, dtype=dtype, rngs=rngs)
+
+    @jax.named_scope("norm")
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        """[..., features] -> [..., features]."""
+        return super().__call__(x)
 
 
 class BatchNorm(nnx.Module):
@@ -127,6 +138,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
         self.eps, self.momentum, self.dtype = eps, momentum, dtype
 
+    @jax.named_scope("norm")
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[..., C] -> [..., C]."""
         mean, var = self.mean[...], self.var[...]
@@ -204,6 +216,7 @@ class Mlp(nnx.Module):
         self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., C] -> [..., C]."""
         return self.fc2(gelu(self.fc1(x)))
@@ -217,6 +230,7 @@ class Attention(nnx.Module):
         self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
         self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("attention")
     def __call__(self, x_BNC: jax.Array) -> jax.Array:
         """[B, N, C] -> [B, N, C]."""
         B, N, C = x_BNC.shape
@@ -306,7 +320,10 @@ def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) 
     if key is None:
         raise ValueError(f"stochastic depth at rate {rate} draws random numbers: call the model with key=...")
     keep = jax.random.bernoulli(key, 1 - rate, (len(x),) + (1,) * (x.ndim - 1))
-    return jnp.where(keep, x / (1 - rate), 0)
+    # Not divided by a constant: behind a product with a bias XLA on a GPU might divide the product alone (as in
+    # `Linear.scaled`).
+    share = jnp.where(keep, 1 - rate, 1).astype(x.dtype)
+    return jnp.where(keep, x / share, 0)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

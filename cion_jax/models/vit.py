@@ -63,6 +63,7 @@ class PatchEmbed(nnx.Module):
         )
         self.proj = Conv(width, features, patch, patch, **kw)
 
+    @jax.named_scope("stem")
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, H / 2 / patch, W / 2 / patch, features]."""
         for conv in (0, 3, 6):
@@ -76,6 +77,7 @@ class PlainPatchEmbed(nnx.Module):
     def __init__(self, features: int, patch: int = 16, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.proj = Conv(3, features, patch, patch, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("stem")
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, H / patch, W / patch, features]."""
         return self.proj(x_BHWC)
