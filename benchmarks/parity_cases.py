@@ -6,6 +6,7 @@ that is forgotten would not show.
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
+from flax import nnx, traverse_util
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -26,7 +27,7 @@ from cion_jax.distributed import sharding
 from cion_jax.distributed.sharding import BATCH, MeshConfig
 from cion_jax.models.layers import wide
 from cion_jax.tasks import TASKS
-from cion_jax.tasks.distill.head import product
+from cion_jax.tasks.distill.head import Head, product
 from cion_jax.tasks.distill.loss import Logits, LossConfig, make_targets, student_loss
 from cion_jax.training.step import init_state, make_trainer
 
@@ -128,11 +129,8 @@ def _backbone(name: str, mesh: Mesh, dtype: str) -> Numbers:
 
 def _head(mesh: Mesh, dtype: str) -> Numbers:
     """The distillation head's embeddings, logits and gradients."""
-    from cion_jax.tasks.distill.head import Head
-
     kw: dict[str, Any] = {"hidden": 256, "bottleneck": 64, "dtype": jnp.dtype(dtype)}
-    abstract = jax.eval_shape(lambda: models.split(Head(128, PROTOTYPES, **kw, rngs=_rngs()))[1])
-    graphdef = models.split(_eval_shape(lambda: Head(128, PROTOTYPES, **kw, rngs=_rngs())))[0]
+    graphdef, abstract, _ = models.split(nnx.eval_shape(lambda: Head(128, PROTOTYPES, **kw, rngs=nnx.Rngs(0))))
 
     def objective(params: Any, x: jax.Array, aims: jax.Array) -> Any:
         logits = models.merge(graphdef, params, {})(x)
@@ -142,18 +140,6 @@ def _head(mesh: Mesh, dtype: str) -> Numbers:
     inputs = _put((_noise(BATCH_SIZE, 128), _noise(BATCH_SIZE, PROTOTYPES, seed=1)), mesh, BATCH)
     (loss, logits), (of_params, of_x) = numbers(_put(draw(abstract), mesh, P()), *inputs)
     return _flat({"features": logits, "loss": loss, "gradient": {"parameters": of_params, "x": of_x}})
-
-
-def _rngs() -> Any:
-    from flax import nnx
-
-    return nnx.Rngs(0)
-
-
-def _eval_shape(build: Callable[[], Any]) -> Any:
-    from flax import nnx
-
-    return nnx.eval_shape(build)
 
 
 def _loss(mesh: Mesh, dtype: str) -> Numbers:
@@ -215,6 +201,4 @@ def _as_if_begun(like: Any) -> Any:
         flat["memory/count"] = np.int32(len(flat["memory/centroids"]))
     trained = state.trained | {"stats": traverse_util.unflatten_dict(flat, sep="/")}
     zeros = jax.tree.map(np.zeros_like, state.opt_state)
-    import dataclasses
-
     return dataclasses.replace(state, trained=trained, opt_state=zeros)
