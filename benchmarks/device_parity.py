@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -55,6 +55,7 @@ KINKED = ("resnet", "osnet", "ghostnet", "step")
 KINKED_GRADIENT = {"float32": 1e-2, "bfloat16": 0.7}
 VIEWS = {"features": 1e-3}
 FLOOR = 1e-2  # share of the greatest number of a kind below which an array counts as small
+_TINY = float(np.finfo(np.float32).tiny)
 PROCESSES = 4  # that compute the reference
 
 
@@ -87,7 +88,7 @@ def compare(case: str, dtype: str, found: Numbers, expected: Numbers) -> dict[st
     result = {}
     for kind in sorted({name.split("/")[0] for name in expected}):
         names = [name for name in expected if name.split("/")[0] == kind]
-        pairs = {n: (np.float64(found[n]), np.float64(expected[n])) for n in names}
+        pairs = {n: (np.asarray(found[n], np.float64), np.asarray(expected[n], np.float64)) for n in names}
         if case == "views" or dtype != "float32":
             error, worst = _together(pairs)
         else:
@@ -112,7 +113,7 @@ def _norm(x: np.ndarray) -> float:
 
 def _each(pairs: dict[str, tuple[np.ndarray, np.ndarray]], size: Callable[[np.ndarray], float]) -> tuple[float, str]:
     """The greatest error of an array, and its name."""
-    floor = max(FLOOR * max(size(b) for _, b in pairs.values()), np.finfo(np.float32).tiny)
+    floor = max(FLOOR * max(size(b) for _, b in pairs.values()), _TINY)
 
     def error(name: str) -> float:
         a, b = pairs[name]
@@ -128,7 +129,7 @@ def _together(pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, s
     off = {name: float(np.square(a - b).sum()) for name, (a, b) in pairs.items()}
     whole = sum(float(np.square(b).sum()) for _, b in pairs.values())
     worst = max(off, key=lambda name: off[name] if np.isfinite(off[name]) else np.inf)
-    return float(np.sqrt(sum(off.values()) / max(whole, np.finfo(np.float32).tiny))), worst
+    return float(np.sqrt(sum(off.values()) / max(whole, _TINY))), worst
 
 
 def outcome(name: str, dtype: str, mesh: jax.sharding.Mesh, expected: Numbers | Path) -> Outcome:
@@ -178,7 +179,8 @@ def _write(folder: Path, cases: list[str], deadline: float) -> None:
             return
         path = folder / f"{name}.npz"
         try:
-            np.savez(path.with_suffix(".part.npz"), **numbers(name, "float32", mesh))
+            arrays: dict[str, Any] = numbers(name, "float32", mesh)
+            np.savez(path.with_suffix(".part.npz"), **arrays)
             path.with_suffix(".part.npz").rename(path)
         except Exception as error:  # told to the process that waits for it
             path.with_suffix(".failed").write_text(f"{type(error).__name__}: {error}"[:300])

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import Layers, Linear, gelu, l2_normalize
+from cion_jax.models.activations import gelu
+from cion_jax.models.layers import Layers, Linear, l2_normalize
 from cion_jax.models.ops import on_rows
 
 

@@ -106,6 +106,7 @@ class Distill:
             dtype=jnp.dtype(m.dtype),
             drop_path=m.drop_path,
             remat=m.remat,
+            options=m.options,
             rngs=nnx.Rngs(self.config.seed),
         )
 
