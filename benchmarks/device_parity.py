@@ -23,6 +23,7 @@ Exit status 1 where a case is beyond its bounds, failed, or was not reached in t
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 import os
 import subprocess
@@ -41,13 +42,6 @@ from benchmarks import parity_cases
 from benchmarks.common import ROOT, accelerator, header, table
 from benchmarks.parity_cases import Numbers
 from cion_jax import models
-
-MODELS = flags.DEFINE_list("models", None, "Backbones to compare; all of them by default.")
-CASES = flags.DEFINE_list("cases", None, "Kinds of cases: backbone, head, loss, views, step; all of them by default.")
-DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of the arithmetic.")
-MINUTES = flags.DEFINE_float("minutes", 9.0, "Cases that have not begun by then are left out, and said.", lower_bound=0)
-JSON = flags.DEFINE_string("json", "", "File for the errors as well.")
-WRITE = flags.DEFINE_string("write", "", "Folder: write the reference into it (what this program calls itself with).")
 
 FLOAT32 = {"features": 1e-4, "loss": 1e-4, "gradient": 1e-3}
 BFLOAT16 = {"features": 0.05, "loss": 0.02, "gradient": 0.1}
@@ -164,11 +158,19 @@ def _reference(expected: Numbers | Path) -> Numbers:
         return dict(file)
 
 
-def chosen() -> list[str]:
-    """Names of the cases that the flags ask for."""
-    names = parity_cases.cases(MODELS.value or models.names())
-    kinds = CASES.value
+def chosen(backbones: list[str] | None, kinds: list[str] | None) -> list[str]:
+    """Names of the cases of some backbones and kinds; None: all."""
+    names = parity_cases.cases(backbones or by_family(models.names()))
     return [name for name in names if not kinds or name.split()[0] in kinds]
+
+
+def by_family(names: list[str]) -> list[str]:
+    """One of every family first, then a second: what is not reached in time has a relative that was."""
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(name.split("_")[0].rstrip("0123456789"), []).append(name)
+    turns = itertools.zip_longest(*families.values())
+    return [name for turn in turns for name in turn if name]
 
 
 def _write(folder: Path, cases: list[str], deadline: float) -> None:
@@ -186,19 +188,19 @@ def _write(folder: Path, cases: list[str], deadline: float) -> None:
             path.with_suffix(".failed").write_text(f"{type(error).__name__}: {error}"[:300])
 
 
-def _against_cpu(cases: list[str], deadline: float) -> list[Outcome]:
+def _against_cpu(cases: list[str], dtypes: list[str], deadline: float) -> list[Outcome]:
     """On an accelerator: references by processes on the CPU, the device's programs compiled by several threads."""
     mesh = parity_cases.mesh_of(jax.devices()[:1])
     with tempfile.TemporaryDirectory() as name, concurrent.futures.ThreadPoolExecutor(_threads()) as pool:
         folder = Path(name)
-        writers = [_writer(folder, cases[i::PROCESSES]) for i in range(PROCESSES) if cases[i::PROCESSES]]
+        writers = [_writer(folder, cases[i::PROCESSES], deadline) for i in range(PROCESSES) if cases[i::PROCESSES]]
 
         def run(case: str, dtype: str) -> Outcome:
             if time.time() > deadline:
                 return Outcome(case, dtype, {}, 0.0, "not begun in time")
             return outcome(case, dtype, mesh, folder / f"{case}.npz")
 
-        found = [pool.submit(run, case, dtype) for case in cases for dtype in DTYPES.value]
+        found = [pool.submit(run, case, dtype) for case in cases for dtype in dtypes]
         concurrent.futures.wait(found, timeout=max(deadline - time.time(), 0) + 30)
         (folder / "stopped").touch()
         for writer in writers:
@@ -206,11 +208,11 @@ def _against_cpu(cases: list[str], deadline: float) -> list[Outcome]:
         return [future.result() for future in found]
 
 
-def _writer(folder: Path, cases: list[str]) -> subprocess.Popen:
+def _writer(folder: Path, cases: list[str], deadline: float) -> subprocess.Popen:
     names = [name.removeprefix("backbone ") for name in cases if name.startswith("backbone ")]
     kinds = sorted({name.split()[0] for name in cases})
     command = [sys.executable, "-m", "benchmarks.device_parity", f"--write={folder}", f"--cases={','.join(kinds)}"]
-    command += [f"--models={','.join(names) or 'none'}", f"--minutes={MINUTES.value}"]
+    command += [f"--models={','.join(names) or 'none'}", f"--minutes={max(deadline - time.time(), 0) / 60}"]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL)
 
 
@@ -218,7 +220,7 @@ def _threads() -> int:
     return max((os.cpu_count() or 1) - PROCESSES, 1)
 
 
-def _against_one(cases: list[str], deadline: float) -> list[Outcome]:
+def _against_one(cases: list[str], dtypes: list[str], deadline: float) -> list[Outcome]:
     """On a CPU of several devices: all of them against the first."""
     devices = jax.devices()
     one, all_of_them = parity_cases.mesh_of(devices[:1]), parity_cases.mesh_of(devices)
@@ -226,7 +228,7 @@ def _against_one(cases: list[str], deadline: float) -> list[Outcome]:
     for case in cases:
         late = time.time() > deadline
         expected = {} if late else numbers(case, "float32", one)
-        for dtype in DTYPES.value:
+        for dtype in dtypes:
             found += (
                 [Outcome(case, dtype, {}, 0.0, "not begun in time")]
                 if late
@@ -249,30 +251,42 @@ def rows(outcomes: list[Outcome]) -> list[tuple]:
 COLUMNS = ["case", "type", "features", "loss", "gradient", "worst", "s", ""]
 
 
-def measure(cases: list[str], minutes: float) -> list[Outcome]:
+def measure(cases: list[str], dtypes: list[str], minutes: float) -> list[Outcome]:
     """All cases in all types on this machine's devices."""
     deadline = time.time() + 60 * minutes
     if jax.default_backend() != "cpu":
-        return _against_cpu(cases, deadline)
-    return _against_one(cases, deadline)
+        return _against_cpu(cases, dtypes, deadline)
+    return _against_one(cases, dtypes, deadline)
 
 
 def main(_: list[str]) -> None:
-    if WRITE.value:
-        only = [name for name in chosen() if name != "backbone none"]
-        return _write(Path(WRITE.value), only, time.time() + 60 * MINUTES.value)
+    args = flags.FLAGS
+    cases = chosen(args.models, args.cases)
+    if args.write:
+        return _write(Path(args.write), [n for n in cases if n != "backbone none"], time.time() + 60 * args.minutes)
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
         sys.exit("nothing to compare: one CPU device; set XLA_FLAGS=--xla_force_host_platform_device_count=8")
     header("device parity: float32 and bfloat16 against float32 on one CPU device")
     print(f"device: {accelerator()}, jax {jax.__version__}")
-    outcomes = measure(chosen(), MINUTES.value)
+    outcomes = measure(cases, args.dtypes, args.minutes)
     table(COLUMNS, rows(outcomes))
-    if JSON.value:
-        Path(JSON.value).write_text(json.dumps([o._asdict() | {"good": o.good} for o in outcomes], indent=1) + "\n")
+    if args.json:
+        Path(args.json).write_text(json.dumps([o._asdict() | {"good": o.good} for o in outcomes], indent=1) + "\n")
     beyond = sum(not o.good for o in outcomes)
     print(f"{len(outcomes) - beyond} of {len(outcomes)} within their bounds")
     sys.exit(1 if beyond else 0)
 
 
+def _define_flags() -> None:
+    """Not where the module is imported: other programs have such flags, too."""
+    flags.DEFINE_list("models", None, "Backbones to compare; all of them by default.")
+    flags.DEFINE_list("cases", None, "Kinds of cases: backbone, head, loss, views, step; all of them by default.")
+    flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of the arithmetic.")
+    flags.DEFINE_float("minutes", 9.0, "Cases that have not begun by then are left out, and said.", lower_bound=0)
+    flags.DEFINE_string("json", "", "File for the errors as well.")
+    flags.DEFINE_string("write", "", "Folder to write the reference into (what this program calls itself with).")
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

@@ -78,9 +78,9 @@ def draw(like: Any) -> Any:
 
 def cases(names: Sequence[str]) -> dict[str, Callable[[Mesh, str], Numbers]]:
     """Case -> f(mesh, dtype) -> its numbers, which each case compiles and computes anew."""
-    found: dict[str, Callable[[Mesh, str], Numbers]] = {f"backbone {n}": partial(_backbone, n) for n in names}
-    found |= {"head": _head, "loss": _loss, "views": _views}
-    return found | {f"step {kind}": partial(_step, kind) for kind in TASK_SETTINGS}
+    found: dict[str, Callable[[Mesh, str], Numbers]] = {"head": _head, "loss": _loss, "views": _views}
+    found |= {f"step {kind}": partial(_step, kind) for kind in TASK_SETTINGS}
+    return found | {f"backbone {n}": partial(_backbone, n) for n in names}
 
 
 def mesh_of(devices: Sequence[Any]) -> Mesh:
