@@ -100,6 +100,7 @@ class SearchSettings:
       overlaps: beyond that, the overlap of two neighborhoods is kept where it is among the largest of one of the two;
         this many of them for every neighbor.
       overlap_share: beyond that, overlaps below this share of the threshold count as none.
+      neighbor_sample: beyond that, nodes from whose surroundings the number of shared neighbors is found.
       noise_sample: beyond that, identities that are compared with all others for the discrimination noise.
       group_sample: members of a larger group that one is compared with to say how near its nearest is.
     """
@@ -108,6 +109,7 @@ class SearchSettings:
     neighbors: Annotated[int, COUNT] = 64
     overlaps: Annotated[int, COUNT] = 3
     overlap_share: Annotated[float, SHARE] = 0.36
+    neighbor_sample: Annotated[int, between(1, 10**9)] = 256
     noise_sample: Annotated[int, between(2, 10**9)] = 4096
     group_sample: Annotated[int, between(2, 10**9)] = 4096
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,7 +70,8 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
 
     Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
     identity together. So k rises, from one of `STEPS` to the next, for as long as the identity of the median image has
-    `margin` times k nodes or more; `PATIENCE` steps in a row that fail end the search.
+    `margin` times k nodes or more; `PATIENCE` steps in a row that fail end the search. Beyond `search.exact_rows` nodes
+    that is found out around a sample of them.
 
     Args:
       nodes: all of the data set.
@@ -80,22 +81,76 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
         nearest of its tracklet on.
     """
     count, own = len(nodes.rows), settings.shared_neighbors
-    of_one = _of_one_tracklet(nodes.tracklet)
-    alike = likeness(nodes.rows, of_one) if settings.calibrate else None
     steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
     near = nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
-    met = _met(nodes.has_box, cooccurring, settings)
-    found, last, failed = None, 0, 0
+    graph = _Graph(nodes, near, cannot, cooccurring)
+    if count > settings.search.exact_rows:
+        part, sampled = _around_a_sample(graph, settings.search.neighbor_sample)
+        k, _ = _widest(part, steps, sampled, settings)
+        steps = [k]
+    k, found = _widest(graph, steps, nodes.weight, settings)
+    _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, k, found.threshold)
+    return found
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """Nodes, the [n, k] nearest others of each, and which pairs are known to be of different people."""
+
+    nodes: Nodes
+    near: np.ndarray
+    cannot: Pairs
+    cooccurring: Pairs
+
+
+def _widest(graph: _Graph, steps: Sequence[int], weight: np.ndarray, settings: Denoising) -> tuple[int, Clustering]:
+    """The largest number of neighbors that identities are large enough for, and the clustering with it.
+
+    Args:
+      graph: what is clustered.
+      steps: numbers of neighbors, rising.
+      weight: [n] of every node where the median image is looked for.
+      settings: in force.
+    """
+    nodes, own = graph.nodes, settings.shared_neighbors
+    of_one = _of_one_tracklet(nodes.tracklet)
+    alike = (likeness(nodes.rows, of_one) if settings.calibrate else None) or own.likeness
+    met = _met(nodes.has_box, graph.cooccurring, settings)
+    found, failed = None, 0
     for k in steps:
-        pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness, settings.search)
-        tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, met, k, own)
-        if found is None or usual_size(tried.identity, nodes.weight) >= own.margin * k:
-            found, last, failed = tried, k, 0
+        pairs, similarity = similarities(nodes.rows, graph.near[:, :k], own, alike, settings.search)
+        tried = _clustered(nodes, pairs, similarity, of_one, graph.cannot, graph.cooccurring, met, k, own)
+        del pairs, similarity
+        if found is None or usual_size(tried.identity, weight) >= own.margin * k:
+            found, failed = (k, tried), 0
         elif (failed := failed + 1) == PATIENCE:
             break
     assert found is not None  # there is a step
-    _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, last, found.threshold)
     return found
+
+
+def _around_a_sample(graph: _Graph, most: int) -> tuple[_Graph, np.ndarray]:
+    """Some nodes and their nearest as a data set of its own, and [n] the weight of those, 0 of their neighbors.
+
+    Whether identities are large enough for a number of neighbors can be told from some of them, as long as these are
+    there whole.
+    """
+    nodes, count = graph.nodes, len(graph.nodes.rows)
+    chosen = np.random.default_rng(0).choice(count, min(most, count), replace=False)
+    inside = np.unique(np.concatenate([chosen, graph.near[chosen].ravel()]))
+    number = np.full(count, -1)
+    number[inside] = np.arange(len(inside))
+    part = Nodes(*(of[inside] for of in (nodes.rows, nodes.weight, nodes.video, nodes.tracklet, nodes.has_box)))
+    weight = np.where(np.isin(inside, chosen), part.weight, 0)
+    near = nearest(part.rows, graph.near.shape[1], len(inside))
+    return _Graph(part, near, _among(number, graph.cannot), _among(number, graph.cooccurring)), weight
+
+
+def _among(number: np.ndarray, pairs: Pairs) -> Pairs:
+    """Pairs with both ends inside, renumbered; -1 is outside."""
+    i, j = number[pairs[0]], number[pairs[1]]
+    inside = (i >= 0) & (j >= 0)
+    return i[inside], j[inside]
 
 
 def _clustered(

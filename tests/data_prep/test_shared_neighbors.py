@@ -218,7 +218,7 @@ def test_beyond_the_exact_size_the_same_people_are_found(monkeypatch):
     person = np.repeat(np.arange(15), 20)
     rows = cosine.unit(rng.standard_normal((15, 32))[person] + 0.3 * rng.standard_normal((300, 32)), np.float32)
     nodes = shared_neighbors.Nodes(rows, np.ones(300), np.zeros(300, int), np.arange(300), np.zeros(300, bool))
-    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=200))
+    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=200, neighbor_sample=5))
     asked = []
 
     def pruned(*arguments):
@@ -230,4 +230,19 @@ def test_beyond_the_exact_size_the_same_people_are_found(monkeypatch):
     monkeypatch.setattr(shared_neighbors, "overlaps", pruned)
     found = [shared_neighbors.cluster(nodes, NO_PAIRS, NO_PAIRS, how).identity for how in (DEFAULT, few)]
     assert found[0].tolist() == found[1].tolist() == person.tolist()
-    assert asked == [(), (3 * 16, np.float32)]
+    assert asked == [(), (), (3 * 16, np.float32)]  # of all; of a sample to find the number of neighbors; of all
+
+
+def test_beyond_the_exact_size_the_number_of_neighbors_is_found_around_a_sample(caplog):
+    """Everybody has 20 images, so 16 neighbors are found by all of them, and by what surrounds ten of them."""
+    rng = np.random.default_rng(3)
+    person = np.repeat(np.arange(40), 20)
+    rows = cosine.unit(rng.standard_normal((40, 64))[person] + 0.3 * rng.standard_normal((800, 64)), np.float32)
+    nodes = shared_neighbors.Nodes(rows, np.ones(800), np.zeros(800, int), np.arange(800), np.zeros(800, bool))
+    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=500, neighbor_sample=10))
+    caplog.set_level("INFO")
+    found = [shared_neighbors.cluster(nodes, NO_PAIRS, NO_PAIRS, how).identity for how in (DEFAULT, few)]
+    assert [
+        record.message.split(" with ")[1].split(",")[0] for record in caplog.records if " with " in record.message
+    ] == ["16 neighbors"] * 2
+    assert found[0].tolist() == found[1].tolist() == person.tolist()
