@@ -40,7 +40,8 @@ class SharedNeighborSettings:
       likeness: cosine from which on two sub-tracklets are as alike as can be, where it is not calibrated.
       tracklet_prior: what a tracker put together starts out with this times the threshold as added similarity.
       short_tracklet: a tracklet of up to so many images is clustered image by image.
-      sub_tracklets: a longer one is divided into so many before it is clustered.
+      sub_tracklets: a longer one is divided into so many before it is clustered, into more where it is more varied than
+        the usual one of its video.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
         it; more where little was seen of it (`normalize`).
       certificate: estimate how right the identities are, without labels. Takes two more clusterings, and is left out,
