@@ -197,7 +197,7 @@ class Ours:
         cooccurring = linkage.between(self.node, self.cooccurring)
         cannot = cooccurring if settings.cannot_link else NO_PAIRS
         own = settings.shared_neighbors
-        nodes = self.nodes.normalized(own.shrinkage) if settings.normalize else self.nodes
+        nodes = self.nodes.normalized(own) if settings.normalize else self.nodes
         return shared_neighbors.cluster(nodes, cannot, cooccurring, settings).identity[self.node]
 
     def at(self, thresholds: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:

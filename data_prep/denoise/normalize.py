@@ -8,7 +8,12 @@ from cion_jax.neighbors import normalization
 
 
 def normalize(
-    rows: np.ndarray, video: np.ndarray, tracklet: np.ndarray, shrinkage: float, out: np.ndarray | None = None
+    rows: np.ndarray,
+    video: np.ndarray,
+    tracklet: np.ndarray,
+    shrinkage: float,
+    trust: float = normalization.TRUST,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Subtracts what a video's rows have in common, then evens out what varies within tracklets.
 
@@ -16,10 +21,10 @@ def normalize(
       rows: [n, d] float32 of unit length.
       video: [n] int64, 0 .. V-1.
       tracklet: [n] int64, 0 .. T-1.
-      shrinkage: as `normalization.learn` takes it.
+      shrinkage, trust: as `normalization.learn` takes them.
       out: where the result goes; it may be `rows`. None: into memory of its own.
 
     Returns:
       [n, d] float32 of unit length; a row that is its video's mean becomes 0.
     """
-    return normalization.learn(rows, video, tracklet, shrinkage)(rows, video, out)
+    return normalization.learn(rows, video, tracklet, shrinkage, trust)(rows, video, out)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from cion_jax.common.bounds import COUNT, SHARE, between, positive
+from cion_jax.neighbors.normalization import TRUST
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class SharedNeighborSettings:
     Attributes:
       k1: the most neighbors that are tried.
       margin: so many times as many nodes as neighbors the identity of the median image must have, or there are fewer.
+      patience: so many steps in a row that fail end the search for the number of neighbors.
       k2: neighborhoods that are averaged, the own one included.
       agreement: share of a neighbor's own half set that must be shared before it is taken in.
       min_overlap: smaller overlaps of two neighborhoods count as none.
@@ -38,28 +40,33 @@ class SharedNeighborSettings:
       strangers: share of the pairs of people who met, by their boxes, that may be as similar as the threshold; it rises
         until they are no more. Features that tell people apart badly need it.
       likeness: cosine from which on two sub-tracklets are as alike as can be, where it is not calibrated.
+      least_likeness: the calibrated one is at least this, however little the images of a tracklet are alike.
       tracklet_prior: what a tracker put together starts out with this times the threshold as added similarity.
       short_tracklet: a tracklet of up to so many images is clustered image by image.
       sub_tracklets: a longer one is divided into so many before it is clustered, into more where it is more varied than
         the usual one of its video.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
         it; more where little was seen of it (`normalize`).
+      trust: how many times as sure of a video's mean as its number of tracklets says (`normalize`).
       certificate: estimate how right the identities are, without labels. Takes two more clusterings, and is left out,
         with a line in the log, beyond `search.exact_rows` sub-tracklets.
     """
 
     k1: Annotated[int, between(1, 10_000)] = 32
     margin: Annotated[float, positive(100)] = 1.1
+    patience: Annotated[int, between(1, 100)] = 2
     k2: Annotated[int, between(1, 10_000)] = 6
     agreement: Annotated[float, SHARE] = 2 / 3
     min_overlap: Annotated[float, SHARE] = 0.05
     threshold: Annotated[float, positive(100)] = 0.85
     strangers: Annotated[float, SHARE] = 0.03
     likeness: Annotated[float, positive(1)] = 0.65
+    least_likeness: Annotated[float, positive(1)] = 0.2
     tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
     short_tracklet: Annotated[int, between(0, 10_000)] = 5
     sub_tracklets: Annotated[int, between(1, 10_000)] = 3
     shrinkage: Annotated[float, positive(10**6)] = 3.0
+    trust: Annotated[float, positive(10**6)] = TRUST
     certificate: bool = True
 
 

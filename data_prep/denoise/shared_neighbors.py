@@ -33,9 +33,6 @@ from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings
 
 STEPS = (4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """Numbers of neighbors that are tried, in this order."""
-PATIENCE = 2
-LEAST_LIKENESS = 0.2
-"""However little the images of a tracklet are alike."""
 LEAST_TRACKLETS = 10
 """Fewer say nothing about how right the identities are."""
 
@@ -60,9 +57,9 @@ class Nodes:
     tracklet: np.ndarray
     has_box: np.ndarray
 
-    def normalized(self, shrinkage: float, out: np.ndarray | None = None) -> Nodes:
+    def normalized(self, own: SharedNeighborSettings, out: np.ndarray | None = None) -> Nodes:
         """The same nodes with `normalize.normalize`d rows, which go to `out` where that is given."""
-        return replace(self, rows=normalize(self.rows, self.video, self.tracklet, shrinkage, out))
+        return replace(self, rows=normalize(self.rows, self.video, self.tracklet, own.shrinkage, own.trust, out))
 
 
 def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
@@ -70,7 +67,7 @@ def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising
 
     Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
     identity together. So k rises, from one of `STEPS` to the next, for as long as the identity of the median image has
-    `margin` times k nodes or more; `PATIENCE` steps in a row that fail end the search. Beyond `search.exact_rows` nodes
+    `margin` times k nodes or more; `patience` steps in a row that fail end the search. Beyond `search.exact_rows` nodes
     that is found out around a sample of them.
 
     Args:
@@ -114,7 +111,7 @@ def _widest(graph: _Graph, steps: Sequence[int], weight: np.ndarray, settings: D
     """
     nodes, own = graph.nodes, settings.shared_neighbors
     of_one = _of_one_tracklet(nodes.tracklet)
-    alike = (likeness(nodes.rows, of_one) if settings.calibrate else None) or own.likeness
+    alike = (likeness(nodes.rows, of_one, own.least_likeness) if settings.calibrate else None) or own.likeness
     met = _met(nodes.has_box, graph.cooccurring, settings)
     found, failed = None, 0
     for k in steps:
@@ -123,7 +120,7 @@ def _widest(graph: _Graph, steps: Sequence[int], weight: np.ndarray, settings: D
         del pairs, similarity
         if found is None or usual_size(tried.identity, weight) >= own.margin * k:
             found, failed = (k, tried), 0
-        elif (failed := failed + 1) == PATIENCE:
+        elif (failed := failed + 1) == own.patience:
             break
     assert found is not None  # there is a step
     return found
@@ -230,14 +227,14 @@ def _threshold(own: SharedNeighborSettings, k: int) -> float:
     return own.threshold / math.sqrt(max(k, 1))
 
 
-def likeness(rows: np.ndarray, of_one: Pairs) -> float | None:
-    """The median cosine of a row and the nearest of its tracklet, at least `LEAST_LIKENESS`; None: all are alone."""
+def likeness(rows: np.ndarray, of_one: Pairs, least: float) -> float | None:
+    """The median cosine of a row and the nearest of its tracklet, at least `least`; None: all are alone."""
     best = np.full(len(rows), -np.inf)
     found = cosine.of_pairs(rows, *of_one)
     for ends in of_one:
         np.maximum.at(best, ends, found)
     known = best[np.isfinite(best)]
-    return max(float(np.median(known)), LEAST_LIKENESS) if len(known) else None
+    return max(float(np.median(known)), least) if len(known) else None
 
 
 def usual_size(identity: np.ndarray, weight: np.ndarray) -> int:
@@ -356,7 +353,7 @@ class SharedNeighbors:
         number, nodes = _nodes(data)
         cooccurring = data.cannot_link(number)
         if settings.normalize:
-            nodes = nodes.normalized(settings.shared_neighbors.shrinkage, out=nodes.rows)
+            nodes = nodes.normalized(settings.shared_neighbors, out=nodes.rows)
         found = certified(nodes, cooccurring if settings.cannot_link else NO_PAIRS, cooccurring, settings)
         return Clustered(data, settings, found, found.identity[number], number)
 

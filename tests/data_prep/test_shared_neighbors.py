@@ -40,7 +40,9 @@ def test_people_are_found_across_cameras_and_strays_come_home():
     tracklet[0] = tracklet[4]  # an image of the first person among those of the second
     order = np.argsort(tracklet, kind="stable")
     rows, video, tracklet, truth = rows[order], video[order], tracklet[order], truth[order]
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(DEFAULT.shared_neighbors), NO_PAIRS, NO_PAIRS, DEFAULT
+    )
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
     plain = shared_neighbors.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, DEFAULT)
     assert score.score(plain.identity, truth)["pairwise_f1"] < 0.9  # cameras differ more than people
@@ -51,13 +53,17 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
     twin = truth == 1
     rows[twin] = unit(rows[truth == 0] + 1e-3 * rows[twin])  # two who look the same
     both = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
-    free = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, both, PLAIN)
+    free = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(DEFAULT.shared_neighbors), NO_PAIRS, both, PLAIN
+    )
     assert free.identity[both[0]] == free.identity[both[1]]
-    apart = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), both, both, PLAIN)
+    apart = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(DEFAULT.shared_neighbors), both, both, PLAIN
+    )
     assert apart.identity[both[0]] != apart.identity[both[1]]
     # Without boxes two crops that look the same count as one person who was found twice.
     double = shared_neighbors.cluster(
-        nodes(rows, video, tracklet, boxed=False).normalized(SHRINKAGE), both, both, PLAIN
+        nodes(rows, video, tracklet, boxed=False).normalized(DEFAULT.shared_neighbors), both, both, PLAIN
     )
     assert double.identity.tolist() == free.identity.tolist()
 
@@ -66,7 +72,9 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
 def test_a_tenth_fewer_neighbors_than_an_identity_has_nodes(people, videos, images, neighbors):
     """Identities of 16, 6 and 30 nodes: of the steps 14, 5 and 24 are the last that 1.1 times do not exceed them."""
     rows, video, tracklet, truth = world(people, videos, images)
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(DEFAULT.shared_neighbors), NO_PAIRS, NO_PAIRS, DEFAULT
+    )
     assert found.threshold == pytest.approx(DEFAULT.shared_neighbors.threshold / np.sqrt(neighbors))
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
 
@@ -74,7 +82,9 @@ def test_a_tenth_fewer_neighbors_than_an_identity_has_nodes(people, videos, imag
 def test_no_more_neighbors_than_told():
     rows, video, tracklet, _ = world()
     few = replace(DEFAULT, shared_neighbors=replace(DEFAULT.shared_neighbors, k1=5))
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, few)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(DEFAULT.shared_neighbors), NO_PAIRS, NO_PAIRS, few
+    )
     assert found.threshold == pytest.approx(few.shared_neighbors.threshold / np.sqrt(5))
 
 
@@ -88,10 +98,10 @@ def test_the_usual_size_is_that_of_the_median_image():
 def test_likeness_is_the_median_cosine_with_the_nearest_of_the_tracklet():
     rows = unit(np.array([[1, 0], [1, 0], [3, 4], [0, 1]]))  # a tracklet of three, and one that is alone
     pairs = np.array([0, 0, 1]), np.array([1, 2, 2])
-    assert shared_neighbors.likeness(rows, pairs) == pytest.approx(1)  # of 1, 1 and 0.6
-    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([2]))) == pytest.approx(0.6)
-    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([3]))) == shared_neighbors.LEAST_LIKENESS
-    assert shared_neighbors.likeness(rows, NO_PAIRS) is None
+    assert shared_neighbors.likeness(rows, pairs, 0.2) == pytest.approx(1)  # of 1, 1 and 0.6
+    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([2])), 0.2) == pytest.approx(0.6)
+    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([3])), 0.2) == 0.2
+    assert shared_neighbors.likeness(rows, NO_PAIRS, 0.2) is None
 
 
 def test_who_shares_neighbors_but_looks_unlike_is_not_similar():
@@ -161,7 +171,9 @@ def test_normalized_features_forget_the_video():
 def test_an_odd_image_without_a_better_home_stays():
     rows, video, tracklet, _ = world()
     rows[5] = unit(np.random.default_rng(1).standard_normal(32))
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(DEFAULT.shared_neighbors), NO_PAIRS, NO_PAIRS, DEFAULT
+    )
     assert found.identity[5] == found.identity[4]
     strangers = nodes(np.eye(2, dtype=np.float32), np.zeros(2, int), np.zeros(2, int))
     assert shared_neighbors.cluster(strangers, NO_PAIRS, NO_PAIRS, DEFAULT).identity.tolist() == [0, 0]
