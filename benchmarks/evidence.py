@@ -43,7 +43,7 @@ from cion_jax.neighbors import score
 from cion_jax.tasks import freeze
 
 LINES, SCORE = "evidence.jsonl", "score.json"
-SCORES = ("mAP", "Rank-1", "mINP")
+SCORES = ("mAP", "rank1", "mINP")
 INSTANCE = "instance"
 GRID = tuple(itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11)))
 
@@ -148,13 +148,13 @@ class Study:
 
     def commands(self, name: str, seed: int) -> list[list[str]]:
         """How a row is trained and scored, as arguments of Python."""
-        run, frozen = self.folder("runs", name, seed), freeze(packaged_configs.load(self.config), self.settings)
+        run, shards = self.folder("runs", name, seed), self.folder("data", name, seed)
+        frozen = freeze(packaged_configs.load(self.config), {"data.path": str(shards), **self.settings})
         score_to = f"--output={run / SCORE}"
         evaluate = ["-m", "cion_jax.evaluate", "--benchmark=market1501", f"--data={self.data}", score_to]
         if ROWS[name] is None:
             view = frozen.views.global_1
             return [[*evaluate, f"--checkpoint=random:{frozen.model.name}@{view.height}x{view.width}"]]
-        shards = self.folder("data", name, seed)
         images = len(Index.load(shards).identity)
         epochs = max(1, round(self.steps * frozen.data.batch_size / images))  # so the schedules end about there
         settings = {
@@ -203,7 +203,7 @@ class Study:
 def run(study: Study, known: dict[int, Noisy], asked: list[tuple[str, int]], jobs: int) -> None:
     """Does what is missing; appends to the study's lines."""
     path, lock = study.out / LINES, threading.Lock()
-    free = [list(part) for part in np.array_split(sorted(os.sched_getaffinity(0)), jobs)]
+    free = [part.tolist() for part in np.array_split(sorted(os.sched_getaffinity(0)), jobs)]
     for name, seed in progress(asked, "data sets"):
         study.shards(name, seed, known[seed])
 
@@ -245,6 +245,13 @@ def summary(found: list[dict[str, Any]]) -> None:
     common.table(["learned from", "seeds", "steps", *(f"{key}, %" for key in SCORES), "mAP over single images"], table)
 
 
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def main() -> None:
     """Reads the flags, does what is missing, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -268,7 +275,7 @@ def main() -> None:
     if unknown:
         parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
     asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
-    settings = dict(change.split("=", 1) for change in args.set)
+    settings = {name: _value(text) for name, text in (change.split("=", 1) for change in args.set)}
     study = Study(args.data, args.out, args.steps, args.config, settings)
     done = {(line["row"], line["seed"]) for line in lines(args.out / LINES)}
     missing = [what for what in asked if what not in done]
