@@ -166,6 +166,7 @@ class Sources:
             numbered(np.array([f"{video} {image.tracklet}" for video, image in images])),
             np.array([image.frame for _, image in images]),
             np.array([-1 if image.truth is None else image.truth for _, image in images]),
+            boxed=True,
         )
         return case, np.array([int(video[1 : video.index("s")]) for video in source.videos()])
 

@@ -16,13 +16,13 @@ from cion_jax.tasks.cluster.config import SharedNeighborsConfig
 OWN, ALL = SharedNeighborsConfig(), Search()
 
 
-def made_up(people=20, images=12, cameras=3, light=1.5, seed=0):
+def made_up(people=20, images=12, cameras=3, light=1.5, noise=0.35, seed=0):
     """(features, camera, video, frame, truth): every camera has a light of its own; two people share a frame."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(people), images)
     camera = np.arange(len(truth)) % cameras
     place = rng.standard_normal((people, 32))[truth] + light * rng.standard_normal((cameras, 32))[camera]
-    features = place + 0.35 * rng.standard_normal((len(truth), 32))
+    features = place + noise * rng.standard_normal((len(truth), 32))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     frame = (truth // 2) * images + np.arange(len(truth)) % images
     return features.astype(np.float32), camera, camera, frame, truth
@@ -37,15 +37,22 @@ def test_people_are_found_across_cameras():
     assert score.score(apart, truth)["pairwise_f1"] < 0.7
 
 
-def test_images_of_one_moment_are_never_of_one_cluster():
-    features, camera, video, frame, _ = made_up()
-    twins = np.concatenate([features, features[:6]])  # the same person twice on one frame
+def test_images_of_one_moment_are_of_two_people_unless_they_look_like_one():
+    features, camera, video, frame, _ = made_up(people=6, images=24, noise=0.6)
+    twins = np.concatenate([features, features[:6]])  # the same person found twice on one frame
     more = [np.concatenate([array, array[:6]]) for array in (camera, video, frame)]
     found = shared_neighbors.clusters(twins, *more, OWN, ALL)
-    assert np.all((found[:6] != found[-6:]) | (found[:6] < 0))
-    free = dataclasses.replace(OWN, cannot_link=False)
-    found = shared_neighbors.clusters(twins, *more, free, ALL)
     assert np.all(found[:6] == found[-6:])
+    free = dataclasses.replace(OWN, cannot_link=False)
+    whole = shared_neighbors.clusters(features, camera, video, frame, free, ALL)
+    rows = shared_neighbors.without_cameras(features, camera)
+    cosines = np.where(whole[:, None] == whole, rows @ rows.T, 1)
+    pair = np.unravel_index(cosines.argmin(), cosines.shape)  # of one cluster, and as unlike as any two of one
+    frame[list(pair)], video[list(pair)] = 10**6, 0
+    apart = shared_neighbors.clusters(features, camera, video, frame, OWN, ALL)
+    assert apart[pair[0]] != apart[pair[1]]
+    together = shared_neighbors.clusters(features, camera, video, frame, free, ALL)
+    assert together[pair[0]] == together[pair[1]]
 
 
 def test_moments_by_hand():

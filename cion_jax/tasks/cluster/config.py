@@ -86,7 +86,7 @@ class SharedNeighborsConfig(shared.Settings):
     Attributes:
       min_images: of a cluster; images of smaller ones are outliers.
       center: take the mean of an image's camera off its features first.
-      cannot_link: images of one video on one frame are never of one cluster.
+      cannot_link: images of one video on one frame are of different people, unless they look like one found twice.
     """
 
     min_images: Annotated[int, between(2, 10**6)] = 4

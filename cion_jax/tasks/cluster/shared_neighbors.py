@@ -1,7 +1,7 @@
 """Pseudo labels by shared neighbors: average linkage of how much images' neighborhoods overlap.
 
 What `data_prep` does with tracklets, for images that have none. Cameras' means are taken off first, and images of one
-video on one frame are of different people.
+video on one frame are of different people, unless they look like one who was found twice: detectors do that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def clusters(
       search: what of many images is compared.
     """
     rows, count = without_cameras(features, camera) if own.center else features, len(features)
-    nodes = shared.Nodes(rows, np.ones(count, int), camera, np.arange(count), np.ones(count, bool))
+    nodes = shared.Nodes(rows, np.ones(count, int), camera, np.arange(count), np.zeros(count, bool))
     moments = at_one_moment(video, frame) if own.cannot_link else NO_PAIRS
     found = shared.cluster(nodes, shared.Apart(cannot=moments), own, search).label
     return np.where(np.bincount(found)[found] >= own.min_images, found, -1)
