@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import common, denoise_rivals
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import cosine, linkage, score, search
+from cion_jax.neighbors import cosine, linkage, score, search, shared
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep import embedders
@@ -188,16 +188,14 @@ class Ours:
         first = np.unique(self.node, return_index=True)[1]
         means = cosine.unit(cosine.centroids([(case.rows, self.node)], counts[-1])).astype(np.float32)
         boxes = np.zeros(len(first), bool)
-        self.nodes = shared_neighbors.Nodes(
-            means, np.bincount(self.node), case.video[first], case.tracklet[first], boxes
-        )
+        self.nodes = shared.Nodes(means, np.bincount(self.node), case.video[first], case.tracklet[first], boxes)
 
     def identities(self, settings: Denoising = DEFAULT) -> np.ndarray:
         """[n] identities of the images."""
         cooccurring = linkage.between(self.node, self.cooccurring)
         cannot = cooccurring if settings.cannot_link else NO_PAIRS
         own = settings.shared_neighbors
-        nodes = self.nodes.normalized(own.shrinkage) if settings.normalize else self.nodes
+        nodes = self.nodes.normalized(own.shrinkage, own.trust) if settings.normalize else self.nodes
         return shared_neighbors.cluster(nodes, cannot, cooccurring, settings).identity[self.node]
 
     def at(self, thresholds: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:

@@ -42,8 +42,9 @@ def load(
 
     Args:
       checkpoint: a training run's folder (its newest checkpoint), one of its `checkpoints/STEP`, a `.safetensors` file
-        of `python -m cion_jax.export`, `file:NAME[@HEIGHTxWIDTH]=FILE` (PyTorch or safetensors weights of the backbone
-        NAME), or `random:NAME[@HEIGHTxWIDTH]`.
+        or folder of `python -m cion_jax.export`, `hf://ORG/NAME` on the Hugging Face Hub,
+        `file:NAME[@HEIGHTxWIDTH]=FILE` (PyTorch or safetensors weights of the backbone NAME), or
+        `random:NAME[@HEIGHTxWIDTH]`.
       network: which one of a run or file that holds both.
       ignore: regular expressions of names that a file may lack or have too many.
       batch_size: images that are computed at a time.
@@ -132,16 +133,17 @@ def export(
     licence: str = "",
     overwrite: bool = False,
 ) -> Path:
-    """Writes a backbone as one file for other tools, as `python -m cion_jax.export` does.
+    """Writes a backbone for other tools, as `python -m cion_jax.export` does.
 
     Args:
       checkpoint: as `load` takes it; so are network and ignore.
-      output: the file; its suffix says the format: `.safetensors`, `.onnx`, `.stablehlo` or `.msgpack`.
+      output: the file; its suffix says the format: `.safetensors`, `.onnx`, `.stablehlo` or `.msgpack`. A name without
+        a suffix is that of a folder, which `reid`, timm and trackers load.
       licence: of the weights, for the card.
-      overwrite: whether a file that is there may be replaced.
+      overwrite: whether a file or folder that is there may be replaced.
 
     Returns:
-      The model card that was written beside the file, `output`.md.
+      The model card that was written beside the file, `output`.md, or into the folder, `README.md`.
 
     Raises:
       UserError: no usable weights, no format of this suffix, the output exists, or it does not come back as what was
@@ -149,11 +151,17 @@ def export(
     """
     from cion_jax.common.paths import local_path
     from cion_jax.export import export as write
+    from cion_jax.export import export_folder
+    from cion_jax.exporting.folder import CARD
     from cion_jax.exporting.formats import of_suffix
 
     file = local_path(str(output), "output")
-    form, backbone = of_suffix(file), load(checkpoint, network=network, ignore=ignore)
+    form = of_suffix(file) if file.suffix else ""
+    backbone = load(checkpoint, network=network, ignore=ignore)
     origin = {"source": str(checkpoint), "network": network, "licence": licence}
+    if not form:
+        export_folder(backbone, file, overwrite=overwrite, **origin)
+        return file / CARD
     write(backbone, form, file, overwrite=overwrite, **origin)
     return file.with_name(f"{file.name}.md")
 

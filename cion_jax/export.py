@@ -1,11 +1,13 @@
-"""Writes a backbone as one file for other tools, and a model card beside it.
+"""Writes a backbone as one file for other tools, and a model card beside it; or as one folder that they all load.
 
     python -m cion_jax.export --checkpoint=WORKDIR --format=safetensors --output=FILE.safetensors
+    python -m cion_jax.export --checkpoint=WORKDIR --format=folder --output=FOLDER [--push=hf://ORG/NAME]
 
 `--format` is one of safetensors (PyTorch's names: `load_state_dict(..., strict=True)`), flax (msgpack), stablehlo and
-onnx (both: uint8 RGB pixels to features of length 1, any batch). The file is read again and compared with the backbone
-before it gets its name. `--adapt=DATA` (see `cion_jax.embed`) becomes the last layer of the latter two, with the mean
-of the camera that `--camera` names, else with the mean over all.
+onnx (both: uint8 RGB pixels to features of length 1, any batch), or folder (see `cion_jax.exporting.folder`). What was
+written is read again and compared with the backbone before it gets its name. `--adapt=DATA` (see `cion_jax.embed`)
+becomes the last layer of stablehlo and onnx, with the mean of the camera that `--camera` names, else with the mean over
+all.
 """
 
 from __future__ import annotations
@@ -20,17 +22,21 @@ from absl import flags
 
 from cion_jax.common import checksums, cli
 from cion_jax.common.errors import UserError
-from cion_jax.common.files import replaceable
+from cion_jax.common.files import replaceable, replaceable_folder
 from cion_jax.common.finite import check_finite
 from cion_jax.common.paths import local_path
 from cion_jax.common.printable import some
 from cion_jax.common.typed_config import ConfigError, unknown
 from cion_jax.embed import adaptation_of_flags, define_adapt_flags, define_overwrite, define_weights_flags
-from cion_jax.exporting.card import card
+from cion_jax.exporting import folder
+from cion_jax.exporting.card import card, folder_card
 from cion_jax.exporting.formats import FORMATS
 from cion_jax.reid.adaptation import Adaptation
 from cion_jax.weights.backbone import Backbone
+from cion_jax.weights.hub import push, repository_of
 from cion_jax.weights.load import load, weights_file
+
+FOLDER = "folder"  # the one format that is none of one file
 
 
 class ExportError(UserError):
@@ -95,6 +101,49 @@ def export(
     return error
 
 
+def export_folder(backbone: Backbone, output: Path, overwrite: bool = False, hub: str = "", **origin: str) -> float:
+    """Writes the folder `output` that other software loads; it appears whole or not at all.
+
+    Args:
+      backbone: what to write.
+      output: the folder.
+      overwrite: whether it may be there already, from an earlier export.
+      hub: `hf://ORG/NAME` that it is going to be pushed to; empty: it stays here.
+      origin: `source`, `network` and `licence` for the card.
+
+    Returns:
+      Largest difference between its files' features and Flax's, in standard deviations of the latter.
+
+    Raises:
+      UserError: the output exists or is something else, or the backbone has a last layer, which weights cannot hold.
+      ExportError: a file does not come back as what was written.
+      NotFiniteError: the features of an image are NaN or infinite.
+      NotInOnnx: an operation that the ONNX format lacks.
+    """
+    if backbone.last is not None:
+        raise ConfigError(
+            "--format=folder holds weights, which have no layer for what --adapt learns; give --format=onnx"
+        )
+    repository = repository_of(hub) if hub else ""
+    replaceable_folder(output, "--output", overwrite, folder.is_export, weights_file(origin["source"]))
+    check_finite(np.asarray(backbone.forward(np.full((1, *backbone.size, 3), 128, np.uint8))), ["a gray image"])
+    with tempfile.TemporaryDirectory(prefix=".export", dir=output.parent) as unfinished:
+        made = Path(unfinished) / output.name
+        made.mkdir()
+        error = folder.write(made, backbone, repository)
+        if not error <= folder.TOLERANCE:
+            raise ExportError(
+                f"{backbone.name} as a folder differs from Flax by {error:.1e} standard deviations, at most "
+                f"{folder.TOLERANCE} was expected; nothing was written"
+            )
+        files = {made / name: held for name, held in folder.HELD.items() if (made / name).is_file()}
+        (made / folder.CARD).write_text(folder_card(files, backbone, error=error, **origin), "utf-8")
+        if output.exists():
+            output.rename(Path(unfinished) / "replaced")
+        made.rename(output)
+    return error
+
+
 def adapted(backbone: Backbone, adaptation: Adaptation, camera: str | None = None) -> tuple[Backbone, str]:
     """A backbone that exported programs add an adaptation to, as a last layer, and what their card says of it.
 
@@ -123,6 +172,10 @@ def adapted(backbone: Backbone, adaptation: Adaptation, camera: str | None = Non
 def main(_: Sequence[str]) -> None:
     """Loads, writes, says how far it is off."""
     args = flags.FLAGS
+    if args.push:
+        if args.format != FOLDER:
+            raise ConfigError(f"--push={args.push} uploads a folder; give --format={FOLDER} as well")
+        repository_of(args.push)
     backbone = load(args.checkpoint, args.network, args.ignore)
     output = local_path(args.output, "--output")
     origin = {"source": args.checkpoint, "network": args.network, "licence": args.licence}
@@ -131,15 +184,22 @@ def main(_: Sequence[str]) -> None:
         backbone, origin["adapted"] = adapted(backbone, adaptation, args.camera)
     elif args.camera is not None:
         raise ConfigError(f"--camera={args.camera} says whose mean is taken off with --adapt=DATA; give that as well")
-    error = export(backbone, args.format, output, args.overwrite, **origin)
-    print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
+    if args.format != FOLDER:
+        error = export(backbone, args.format, output, args.overwrite, **origin)
+        print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}.md")
+        return
+    error = export_folder(backbone, output, args.overwrite, args.push, **origin)
+    print(f"{output}: {backbone.name}, largest difference {error:.1e}; card in {output}/{folder.CARD}")
+    if args.push:
+        print(f"pushed to {push(output, args.push)}")
 
 
 def define_flags() -> None:
     """Defines what the command takes."""
     define_weights_flags()
-    flags.DEFINE_enum("format", None, tuple(FORMATS), "What to write.", required=True)
-    flags.DEFINE_string("output", None, "The file to write.", required=True)
+    flags.DEFINE_enum("format", None, (*FORMATS, FOLDER), "What to write.", required=True)
+    flags.DEFINE_string("output", None, "The file to write, or the folder.", required=True)
+    flags.DEFINE_string("push", "", "hf://ORG/NAME: repository on the Hugging Face Hub that the folder is uploaded to.")
     flags.DEFINE_string("licence", "", "Licence of the weights, for the card.")
     define_adapt_flags(own_means=False)
     flags.DEFINE_string("camera", None, "Whose mean features lose with --adapt; of all cameras where it is not given.")

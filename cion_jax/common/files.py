@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cion_jax.common.errors import UserError
@@ -93,6 +93,11 @@ def replaceable(path: Path, flag: str, overwrite: bool = False, inputs: Iterable
         raise UserError(f"{flag}={path} is one of the files that are read; give another name")
     if path.exists() and not overwrite:
         raise UserError(f"{flag}={path} is there already; give another name, or --overwrite to replace it")
+    return _in_a_folder(path, flag)
+
+
+def _in_a_folder(path: Path, flag: str) -> Path:
+    """The path, whose folder is there and can be written to from now on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -100,6 +105,33 @@ def replaceable(path: Path, flag: str, overwrite: bool = False, inputs: Iterable
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{flag}={path}: its folder cannot be written to; give another place")
     return path
+
+
+def replaceable_folder(
+    path: Path, flag: str, overwrite: bool, is_ours: Callable[[Path], bool], inputs: Iterable[Path] = ()
+) -> Path:
+    """A folder that may be written, and the one that it lies in; as `replaceable`.
+
+    Args:
+      path: the folder.
+      flag: that gave it, for the message.
+      overwrite: whether it may be there already.
+      is_ours: whether nothing in it is lost that something else has written.
+      inputs: files that are read, or folders, of which it may hold none.
+
+    Raises:
+      UserError: it is there and is not to be replaced, or it cannot be made.
+    """
+    if _there(path, flag):
+        if not path.is_dir():
+            raise UserError(f"{flag}={path} is a file, expected the name of a folder to write")
+        if any(one.exists() and one.resolve().is_relative_to(path.resolve()) for one in inputs):
+            raise UserError(f"{flag}={path} holds what is read; give another name")
+        if not is_ours(path):
+            raise UserError(f"{flag}={path} holds something else; give another name")
+        if any(path.iterdir()) and not overwrite:
+            raise UserError(f"{flag}={path} is there already; give another name, or --overwrite to replace it")
+    return _in_a_folder(path, flag)
 
 
 def _there(path: Path, flag: str) -> bool:

@@ -21,6 +21,7 @@ from flax import serialization
 from jax import export
 
 from cion_jax.common.extras import needed
+from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.layers import l2_normalize
@@ -57,20 +58,51 @@ class Format:
 
 def program(backbone: Backbone) -> Callable[[Any], jax.Array]:
     """[B, H, W, 3] uint8 RGB of the backbone's input size -> [B, d] float32 features of length 1."""
+    return lambda image_BHWC: _of_length_one(backbone, backbone.forward(image_BHWC))
+
+
+def program_of_normalized(backbone: Backbone) -> Callable[[Any], jax.Array]:
+    """[B, 3, H, W] float32 RGB with ImageNet's mean and standard deviation taken off -> as `program`.
+
+    That is what trackers give to every network; one that was trained with other values gets those.
+    """
+    own, usual = backbone.preprocessing, Preprocessing()
+
+    def run(x_BCHW: Any) -> jax.Array:
+        x = x_BCHW.transpose(0, 2, 3, 1)
+        if (own.mean, own.std) != (usual.mean, usual.std):
+            x = (x * jnp.array(usual.std) + jnp.array(usual.mean) - jnp.array(own.mean)) / jnp.array(own.std)
+        return _of_length_one(backbone, backbone.module()(x, train=False))
+
+    return run
+
+
+def normalized(image_BHWC: np.ndarray) -> np.ndarray:
+    """[B, H, W, 3] uint8 RGB -> the input of `program_of_normalized`."""
+    x = (image_BHWC / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)
+
+
+def _of_length_one(backbone: Backbone, z_BD: jax.Array) -> jax.Array:
     if backbone.last is None:
-        return lambda image_BHWC: l2_normalize(backbone.forward(image_BHWC))
+        return l2_normalize(z_BD)
     mean_D, matrix_DD = backbone.last
-    return lambda image_BHWC: l2_normalize((l2_normalize(backbone.forward(image_BHWC)) - mean_D) @ matrix_DD)
+    return l2_normalize((l2_normalize(z_BD) - mean_D) @ matrix_DD)
+
+
+def safetensors_metadata(backbone: Backbone) -> dict[str, str]:
+    """What a file says of its network; "format" tells PyTorch's loaders whose axis order this is."""
+    metadata = {"format": "pt", "model": backbone.name, "input_size": json.dumps(backbone.size)}
+    return metadata | {name: json.dumps(getattr(backbone.preprocessing, name)) for name in ("mean", "std")}
 
 
 def _write_safetensors(path: Path, backbone: Backbone) -> None:
-    # "format" tells PyTorch's and Hugging Face's loaders whose axis order this is.
-    metadata = {"format": "pt", "model": backbone.name, "input_size": json.dumps(backbone.size)}
-    metadata |= {name: json.dumps(getattr(backbone.preprocessing, name)) for name in ("mean", "std")}
-    path.write_bytes(safetensors.numpy.save(torch_names.to_torch(backbone.params, backbone.stats), metadata))
+    named = torch_names.to_torch(backbone.params, backbone.stats)
+    path.write_bytes(safetensors.numpy.save(named, safetensors_metadata(backbone)))
 
 
-def _safetensors_error(path: Path, backbone: Backbone) -> float:
+def safetensors_error(path: Path, backbone: Backbone) -> float:
+    """Infinite where a file, or a folder of `exporting.folder`, does not come back as this very backbone; else 0."""
     found = load(str(path))
     return _tree_error((found.params, found.stats), backbone)
 
@@ -101,25 +133,26 @@ def _write_stablehlo(path: Path, backbone: Backbone) -> None:
 
 
 def _stablehlo_error(path: Path, backbone: Backbone) -> float:
-    return _program_error(export.deserialize(bytearray(path.read_bytes())).call, backbone)
+    return program_error(export.deserialize(bytearray(path.read_bytes())).call, backbone)
 
 
-def _onnx_file() -> ModuleType:
-    """`exporting.onnx_file`, which needs packages that nothing else needs."""
-    with needed("--format=onnx", "onnx"):
+def onnx_file(what: str = "--format=onnx") -> ModuleType:
+    """`exporting.onnx_file`, which needs packages that nothing else needs; `what` asks for it, for the message."""
+    with needed(what, "onnx"):
         from cion_jax.exporting import onnx_file
     return onnx_file
 
 
 def _write_onnx(path: Path, backbone: Backbone) -> None:
-    _onnx_file().write(path, program(backbone), backbone.size)
+    onnx_file().write(path, program(backbone), backbone.size)
 
 
 def _onnx_error(path: Path, backbone: Backbone) -> float:
-    return _program_error(_onnx_file().open_program(path), backbone)
+    return program_error(onnx_file().open_program(path), backbone)
 
 
-def _program_error(run: Callable, backbone: Backbone) -> float:
+def program_error(run: Callable, backbone: Backbone) -> float:
+    """Largest difference of a function of uint8 images from `program`, in standard deviations of the latter."""
     shape = (_IMAGES, *backbone.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):  # accelerators multiply in less than float32
@@ -135,7 +168,7 @@ FORMATS.register_all(
         "safetensors": Format(
             ".safetensors",
             _write_safetensors,
-            _safetensors_error,
+            safetensors_error,
             0.0,
             "model.load_state_dict(safetensors.torch.load_file('FILE'), strict=True)  # of the original model",
             "weights and buffers under PyTorch's names and in its axis order",

@@ -23,23 +23,31 @@ from cion_jax.exporting.onnx_graph import Graph, NotInOnnx, Operand
 from cion_jax.exporting.onnx_ops import OPERATIONS
 
 _OPSET, _IR_VERSION = 18, 9  # of 2023: what ONNX Runtime 1.15 and newer read
-_INPUT, _OUTPUT = "image", "features"
+_OUTPUT = "features"
 _CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
-def write(path: Path, function: Callable, size: tuple[int, int]) -> None:
-    """Writes a function of uint8 images [B, height, width, 3] with any B; the file's names are `image` and `features`.
+def write(path: Path, function: Callable, size: tuple[int, int], normalized: bool = False) -> None:
+    """Writes a function of images, any number of them; the file's names are `image` and `features`.
+
+    Args:
+      path: of the new file.
+      function: of uint8 images [B, height, width, 3].
+      size: (height, width) in pixels.
+      normalized: it is one of float32 images [B, 3, height, width] instead; the input is then called `images`.
 
     Raises:
       NotInOnnx: an operation without a translation.
     """
     (batch,) = export.symbolic_shape("batch")
-    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8))
+    shape, dtype = ((3, *size), jnp.float32) if normalized else ((*size, 3), jnp.uint8)
+    name = "images" if normalized else "image"
+    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), dtype))
+    graph = Graph(name, batch)
     image, features = closed.in_avals[0], closed.out_avals[0]
-    graph = Graph(_INPUT, batch)
     (result,) = _translate(graph, closed.jaxpr, closed.consts, [graph.input(image.shape)])
     graph.node("Identity", graph.full(result, features.shape), output=_OUTPUT)
-    inputs, outputs = [_describe(_INPUT, image)], [_describe(_OUTPUT, features)]
+    inputs, outputs = [_describe(name, image)], [_describe(_OUTPUT, features)]
     proto = helper.make_graph(graph.nodes, path.stem, inputs, outputs, graph.initializers)
     opset = [helper.make_opsetid("", _OPSET)]
     onnx.save(helper.make_model(proto, opset_imports=opset, ir_version=_IR_VERSION, producer_name="cion-jax"), path)
@@ -48,7 +56,8 @@ def write(path: Path, function: Callable, size: tuple[int, int]) -> None:
 def open_program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The function that a file of `write` holds, on the CPU."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run([_OUTPUT], {_INPUT: images})[0]
+    (taken,) = session.get_inputs()
+    return lambda images: session.run([_OUTPUT], {taken.name: images})[0]
 
 
 def _translate(graph: Graph, jaxpr: Any, constants: Sequence, inputs: Sequence[Operand]) -> list[Operand]:

@@ -26,12 +26,12 @@ from cion_jax.common.typed_config import ConfigError, freeze
 from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
-from cion_jax.weights import folded_onnx, positions, torch_names
+from cion_jax.weights import folded_onnx, folder, hub, positions, timm_names, torch_names
 from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
 from cion_jax.weights.positions import POSITIONS
 from cion_jax.weights.torch_names import WeightsError
-from cion_jax.weights.weights_file import map_names, open_weights
+from cion_jax.weights.weights_file import WeightsFile, map_names, open_weights
 
 Network = Literal["teacher", "student"]
 _NAME = r"(?P<name>[^@=]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?"
@@ -64,6 +64,8 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = (), ba
         `file:NAME[@HEIGHTxWIDTH]=FILE`: weights of the backbone NAME in a PyTorch or safetensors file,
           or in an ONNX file that PyTorch's exporter made of it;
         `FILE.safetensors`: the same, of a file that `python -m cion_jax.export` wrote: it says itself what it is;
+        `FOLDER`: one that `python -m cion_jax.export --format=folder` or the package `reid` wrote;
+        `hf://ORG/NAME[@REVISION]`: such a folder on the Hugging Face Hub; FILE above may be `hf://ORG/NAME/FILE`;
         `random:NAME[@HEIGHTxWIDTH]`: untrained, seed 0.
       network: which one of a run or of a file that holds both.
       ignore: regular expressions of names that a file may lack or have too many; a lacking one stays random.
@@ -82,23 +84,50 @@ def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
         return Backbone(name, *models.split(_untrained(name)), Preprocessing(size), step=0)
     if spec.startswith("file:"):
         name, size, given = _parse(_FILE, spec, "file:NAME=FILE or file:NAME@HEIGHTxWIDTH=FILE")
-        path = str(local_path(given, "--checkpoint"))
+        path = str(_local(given))
         module = models.abstract(name)
         if path.endswith(".onnx"):
             return _fit(Named(folded_onnx.read(path, module), {}), name, Preprocessing(size), ignore, path)
         return _fit(read(path, network, models.split(module)[1:], size), name, Preprocessing(size), ignore, path)
-    spec = str(local_path(spec, "--checkpoint"))
+    spec = str(_local(spec))
+    if folder.is_folder(Path(spec)):
+        return _load_folder(Path(spec), ignore)
     if Path(spec).is_dir():
         return load_run(spec, network)
     named = read(spec, network)
     return _fit(named, named.metadata["model"], preprocessing(named.metadata, spec), ignore, spec)
 
 
+def _local(given: str) -> Path:
+    """What --checkpoint names, on this machine."""
+    return hub.fetched(given) if given.startswith(hub.PREFIX) else local_path(given, "--checkpoint")
+
+
+def _load_folder(path: Path, ignore: Iterable[str]) -> Backbone:
+    """A folder for other software; its tensors bear the names that this software has for them."""
+    file = path / folder.WEIGHTS
+    opened = open_weights(file)
+    name, metadata = folder.backbone_of(path, opened.metadata)
+    values, like = preprocessing(metadata, file), models.split(models.abstract(name))[1:]
+    opened = _under_our_names(dataclasses.replace(opened, metadata=metadata))
+    return _fit(Named(*opened.network(*like, values.size), metadata), name, values, ignore, str(file))
+
+
+def _under_our_names(opened: WeightsFile) -> WeightsFile:
+    """A file whose metadata say that its names are timm's, under those of the original code; any other as it is."""
+    name = opened.metadata.get("model", "")
+    if opened.metadata.get("names") != folder.TIMMS or name not in timm_names.TIMM:
+        return opened
+    shapes, derived = torch_names.expected(*models.split(models.abstract(name))[1:])
+    ours = {theirs: mine for mine, theirs in timm_names.TIMM[name].renamed([*shapes, *derived]).items()}
+    return dataclasses.replace(opened, saved={ours.get(theirs, theirs): one for theirs, one in opened.saved.items()})
+
+
 def weights_file(spec: str) -> list[Path]:
     """The file that --checkpoint names, if it names one."""
     match = _FILE.fullmatch(spec)
     path = match["path"] if match else spec.removeprefix("onnx:")
-    return [] if spec.startswith("random:") else [local_path(path, "--checkpoint")]
+    return [] if spec.startswith("random:") or path.startswith(hub.PREFIX) else [local_path(path, "--checkpoint")]
 
 
 def load_run(path: str | Path, network: Network = "teacher") -> Backbone:
@@ -161,7 +190,7 @@ def read(
       like: (params, stats) of the model's backbone, of arrays or shapes; not needed where the file says what it is.
       size: (height, width) of the images that the weights are wanted for.
     """
-    opened = open_weights(path)
+    opened = _under_our_names(open_weights(path))
     if like is None:
         if not {"model", "input_size"} <= opened.metadata.keys():
             raise ConfigError(f"--checkpoint={path} does not say of which backbone it is; give file:NAME={path}")

@@ -18,6 +18,7 @@ from cion_jax.common.printable import printable, some
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import freeze
 from cion_jax.tasks import TASKS
+from cion_jax.training import goodput
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, on_one_device
 from cion_jax.training.metrics import NOTES, ROWS, step_of
 from cion_jax.training.step import init_state
@@ -53,7 +54,9 @@ def verify_run(workdir: Path) -> tuple[str, list[str]]:
     if not steps:
         damage.append(f"there is no complete checkpoint in {workdir / FOLDER}")
     undigested = f", {old} of them without digests: other numbers would not show" if old else ""
-    return f"{len(steps)} checkpoints{undigested}{checksums.told(sums, present)}", damage
+    times = goodput.describe(workdir)
+    told = f"{undigested}{checksums.told(sums, present)}{'; ' * bool(times)}{times}"
+    return f"{len(steps)} checkpoints{told}", damage
 
 
 def _checkpoint(checkpointer: Checkpointer, run: Mapping[str, Any]) -> list[str]:

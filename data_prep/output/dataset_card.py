@@ -37,6 +37,8 @@ print(len(source), source[0]["{records.IDENTITY}"], source[0]["{records.IMAGE}"]
 """
 _TERMS = """- The images show people. Whether they may be used, for what, and whether they may be passed on is for the
   terms of the source to say; this folder adds no rights. Check them before you use or share it.
+- Blurred faces do not make people anonymous: clothes, build and what is carried still tell who somebody is, which is
+  what these images are for.
 """
 _ESTIMATES = """- Identities are estimates. Lookalikes may share one, and one person may have several; the noise above
   counts only what contradicts the thresholds, not what is wrong.

@@ -9,10 +9,11 @@ from cion_jax.data import cluster_batches
 from cion_jax.data.groups import PlanError
 from cion_jax.data.image_files import Relabeled
 from cion_jax.neighbors import score
+from cion_jax.neighbors.shared import Search
 from cion_jax.tasks.cluster import shared_neighbors
 from cion_jax.tasks.cluster.config import SharedNeighborsConfig
 
-OWN = SharedNeighborsConfig()
+OWN, ALL = SharedNeighborsConfig(), Search()
 
 
 def made_up(people=20, images=12, cameras=3, light=1.5, seed=0):
@@ -29,10 +30,10 @@ def made_up(people=20, images=12, cameras=3, light=1.5, seed=0):
 
 def test_people_are_found_across_cameras():
     features, camera, video, frame, truth = made_up()
-    found = shared_neighbors.clusters(features, camera, video, frame, OWN, 10**6)
+    found = shared_neighbors.clusters(features, camera, video, frame, OWN, ALL)
     assert score.score(found, truth)["pairwise_f1"] > 0.95
     dark = dataclasses.replace(OWN, center=False)
-    apart = shared_neighbors.clusters(features, camera, video, frame, dark, 10**6)
+    apart = shared_neighbors.clusters(features, camera, video, frame, dark, ALL)
     assert score.score(apart, truth)["pairwise_f1"] < 0.7
 
 
@@ -40,10 +41,10 @@ def test_images_of_one_moment_are_never_of_one_cluster():
     features, camera, video, frame, _ = made_up()
     twins = np.concatenate([features, features[:6]])  # the same person twice on one frame
     more = [np.concatenate([array, array[:6]]) for array in (camera, video, frame)]
-    found = shared_neighbors.clusters(twins, *more, OWN, 10**6)
+    found = shared_neighbors.clusters(twins, *more, OWN, ALL)
     assert np.all((found[:6] != found[-6:]) | (found[:6] < 0))
     free = dataclasses.replace(OWN, cannot_link=False)
-    found = shared_neighbors.clusters(twins, *more, free, 10**6)
+    found = shared_neighbors.clusters(twins, *more, free, ALL)
     assert np.all(found[:6] == found[-6:])
 
 
@@ -56,21 +57,13 @@ def test_moments_by_hand():
     assert [len(end) for end in nothing] == [0, 0]
 
 
-def test_the_threshold_by_hand():
-    pairs, overlap = (np.array([0, 1, 2]), np.array([1, 2, 3])), np.array([0.8, 0.2, 0.6])
-    # Largest overlaps: 0.8, 0.8, 0.6, 0.6; of the pairs that cannot be, one is listed with 0.2, one is not.
-    assert shared_neighbors.calibrated(4, pairs, overlap, (np.array([1]), np.array([2]))) == pytest.approx(0.45)
-    assert shared_neighbors.calibrated(4, pairs, overlap, (np.array([0]), np.array([3]))) == pytest.approx(0.35)
-    assert shared_neighbors.calibrated(4, pairs, overlap, (np.zeros(0, int), np.zeros(0, int))) == pytest.approx(0.35)
-
-
 def test_small_clusters_are_outliers():
     known = [array[:-7] for array in made_up()[:-1]]  # five images of the last person
-    whole = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=2), 10**6)
+    whole = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=2), ALL)
     sizes = np.where(whole >= 0, np.bincount(whole + 1)[whole + 1], 0)
     smallest = int(sizes[sizes > 0].min())
     for least in (smallest, smallest + 1):
-        found = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=least), 10**6)
+        found = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=least), ALL)
         assert np.array_equal(found, np.where(sizes >= least, whole, -1))
     assert 0 < (found < 0).mean() < 0.5
 
