@@ -138,6 +138,7 @@ def export_folder(backbone: Backbone, output: Path, overwrite: bool = False, hub
             )
         files = {made / name: held for name, held in folder.HELD.items() if (made / name).is_file()}
         (made / folder.CARD).write_text(folder_card(files, backbone, error=error, **origin), "utf-8")
+        checksums.write(made / checksums.SUMS, {path.name: path for path in sorted(made.iterdir())})
         if output.exists():
             output.rename(Path(unfinished) / "replaced")
         made.rename(output)

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cion_jax.common import checksums
 from cion_jax.common.errors import UserError
 from cion_jax.data import records
 
@@ -107,6 +108,26 @@ class Info(Data):
 
     def files(self):
         return [self.folder / "dataset_info.json"]
+
+
+class Whole(Data):
+    """Any file of a data set, by the digests beside it."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        for name in (records.PROVENANCE_FILE, records.METRICS_FILE, records.CARD_FILE, records.REJECTED_FILE):
+            (self.folder / name).write_text(name * 20)
+        checksums.write(self.folder / checksums.SUMS, {path.name: path for path in sorted(self.folder.iterdir())})
+
+    def files(self):
+        return sorted(self.folder.iterdir())
+
+    def read(self):
+        sums = self.folder / checksums.SUMS
+        damage = checksums.damage(sums, [path.name for path in self.files() if path != sums])
+        if damage:
+            raise UserError(damage[0])
+        return checksums.read(sums), [path.read_bytes() for path in self.files() if path != sums]
 
 
 class Checkpoint(Kind):
@@ -263,7 +284,7 @@ class Table(Annotations):
 
 KINDS = {
     kind.__name__.lower(): kind
-    for kind in (Checkpoint, Shards, Index, Info, Provenance, Metrics, Mot, Annotations, Lines, Table)
+    for kind in (Whole, Checkpoint, Shards, Index, Info, Provenance, Metrics, Mot, Annotations, Lines, Table)
 }
 
 

@@ -35,7 +35,7 @@ def _commands(page):
 
 def _defined():
     """Names of all flags that any program defines."""
-    pattern = re.compile(r"flags\.DEFINE_\w+\(\s*\"(\w+)\"")
+    pattern = re.compile(r"(?:flags\.DEFINE_\w+|define_number)\(\s*\"(\w+)\"")
     return {name for path in _SOURCES for name in pattern.findall(path.read_text())} | _OF_ABSL | {"config"}
 
 

@@ -92,7 +92,15 @@ def test_what_loads_elsewhere_and_computes_something_else_gets_no_config(name):
 
 def test_what_is_in_it(exported, small):
     assert {path.name for path in exported.iterdir()} == {
-        *("weights.safetensors", "reid_config.json", "model.onnx", "model_uint8.onnx", "example.py", "README.md")
+        *(
+            "weights.safetensors",
+            "reid_config.json",
+            "model.onnx",
+            "model_uint8.onnx",
+            "example.py",
+            "README.md",
+            "SHA256SUMS",
+        )
     }
     config = json.loads((exported / "reid_config.json").read_text())
     assert config["architecture"] == SMALL
@@ -211,7 +219,7 @@ def test_from_python(tmp_path):
     card = cion_jax.export("random:toy@32x16", tmp_path / "mine")
     assert card == tmp_path / "mine" / "README.md"
     assert {path.name for path in card.parent.iterdir()} == {
-        *("weights.safetensors", "model.onnx", "model_uint8.onnx", "example.py", "README.md")
+        *("weights.safetensors", "model.onnx", "model_uint8.onnx", "example.py", "README.md", "SHA256SUMS")
     }
     again = cion_jax.export(tmp_path / "mine", tmp_path / "again")
     assert (again.parent / "model.onnx").read_bytes() == (tmp_path / "mine" / "model.onnx").read_bytes()

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from cion_jax.common import checksums
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import DatasetError, Index
@@ -42,6 +43,8 @@ def test_every_step_is_logged(whole):
     names = "loss teacher_entropy student_entropy gradient_norm parameter_norm update_norm learning_rate weight_decay"
     assert {*names.split(), "momentum", "images_per_second", "data_wait", "skipped", "step"} == set(log[0])
     assert list((workdir / "tensorboard").iterdir())
+    assert checksums.read(workdir / checksums.SUMS).keys() == {"config.json", "metrics.jsonl"}
+    assert checksums.damage(workdir / checksums.SUMS) == []
 
 
 def test_golden_three_steps(whole):

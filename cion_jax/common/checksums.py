@@ -52,11 +52,11 @@ def read(sums: Path) -> dict[str, str]:
     return found
 
 
-def damage(sums: Path, expected: Sequence[str] = (), skip: str | None = None) -> list[str]:
+def damage(sums: Path, expected: Sequence[str] = (), skip: tuple[str, ...] = ()) -> list[str]:
     """A line for each file that is not what was written, and for each of the expected ones without a digest.
 
     Nothing where there are no digests at all: what was written before there were any has none. Files whose names begin
-    with `skip` are not read.
+    with one of `skip` are not read.
     """
     try:
         known = read(sums)
@@ -65,7 +65,7 @@ def damage(sums: Path, expected: Sequence[str] = (), skip: str | None = None) ->
     if not sums.exists():
         return []
     unknown = [f"no digest recorded for {sums.parent / name} in {sums.name}" for name in expected if name not in known]
-    looked_at = {name: digest for name, digest in known.items() if skip is None or not name.startswith(skip)}
+    looked_at = {name: digest for name, digest in known.items() if not name.startswith(skip)}
     return [
         line for name, digest in looked_at.items() if (line := _compared(sums.parent / name, digest, sums))
     ] + unknown
@@ -77,9 +77,14 @@ def told(sums: Path, files: Sequence[str]) -> str:
 
 
 def check(file: Path) -> None:
-    """Raises ChecksumError where a file has a digest beside it, `FILE.sha256`, and is not what was written."""
-    sums = beside(file)
-    digest = read(sums).get(file.name)
+    """Raises ChecksumError where a file has a digest, in `FILE.sha256` or its folder's, and is not what was written."""
+    sums = beside(file) if beside(file).exists() else file.with_name(SUMS)
+    try:
+        digest = read(sums).get(file.name)
+    except ChecksumError:
+        if sums.name != SUMS:  # what is of a whole folder may be of other tools, and written in other ways
+            raise
+        return
     wrong = _compared(file, digest, sums) if digest else ""
     if wrong:
         raise ChecksumError(wrong)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from cion_jax.common.checksums import SUMS
 from cion_jax.exporting import examples, formats
 from cion_jax.exporting.formats import program, program_error, program_of_normalized, safetensors_metadata
 from cion_jax.models.layers import resize_positions
@@ -57,7 +58,7 @@ HELD = {
 
 def is_export(folder: Path) -> bool:
     """Whether there is nothing in a folder but what an earlier export wrote, so that it may be replaced."""
-    return {path.name for path in folder.iterdir()} <= {*HELD, CARD}
+    return {path.name for path in folder.iterdir()} <= {*HELD, CARD, SUMS}
 
 
 def write(folder: Path, backbone: Backbone, hub: str = "") -> float:

@@ -51,17 +51,16 @@ def is_exported(path: Path) -> bool:
 def verify_exported(path: Path) -> tuple[str, list[str]]:
     """(what was looked at, what is damaged: a line each): every byte; of weights every number, too."""
     sums = _sums(path)
-    files = [each.with_name(each.name.removesuffix(checksums.SUFFIX)) for each in sums]
     damage = [line for each in sums for line in checksums.damage(each)]
-    numbers = [verify_file(file) for file in files if file.suffix == ".safetensors" and not damage]
-    unknown = (
-        sorted(p.name for p in _folder(path).glob("*.*") if p.suffix in _KINDS and p not in files)
-        if path.is_dir()
-        else []
-    )
-    said = f", no digest recorded for {', '.join(map(printable, unknown))}" if unknown else ""
-    looked_at = f"{', '.join(printable(file.name) for file in files)}, with a digest of every byte{said}"
-    return looked_at, damage + [line for _, wrong in numbers for line in wrong]
+    if damage:
+        return "files and their digests", damage
+    files = [each.parent / name for each in sums for name in checksums.read(each)]
+    for file in files:
+        damage += verify_file(file)[1] if file.suffix == ".safetensors" else []
+    others = [p for p in sorted(_folder(path).iterdir()) if p.suffix in _KINDS] if path.is_dir() else []
+    unknown = [printable(each.name) for each in others if each not in files]
+    said = f", no digest recorded for {', '.join(unknown)}" if unknown else ""
+    return f"{', '.join(printable(file.name) for file in files)}, with a digest of every byte{said}", damage
 
 
 def _folder(path: Path) -> Path:
@@ -71,7 +70,8 @@ def _folder(path: Path) -> Path:
 
 def _sums(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(_folder(path).glob(f"*{checksums.SUFFIX}"))
+        folder = _folder(path)
+        return sorted(folder.glob(f"*{checksums.SUFFIX}")) + [p for p in (folder / checksums.SUMS,) if p.exists()]
     return [checksums.beside(path)] if checksums.beside(path).exists() else []
 
 

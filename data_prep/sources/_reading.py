@@ -17,7 +17,7 @@ from data_prep.sources._rows import Rectangle, Row, Table
 from data_prep.types import Reject
 
 _JUMPS = 0.3  # heights of a box from frame to frame: people do not go that fast
-_FEW = 5  # boxes whose id has another box in the same frame, that may be slips
+_FEW = 5  # boxes whose id has another box in the same frame, that may be slips; rows that tell nothing
 _TWICE = 0.2  # share of boxes whose id has another box in the same frame, from which on ids are no tracks
 _LARGE = 2**62
 
@@ -44,7 +44,9 @@ class Evidence:
     def swapped(self) -> bool:
         """Whether frame and id look as if they were the other way round."""
         jump, other = self.jump, self.swapped_jump
-        return jump is not None and other is not None and jump > _JUMPS and other < jump / 4
+        if jump is None:  # no track has a second box
+            return other is not None and other < _JUMPS / 4
+        return other is not None and jump > _JUMPS and other < jump / 4
 
 
 class Others(NamedTuple):
@@ -119,7 +121,8 @@ def decide(
     numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
     why = (number_why, form_why, classes.why)
     ids = "" if classes.problem else _ids(table, classes)
-    problems = (number_problem, form_problem, classes.problem, _order(table, evidence, settings), ids)
+    columns = (_order(table, evidence, settings), _before_the_box(table, settings))
+    problems = (number_problem, form_problem, classes.problem, *columns, ids)
     said = tuple(filter(None, problems))
     return Reading(form, numbering, classes, tuple(filter(None, why)), said, bool(number_problem))
 
@@ -139,15 +142,36 @@ def _ids(table: Table, classes: Classes) -> str:
     )
 
 
+def _before_the_box(table: Table, settings: MotConfig) -> str:
+    """What to say where something else seems to stand where boxes begin."""
+    rows = table.rows
+    if settings.box is not None or table.box is not None or len(rows) < _FEW:
+        return ""
+    # Where a column is put in, a height stands where trackers write a confidence.
+    if not all(0 <= row.box[0] <= 1 < max(row.box) and mottext.number_of(row.tail) > 1 for row in rows):
+        return ""
+    return (
+        f"the third column lies between 0 and 1, and the seventh above 1, in all {len(rows)} rows: a confidence or a "
+        "class stands before the box (put it behind, or name the columns in a first line: frame,id,conf,left,top,"
+        "width,height), or all boxes begin at the left edge (--config.mot.box=xywh)"
+    )
+
+
 def _order(table: Table, evidence: Evidence, settings: MotConfig) -> str:
     """What to say where the first two columns look as if they were the other way round."""
     if settings.order is not None or table.first_frame is not None or not evidence.swapped:
         return ""
     return (
         "the first two columns are frame and id (--config.mot.order=frame,id) or id and frame "
-        f"(--config.mot.order=id,frame): in the first reading a box goes {evidence.jump:.1f} of its height from frame "
-        f"to frame, in the second {evidence.swapped_jump:.1f}; say which"
+        f"(--config.mot.order=id,frame): in the first reading {_goes(evidence.jump)}, in the second "
+        f"{_goes(evidence.swapped_jump)}; say which"
     )
+
+
+def _goes(jump: float | None) -> str:
+    if jump is None:
+        return "no track has a second box"
+    return f"a box goes {jump:.1f} of its height from frame to frame"
 
 
 def swap(table: Table) -> Table:

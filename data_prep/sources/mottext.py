@@ -163,6 +163,11 @@ def flagged(row: Row, where: str) -> Reject | None:
     return Reject("ignored by the ground truth", where, detail)
 
 
+def number_of(tail: Sequence[str]) -> float:
+    """What stands right behind the box, as a number; 0 where it is none."""
+    return (_number(tail[0]) if tail else None) or 0
+
+
 def _ignored(row: Row, path: Path) -> Reject | None:
     where = f"{path}:{row.line}"
     if not is_ground_truth(path):

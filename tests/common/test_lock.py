@@ -42,7 +42,7 @@ def test_a_killed_process_is_replaced_at_once(tmp_path, holder, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("age", "lives"), [(5, True), (61, False)])
+@pytest.mark.parametrize(("age", "lives"), [(5, True), (61, False), (-3600, False)])
 def test_a_process_on_another_host_lives_as_long_as_it_renews(tmp_path, age, lives):
     path = tmp_path / ".lock"
     path.write_text(json.dumps({"host": "far", "pid": 1, "born": "2", "what": "a run"}))

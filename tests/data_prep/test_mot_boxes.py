@@ -7,7 +7,7 @@ from data_prep import sources
 from data_prep.config import MotConfig
 from data_prep.sources import _geometry
 from data_prep.types import SourceError
-from tests.data_prep.clips import HEIGHT, WIDTH, line, pictures, text
+from tests.data_prep.clips import HEIGHT, WIDTH, line, pictures, seen, text
 
 PEOPLE = [(x + f, y, 20, 50) for x, y in ((10, 5), (60, 30), (120, 65)) for f in range(12)]  # left, top, width, height
 FORMS = {
@@ -64,6 +64,24 @@ def test_a_tracker_on_larger_pictures_is_refused(tmp_path):
 def test_boxes_that_leave_the_frame_a_little_are_no_evidence(tmp_path):
     boxes = [(x - 8, y + 3, w, h) for x, y, w, h in PEOPLE]  # a tracker goes on where people leave
     assert read(tmp_path, boxes) == sorted(boxes)
+
+
+def test_one_track_with_frame_and_id_the_other_way_round_is_refused(tmp_path):
+    pictures(tmp_path / "a" / "img1")
+    text(tmp_path / "a" / "tracks.txt", [line(1, k, (100 + k, 20, 20, 50)) for k in range(1, 7)])
+    with pytest.raises(SourceError, match=r"in the first reading no track has a second box, .* goes 0\.0 of its"):
+        seen(tmp_path, first_frame=1)
+
+
+@pytest.mark.parametrize("third", ["0", "0.9"])
+def test_what_stands_before_the_box_is_refused(tmp_path, third):
+    pictures(tmp_path / "a" / "img1")
+    text(tmp_path / "a" / "tracks.txt", [f"{k},1,{third},100,20,20,50" for k in range(1, 7)])
+    with pytest.raises(
+        SourceError, match=r"third column lies between 0 and 1, and the seventh above 1, in all 6 rows: a conf"
+    ):
+        seen(tmp_path)
+    assert [number for _, number in seen(tmp_path, box="xywh")["a"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_frame_and_id_the_other_way_round_are_refused(tmp_path):

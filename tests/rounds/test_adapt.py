@@ -40,7 +40,8 @@ def test_writes_the_network_and_a_report(done):
     kept = cion_jax.load(best["checkpoint"])
     assert cion_jax.load(done / "export" / "weights.safetensors").digest() == kept.digest()
     assert {path.name for path in (done / "export").iterdir()} == {
-        *("weights.safetensors", "weights.safetensors.md", "model.onnx", "model.onnx.md")
+        *("weights.safetensors", "weights.safetensors.md", "weights.safetensors.sha256"),
+        *("model.onnx", "model.onnx.md", "model.onnx.sha256"),
     }
     page = (done / "report.html").read_text()
     assert page.count('class="pair"') == 12
