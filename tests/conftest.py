@@ -39,7 +39,11 @@ def data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone in it."""
+    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone in it.
+
+    Files of whole runs come first, so that none of them is left over for one worker at the end.
+    """
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         backbone = params.get("measured", params.get("trained", ""))
