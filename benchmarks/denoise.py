@@ -129,12 +129,12 @@ def _video(person: np.ndarray, shared: np.ndarray, rng: np.random.Generator) -> 
     rows = looks[shown] + shared + IMAGE * _directions(len(tracklet), rng)
     nobody = rng.random(len(tracklet)) < JUNK
     rows[nobody] = shared + _directions(nobody.sum(), rng)
-    return _unit(rows).astype(np.float16), tracklet, np.where(nobody, -1, person[shown])
+    return cosine.unit(rows).astype(np.float16), tracklet, np.where(nobody, -1, person[shown])
 
 
 def _looks(person: np.ndarray) -> np.ndarray:
     """[n, WIDTH] of length 1, a function of each person's number."""
-    return _unit(np.stack([np.random.default_rng([2, p]).standard_normal(WIDTH) for p in person]))
+    return cosine.unit(np.stack([np.random.default_rng([2, p]).standard_normal(WIDTH) for p in person]))
 
 
 def _write(work: Work, video: str, rows: np.ndarray, tracklet: np.ndarray, truth: np.ndarray) -> None:
@@ -147,11 +147,7 @@ def _write(work: Work, video: str, rows: np.ndarray, tracklet: np.ndarray, truth
 
 
 def _directions(count: int, rng: np.random.Generator) -> np.ndarray:
-    return _unit(rng.standard_normal((count, WIDTH)))
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return cosine.unit(rng.standard_normal((count, WIDTH)))
 
 
 def measured(

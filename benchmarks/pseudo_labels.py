@@ -18,7 +18,7 @@ import numpy as np
 from absl import app, flags
 
 from cion_jax.data.target import open_target
-from cion_jax.neighbors import score
+from cion_jax.neighbors import cosine, score
 from cion_jax.reid.feature_file import FeatureFile
 from cion_jax.tasks.cluster import labels
 from cion_jax.tasks.cluster.config import DbscanConfig, LabelsConfig
@@ -38,7 +38,7 @@ def made_up(count: int) -> tuple[labels.Sightings, np.ndarray]:
         who = truth[start : start + 4096]
         place = center[who] + NOISE * rng.standard_normal((len(who), LATENT)).astype(np.float32)
         found = place @ spread + 0.5 * rng.standard_normal((len(who), WIDTH)).astype(np.float32)
-        rows[start : start + 4096] = found / np.linalg.norm(found, axis=1, keepdims=True)
+        rows[start : start + 4096] = cosine.unit(found, np.float32)
     nothing = np.full(count, -1)
     return labels.Sightings(rows, nothing, nothing, nothing), truth
 
@@ -48,7 +48,7 @@ def measured(data: Path, file: Path) -> tuple[labels.Sightings, np.ndarray]:
     target = open_target(data)
     known = FeatureFile(file)
     found = known.features[known.rows([Path(target.reader.where(i)) for i in range(len(target))])]
-    found = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    found = cosine.unit(found, np.float32)
     return labels.Sightings(found, target.camera, target.video, target.frame), target.truth
 
 

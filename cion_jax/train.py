@@ -25,7 +25,7 @@ from cion_jax.common.paths import local_path
 from cion_jax.data.shards import UnreadableError
 from cion_jax.distributed import cpu_allocator, multihost
 from cion_jax.distributed.preemption import LEFT, Signals
-from cion_jax.tasks import TASKS, schemas
+from cion_jax.tasks import schemas
 from cion_jax.training import loop
 from cion_jax.training.checkpoint import SaveError
 from cion_jax.training.config import RunConfig
@@ -42,8 +42,7 @@ def train(
     on_row: Callable[[dict[str, float]], None] | None = None,
 ) -> bool:
     """Runs or resumes the run of a config; arguments, result and errors as of `training.loop.train`."""
-    task = TASKS[config.task](config)
-    start_from = functools.partial(start.from_weights, task) if config.init_from else loop.as_it_is
+    task, start_from = start.begun(config)
     score = scoring.scorer(task.config, workdir) if config.evaluate.every else None
     return loop.train(task, workdir, start_from, asked_to_leave, score, on_row)
 

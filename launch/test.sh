@@ -9,4 +9,4 @@ if [ "${1:-}" = --slow ]; then
   shift
 fi
 export JAX_PLATFORMS=cpu PYTHONDONTWRITEBYTECODE=1
-exec .venv/bin/python -m pytest -m "$tier" -n "${CION_TEST_WORKERS:-2}" --dist loadgroup "$@"
+exec .venv/bin/python -m pytest -m "$tier" -n "${CION_TEST_WORKERS:-2}" --dist loadgroup --no-loadscope-reorder "$@"

@@ -16,9 +16,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 QUICKLY = "--xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICKLY}"
-# Many compile the same programs.
+# Many compile the same programs, and every process the same small ones before its first step.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,11 @@ def data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone in it."""
+    """Keeps tests that share an expensive fixture on one worker: those of one file, or of one backbone in it.
+
+    Files of whole runs come first, so that none of them is left over for one worker at the end.
+    """
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         backbone = params.get("measured", params.get("trained", ""))

@@ -18,8 +18,9 @@ from tests import miniatures, toy
 from tests.runs import final_state, rows
 
 miniatures.register()
-# Half a minute to two minutes each; forward and backward passes of these families are in the parity tests.
+# Ten seconds and more each. That a gradient reaches every parameter of a family is in its tests and the parity tests.
 LONG_TO_COMPILE = {f"toy_{name}" for name in ("convnext", "edgenext", "fastvit", "ghostnet", "osnet", "resnet")}
+LONG_TO_COMPILE |= {"toy_resnet_ibn", "toy_swin"}
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from cion_jax.tasks.distill.loss import (
 from tests import recipe
 
 CASES = [(v, e, k) for v in (10, 6) for e, k in ((0, 2), (40, 4), (60, 6), (80, 8))]
+guided = jax.jit(identity_guided_loss, static_argnums=(3, 4))
 
 
 def draw(seed, v, epoch):
@@ -44,7 +45,7 @@ def test_equals_the_reference(fixtures, v, epoch, k, weighting):
     assert case["K"] == k
     student, teacher, center = draw(spec["seed"], v, epoch)
     config = LossConfig(weighting=weighting)
-    value = jax.value_and_grad(lambda s: identity_guided_loss(s, teacher, center, k, config)[0])
+    value = jax.jit(jax.value_and_grad(lambda s: identity_guided_loss(s, teacher, center, k, config)[0]))
     loss, gradient = value(jnp.asarray(student))
     expected, name = (
         (case["loss_float64"], "grad_student")
@@ -68,21 +69,21 @@ def test_paper_weighting_is_the_mean_over_the_written_out_pairs(k):
         for i, j, u, v in itertools.product(range(6), range(6), range(2), range(4))
         if i // k == j // k and (i, u) != (j, v)
     ]
-    loss, _ = identity_guided_loss(jnp.asarray(z), jnp.asarray(t), jnp.zeros(5), k, LossConfig("paper"))
+    loss, _ = guided(jnp.asarray(z), jnp.asarray(t), jnp.zeros(5), k, LossConfig("paper"))
     np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
 
 
 def test_instance_groups_make_both_weightings_one():
     rng = np.random.default_rng(1)
     z, t, c = rng.normal(size=(4, 6, 8)), rng.normal(size=(4, 2, 8)), rng.normal(size=8)
-    losses = [identity_guided_loss(z, t, c, 1, LossConfig(w))[0] for w in ("paper", "released")]
+    losses = [guided(z, t, c, 1, LossConfig(w))[0] for w in ("paper", "released")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
 def test_entropies_of_a_uniform_and_a_decided_teacher():
     z = jnp.zeros((2, 3, 16))
-    _, uniform = identity_guided_loss(z, jnp.zeros((2, 2, 16)), jnp.zeros(16), 2, LossConfig())
-    _, decided = identity_guided_loss(z, 9 * jnp.eye(16)[None, :2].repeat(2, 0), jnp.zeros(16), 2, LossConfig())
+    _, uniform = guided(z, jnp.zeros((2, 2, 16)), jnp.zeros(16), 2, LossConfig())
+    _, decided = guided(z, 9 * jnp.eye(16)[None, :2].repeat(2, 0), jnp.zeros(16), 2, LossConfig())
     np.testing.assert_allclose(uniform["teacher_entropy"], np.log(16), rtol=1e-6)
     np.testing.assert_allclose(uniform["student_entropy"], np.log(16), rtol=1e-6)
     assert decided["teacher_entropy"] < 1e-6
@@ -99,7 +100,7 @@ def test_sinkhorn_shares_the_prototypes_out_evenly():
     np.testing.assert_allclose(p.sum(0), 1, atol=0.05)
     config = LossConfig("paper", "sinkhorn", teacher_temperature=1.0)
     for logits, center in ((t, jnp.zeros(8)), (t + offset, jnp.ones(8))):
-        loss, measured = identity_guided_loss(z, logits, center, 2, config)
+        loss, measured = guided(z, logits, center, 2, config)
         np.testing.assert_allclose(measured["teacher_entropy"], -(p * np.log(p)).sum(1).mean(), rtol=1e-5)
         log_s = np.asarray(jax.nn.log_softmax(z / 0.1), np.float64)
         same = np.einsum("bup,bup->", p.reshape(4, 2, 8), log_s[:, :2])
@@ -135,7 +136,7 @@ def test_in_parts_equals_the_whole(chunk, weighting, centering):
     def parts(*operands):
         return in_parts(*operands, config)[:2]
 
-    found, expected = (jax.value_and_grad(f, argnums=(0, 1), has_aux=True)(*operands) for f in (parts, whole))
+    found, expected = (jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True))(*operands) for f in (parts, whole))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
 

@@ -7,19 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cion_jax.common import checksums
-from cion_jax.common.errors import UserError
 from cion_jax.common.extras import needed
-
-
-class OnnxFileError(UserError):
-    """A file that is no model in ONNX form, or only a part of one."""
+from cion_jax.common.onnx_session import OnnxError
 
 
 def digest(file: Path) -> str:
     """SHA-256 of a model: of its file, or of all its files where it keeps weights in others.
 
     Raises:
-      OnnxFileError: it is none, or a file that it refers to is missing.
+      OnnxError: it is none, or a file that it refers to is missing.
       ChecksumError: it is not what the digest beside it is of.
     """
     checksums.check(file)
@@ -28,7 +24,7 @@ def digest(file: Path) -> str:
     for place in sorted(set(_external(file, content))):
         path = file.parent / place
         if not path.is_file():
-            raise OnnxFileError(
+            raise OnnxError(
                 f"{file} keeps its weights in {place}, which is not beside it; copy both into one folder, or export "
                 "it as one file (torch.onnx.export(..., external_data=False))"
             )
@@ -46,7 +42,7 @@ def _external(file: Path, content: bytes) -> Iterator[str]:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise OnnxFileError(f"{file} is not a usable ONNX model: {error}") from error
+        raise OnnxError(f"{file} is not a usable ONNX model: {error}") from error
     graphs = [model.graph, *model.functions]
     while graphs:
         graph = graphs.pop()

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from cion_jax.common import crop_names
-from cion_jax.common.files import walk
 from cion_jax.common.images import SUFFIXES
 from cion_jax.data import records, train_split
 from cion_jax.data.image_files import FileReader
@@ -76,8 +75,7 @@ def _files(folder: Path, protocol: Protocol) -> tuple[Path, list[Path]]:
     if train_split.is_listed(folder):
         place, files = train_split.listed(folder, protocol)
         return place, [file for file, _ in files]
-    inside = train_split.train_folder(folder)
-    return inside, [file for file in walk(inside) if file.suffix.lower() in SUFFIXES and file.is_file()]
+    return train_split.train_images(folder)
 
 
 def _of_names(reader: FileReader, names: list[crop_names.CropName | None]) -> Target:

@@ -71,6 +71,12 @@ def train_folder(folder: Path) -> Path:
     return inside
 
 
+def train_images(folder: Path) -> tuple[Path, list[Path]]:
+    """`train_folder`, and the images in it and in the folders below, by their names; DatasetError as of that."""
+    inside = train_folder(folder)
+    return inside, [file for file in walk(inside) if file.suffix.lower() in SUFFIXES and file.is_file()]
+
+
 def is_listed(folder: Path) -> bool:
     """Whether lists say what there is, as MSMT17's do."""
     return (folder / _LISTS["train"][0]).is_file()

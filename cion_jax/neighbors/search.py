@@ -15,6 +15,7 @@ from scipy.sparse import csgraph
 from cion_jax.common import room
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine, linkage
+from cion_jax.neighbors.best import Best
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 
@@ -155,28 +156,9 @@ def with_self(near: np.ndarray) -> np.ndarray:
     return np.concatenate([np.arange(len(near), dtype=near.dtype)[:, None], near], axis=1)
 
 
-class _Best:
-    """The k largest products of every row so far, largest first; of equal ones those that came first."""
-
-    def __init__(self, count: int, k: int, dtype: np.dtype):
-        self.product, self.other = np.full((count, k), -np.inf, dtype), np.full((count, k), -1)
-
-    def add(self, row: np.ndarray, other: np.ndarray, product: np.ndarray) -> None:
-        """Products [n] of rows with others; what is too small is dropped."""
-        better = product > self.product[row, -1]
-        rows, local = np.unique(row[better], return_inverse=True)
-        known, k = np.repeat(np.arange(len(rows)), self.other.shape[1]), np.arange(self.other.shape[1])
-        at = np.concatenate([known, local])
-        products = np.concatenate([self.product[rows].ravel(), product[better]])
-        others = np.concatenate([self.other[rows].ravel(), other[better]])
-        order = np.lexsort((others, -products, at))
-        taken = order[np.searchsorted(at[order], np.arange(len(rows)))[:, None] + k]
-        self.product[rows], self.other[rows] = products[taken], others[taken]
-
-
 def _all_pairs(rows: np.ndarray, k: int) -> np.ndarray:
     """Compares all rows, each pair once: a tile of products serves its rows and its columns."""
-    best = _Best(len(rows), k, rows.dtype)
+    best = Best(len(rows), k, rows.dtype)
     starts = range(0, len(rows), _TILE)
     for first in starts:
         own = rows[first : first + _TILE]
@@ -184,16 +166,17 @@ def _all_pairs(rows: np.ndarray, k: int) -> np.ndarray:
         np.fill_diagonal(tile, -np.inf)
         column = np.argpartition(-tile, max(kept - 1, 0), axis=1)[:, :kept].ravel()
         row = np.repeat(np.arange(len(own)), kept)
-        best.add(row + first, column + first, tile[row, column])
+        best.add(row + first, column + first, -tile[row, column])
     for first, second in itertools.combinations(starts, 2):
         tile = rows[first : first + _TILE] @ rows[second : second + _TILE].T
-        least = best.product[:, -1]
+        least = -best.distance[:, -1]
         either = np.minimum(least[first : first + _TILE, None], least[second : second + _TILE])
         row, column = np.divmod(np.flatnonzero(tile > either), tile.shape[1])
-        product = tile[row, column]
-        best.add(row + first, column + second, product)
-        best.add(column + second, row + first, product)
-    return best.other
+        distance = -tile[row, column]
+        for one, other in ((row + first, column + second), (column + second, row + first)):
+            nearer = distance < best.distance[one, -1]  # of equally near ones those that came first stay
+            best.add(one[nearer], other[nearer], distance[nearer])
+    return best.index
 
 
 def approximate(scann: Any, rows: np.ndarray, k: int) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cion_jax.neighbors.best import Best
 from cion_jax.reid.distances import Between, ScoreError, slices
 
 _TILE = 2048  # rows and columns; 16 MB of float32
@@ -43,42 +44,28 @@ def neighbors(distances: Between, k: int, seen: Callable[[slice, slice, np.ndarr
       seen: is shown every tile: rows, columns, their [B, C] distances; of those below the diagonal the mirror image.
     """
     count = distances.shape[0]
-    index = np.full((count, k), count, np.int64)
-    found = Neighbors(index, np.full((count, k), np.inf, distances.dtype), np.zeros(count, distances.dtype))
+    best, farthest = Best(count, k, distances.dtype), np.zeros(count, distances.dtype)
     for rows in slices(count, _TILE):
         for columns in slices(count, _TILE):
             if columns.start >= rows.start:
                 tile_BC = distances.tile(rows, columns)
-                _take(found, rows, columns, tile_BC, axis=1)
+                _take(best, farthest, rows, columns, tile_BC, axis=1)
                 if columns != rows:
-                    _take(found, columns, rows, tile_BC, axis=0)
+                    _take(best, farthest, columns, rows, tile_BC, axis=0)
                 if seen:
                     seen(rows, columns, tile_BC)
-    return found
+    return Neighbors(best.index, best.distance, farthest)
 
 
-def _take(found: Neighbors, images: slice, others: slice, tile: np.ndarray, axis: int) -> None:
+def _take(best: Best, farthest: np.ndarray, images: slice, others: slice, tile: np.ndarray, axis: int) -> None:
     """Takes `others`, which lie along an axis of the tile, into account as neighbors of `images`."""
-    farthest = found.farthest[images]
-    np.maximum(farthest, tile.max(axis=axis), out=farthest)
-    k = found.index.shape[1]
-    bound = np.expand_dims(found.distance[images, -1], axis)
+    farthest[images] = np.maximum(farthest[images], tile.max(axis=axis))
+    k = best.index.shape[1]
+    bound = np.expand_dims(best.distance[images, -1], axis)
     if not np.isfinite(bound).all() and tile.shape[axis] > k:
         bound = np.minimum(bound, np.partition(tile, k - 1, axis=axis).take([k - 1], axis=axis))
     at = np.unravel_index(np.flatnonzero(tile <= bound), tile.shape)
-    _merge(found, at[1 - axis] + images.start, at[axis] + others.start, tile[at])
-
-
-def _merge(found: Neighbors, image: np.ndarray, other: np.ndarray, distance: np.ndarray) -> None:
-    """Of the neighbors found so far and [n] further ones, the nearest stay."""
-    k = found.index.shape[1]
-    changed = np.unique(image)
-    image = np.concatenate([np.repeat(changed, k), image])
-    other = np.concatenate([found.index[changed].ravel(), other])
-    distance = np.concatenate([found.distance[changed].ravel(), distance])
-    order = np.lexsort((other, distance, image))
-    kept = order[np.searchsorted(image[order], changed)[:, None] + np.arange(k)]
-    found.index[changed], found.distance[changed] = other[kept], distance[kept]
+    best.add(at[1 - axis] + images.start, at[axis] + others.start, tile[at])
 
 
 def expand(x_ND: np.ndarray, k: int, alpha: float = 3.0) -> np.ndarray:

@@ -19,11 +19,10 @@ import numpy as np
 
 from cion_jax.common import crop_names
 from cion_jax.common.errors import UserError
-from cion_jax.common.files import read_regular, walk
-from cion_jax.common.images import SUFFIXES
+from cion_jax.common.files import read_regular
 from cion_jax.data import records
 from cion_jax.data.shards import ShardReader
-from cion_jax.data.train_split import train_folder
+from cion_jax.data.train_split import train_images
 
 MOST = 50_000  # images that are learned from; of more, whole tracklets are drawn, evenly over cameras
 _SEED = 0
@@ -71,8 +70,7 @@ def opened(path: Path, most: int = MOST) -> Unlabeled:
         )
     if (path / records.INDEX_FILE).is_file():
         return _of_shards(path, most)
-    inside = train_folder(path)
-    files = [file for file in walk(inside) if file.suffix.lower() in SUFFIXES and file.is_file()]
+    inside, files = train_images(path)
     camera, tracklet = places([file.relative_to(inside).as_posix() for file in files], str(path))
     return _drawn(path.name, [str(file) for file in files], camera, tracklet, lambda i: read_regular(files[i]), most)
 

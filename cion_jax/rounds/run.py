@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +30,6 @@ from cion_jax.rounds import budget, probe, recipes
 from cion_jax.rounds.budget import Plan
 from cion_jax.rounds.halves import Score
 from cion_jax.rounds.probe import Probe
-from cion_jax.tasks import TASKS
 from cion_jax.training import loop
 from cion_jax.training.config import RunConfig
 from cion_jax.weights import start as weights_start
@@ -280,9 +278,8 @@ def _train(
     asked_to_leave: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
-    task = TASKS[config.task](config)
-    begin = partial(weights_start.from_weights, task)
-    if not loop.train(task, folder, begin, asked_to_leave, on_row=on_row):
+    task, start_from = weights_start.begun(config)
+    if not loop.train(task, folder, start_from, asked_to_leave, on_row=on_row):
         raise LeftError
 
 

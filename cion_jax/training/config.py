@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cion_jax.common.bounds import SEED, SHARE, between, positive
 from cion_jax.common.paths import local_path
@@ -18,6 +18,9 @@ from cion_jax.distributed.sharding import MeshConfig
 MAX_STEPS = 10**9
 MAX_BATCH_BYTES = 2**35  # of the decoded images of a global batch
 Pixels = Annotated[tuple[int, int], between(1, 4096)]
+
+
+Rate = Annotated[float, between(0, 10**6)]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,23 @@ class DataConfig:
     threads: Annotated[int, between(0, 1024)] = 16
     max_skipped: Annotated[float, SHARE] = 0.001
     accept_changed: bool = False
+
+
+@dataclass(frozen=True)
+class CoupledConfig:
+    """SGD or Adam whose decay is a part of the gradient, of all parameters alike.
+
+    Attributes:
+      kind: see `training.optimizer`.
+      learning_rate: base of the schedule; it is not scaled by the batch.
+      weight_decay: of all parameters, norms and biases too.
+      momentum: of SGD.
+    """
+
+    kind: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: Rate = 4e-4
+    weight_decay: Rate = 1e-4
+    momentum: Annotated[float, SHARE] = 0.9
 
 
 @dataclass(frozen=True)

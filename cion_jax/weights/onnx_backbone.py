@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cion_jax.common import onnx_files
-from cion_jax.common.extras import needed
+from cion_jax.common import onnx_files, onnx_session
 from cion_jax.weights.torch_names import WeightsError
 
 # Per channel, of the ImageNet training images in 0 .. 1: what these networks are trained with.
@@ -33,34 +32,21 @@ class OnnxBackbone:
     step: int | None = None
 
     def __init__(self, file: str, batch_size: int = 64):
-        """Opens the file; raises WeightsError where it is missing, no ONNX model, or has other inputs."""
-        with needed("onnx:FILE", "onnx"):
-            import onnxruntime  # only now: other checkpoints do without it
+        """Opens the file; raises WeightsError or OnnxError where it is missing, no ONNX model, or has other inputs."""
         path = Path(file)
         if not path.is_file():
             raise WeightsError(f"no ONNX model at {path}; give --checkpoint=onnx:FILE with an existing file")
-        try:
-            self._digest = onnx_files.digest(path)
-        except onnx_files.OnnxFileError as error:
-            raise WeightsError(str(error)) from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise WeightsError(f"{path} is not a usable ONNX model: {error}") from error
+        self._digest = onnx_files.digest(path)
+        self._session = onnx_session.opened(path, "onnx:FILE", "onnx")
         self.name = path.name
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape = list(inputs[0].shape)
-        usable = len(shape) == 4 and shape[1] == 3 and all(isinstance(n, int) for n in shape[2:])
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not usable:
+        shape = self._session.shape
+        if self._session.dtype != "float" or len(shape) != 4 or shape[1] != 3 or None in shape[2:]:
             raise WeightsError(
-                f"{path} takes {len(inputs)} inputs, the first {shape} {inputs[0].type}, expected one [N, 3, height, "
-                "width] tensor(float) of fixed height and width; export it again"
+                f"{path} takes {shape} {self._session.dtype}, expected [N, 3, height, width] float of fixed height and "
+                "width; export it again"
             )
-        self.size: tuple[int, int] = (shape[2], shape[3])
-        self._input, self._output = inputs[0].name, outputs[0].name
-        self._batch, self._fixed = (shape[0], True) if isinstance(shape[0], int) else (batch_size, False)
+        self.size: tuple[int, int] = (shape[2] or 0, shape[3] or 0)
+        self._batch, self._fixed = shape[0] or batch_size, shape[0]
         features = self._run(np.zeros((1, 3, *self.size), np.float32))
         if features.ndim != 2:
             raise WeightsError(f"{path} gives {list(features.shape)} for one image, expected [1, d]")
@@ -83,6 +69,5 @@ class OnnxBackbone:
 
     def _run(self, x_NCHW: np.ndarray) -> np.ndarray:
         """[n, d] of n images; a batch of fixed size is filled up with the last image."""
-        missing = self._batch - len(x_NCHW) if self._fixed else 0
-        filled = np.concatenate([x_NCHW, np.repeat(x_NCHW[-1:], missing, axis=0)])
-        return np.asarray(self._session.run([self._output], {self._input: filled})[0], np.float32)[: len(x_NCHW)]
+        filled = onnx_session.filled(x_NCHW, self._fixed)
+        return np.asarray(self._session.run(filled, self._session.outputs[0]), np.float32)[: len(x_NCHW)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,12 +11,21 @@ from typing import Any
 import jax
 
 from cion_jax.common.paths import local_path
+from cion_jax.tasks import TASKS
+from cion_jax.training import loop
+from cion_jax.training.config import RunConfig
 from cion_jax.training.state import TrainState
 from cion_jax.training.task import Task
 from cion_jax.weights import load, torch_names
 from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.torch_names import WeightsError
 from cion_jax.weights.weights_file import map_names
+
+
+def begun(config: RunConfig) -> tuple[Any, loop.Start]:
+    """The task of a run's settings, and what a fresh run of it starts from: random weights, or `init_from`."""
+    task = TASKS[config.task](config)
+    return task, functools.partial(from_weights, task) if config.init_from else loop.as_it_is
 
 
 def from_weights(task: Task, state: TrainState, shardings: TrainState) -> TrainState:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cion_jax.common.onnx_session import filled
 from data_prep.embedders import common
 from data_prep.embedders.options import Options
 
@@ -99,8 +100,7 @@ class Network:
     def _features(self, x: np.ndarray) -> np.ndarray:
         """[n, d] float32 of n images; a batch of fixed size is filled up with the last image."""
         count = len(x)
-        if self._fixed and count < self._fixed:
-            x = np.concatenate([x, np.repeat(x[-1:], self._fixed - count, 0)])
+        x = filled(x, self._fixed)
         found = np.asarray(self._run(x))
         if found.ndim < 2 or len(found) != len(x) or sum(side > 1 for side in found.shape[1:]) > 1:
             raise common.EmbedderError(

@@ -11,6 +11,8 @@ from cion_jax.tasks.supervised import losses
 from tests.tasks import reference
 
 EXACT = 1e-9  # of float64 against float64
+# (features, labels, margin, normalized) -> the loss and its gradient
+triplet = jax.jit(jax.value_and_grad(losses.triplet), static_argnums=(2, 3))
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +49,12 @@ def test_circle_softmax_equals_the_reference(mgn):
         logits = losses.circle_softmax(_cosines(x, weight), labels, spec["scale"], spec["margin"])
         return losses.cross_entropy(logits, labels, smoothing, "others"), logits
 
-    (value, logits), (of_x, of_weight) = jax.value_and_grad(loss, (0, 1), has_aux=True)(x, weight)
+    (value, logits), (of_x, of_weight) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, weight)
     assert reference.error(logits, arrays["logits_f64"]) < EXACT
     assert reference.error(of_x, arrays["grad_features_circle_ce_f64"]) < EXACT
     assert reference.error(of_weight, arrays["grad_weight_circle_ce_f64"]) < EXACT
     np.testing.assert_allclose(value, spec["float64"]["ce"], rtol=EXACT)
-    np.testing.assert_allclose(loss(x, weight, 0.0)[0], spec["float64"]["ce_eps0"], rtol=EXACT)
+    np.testing.assert_allclose(jax.jit(loss)(x, weight, 0.0)[0], spec["float64"]["ce_eps0"], rtol=EXACT)
 
 
 @pytest.mark.parity
@@ -62,7 +64,7 @@ def test_circle_softmax_equals_the_reference(mgn):
 )
 def test_mgns_triplet_equals_the_reference(mgn, name, margin, normalized):
     spec, arrays, x, _, labels = mgn
-    value, gradient = jax.value_and_grad(losses.triplet)(x, labels, margin, normalized)
+    value, gradient = triplet(x, labels, margin, normalized)
     np.testing.assert_allclose(value, spec["float64"][f"tri_{name}"], rtol=EXACT)
     assert reference.error(gradient, arrays[f"grad_features_triplet_{name}_f64"]) < EXACT
 
@@ -73,7 +75,7 @@ def test_the_triplet_of_a_whole_batch_is_that_of_one_process(fixtures):
     g = np.random.default_rng([spec["seed"], 320])
     ident = g.standard_normal((4, 32))
     x = g.standard_normal((64, 32)) + 0.6 * np.repeat(ident, 16, 0)
-    value, gradient = jax.value_and_grad(losses.triplet)(jnp.asarray(x), jnp.asarray(spec["labels"]))
+    value, gradient = triplet(jnp.asarray(x), jnp.asarray(spec["labels"]))
     np.testing.assert_allclose(value, spec["loss_one_process"], rtol=EXACT)
     assert reference.error(gradient, arrays["grad_one_process"]) < EXACT
 
@@ -83,13 +85,13 @@ def test_ties_go_to_the_first_with_the_whole_gradient(fixtures):
     spec, arrays = reference.load(fixtures, "transreid_head")
     ties = reference.prefixed(arrays, "ties/")
     x, labels = jnp.asarray(ties["features"]), jnp.asarray(ties["labels"])
-    positive, negative, furthest, nearest = losses.hardest(x, labels)
+    positive, negative, furthest, nearest = jax.jit(losses.hardest)(x, labels)
     np.testing.assert_allclose(positive, ties["dist_ap"], rtol=EXACT)
     np.testing.assert_allclose(negative, ties["dist_an"], rtol=EXACT)
     assert np.array_equal(furthest, ties["p_inds"])
     assert np.array_equal(nearest, ties["n_inds"])
     for margin, loss, gradient in ((None, "loss", "grad"), (0.3, "loss_margin03", "grad_margin03")):
-        value, ours = jax.value_and_grad(losses.triplet)(x, labels, margin)
+        value, ours = triplet(x, labels, margin)
         np.testing.assert_allclose(value, spec["ties"][loss], rtol=EXACT)
         np.testing.assert_allclose(ours, ties[gradient], rtol=EXACT, atol=EXACT)
 
@@ -110,13 +112,13 @@ def test_images_without_loss_do_not_count_in_the_mean():
 
 def test_a_batch_of_one_identity_has_no_triplet_loss():
     for margin in (None, 0.3):
-        value, gradient = jax.value_and_grad(losses.triplet)(jnp.eye(3), jnp.zeros(3, int), margin)
+        value, gradient = triplet(jnp.eye(3), jnp.zeros(3, int), margin)
         assert value == 0
         assert np.array_equal(gradient, np.zeros((3, 3)))
 
 
 def test_equal_features_have_no_gradient():
-    value, gradient = jax.value_and_grad(losses.triplet)(jnp.zeros((4, 3)), jnp.array([0, 0, 1, 1]), normalized=True)
+    value, gradient = triplet(jnp.zeros((4, 3)), jnp.array([0, 0, 1, 1]), None, True)
     np.testing.assert_allclose(value, np.log(2))
     assert np.array_equal(gradient, np.zeros((4, 3)))
 
@@ -134,7 +136,7 @@ def test_a_sharded_batch_is_the_batch():
 
 def test_distances_at_the_floor_are_constant():
     x, labels = jnp.array([[0.0], [1e-7], [1.0], [1.0 + 1e-7]]), jnp.array([0, 0, 1, 1])
-    positive, gradient = jax.value_and_grad(lambda x: losses.hardest(x, labels)[0].sum())(x)
+    positive, gradient = jax.jit(jax.value_and_grad(lambda x: losses.hardest(x, labels)[0].sum()))(x)
     np.testing.assert_allclose(positive, 4e-6, rtol=1e-12)
     assert np.array_equal(gradient, np.zeros((4, 1)))
 
@@ -145,6 +147,6 @@ def test_rounding_of_equal_features_gives_no_nan():
     labels = jnp.tile(jnp.arange(4).repeat(2), 2)
     squares = np.square(x).sum(1)
     assert (squares[:, None] + squares - 2 * x @ x.T).min() < 0
-    value, gradient = jax.value_and_grad(losses.triplet)(jnp.asarray(x), labels)
+    value, gradient = triplet(jnp.asarray(x), labels)
     assert np.isfinite(value)
     assert np.all(np.isfinite(gradient))

@@ -15,8 +15,7 @@ from cion_jax.neighbors import shared
 from cion_jax.tasks.cluster.memory import Update
 from cion_jax.tasks.cluster.network import Pool
 from cion_jax.training import config as training
-
-Rate = Annotated[float, between(0, 10**6)]
+from cion_jax.training.config import Rate
 
 
 @dataclass(frozen=True)
@@ -129,24 +128,18 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """SGD with coupled decay and a rate that falls in steps.
+class OptimizerConfig(training.CoupledConfig):
+    """A rate that falls in steps.
 
     Attributes:
-      kind: see `training.optimizer`.
-      learning_rate: of the first epochs.
       decay_epochs: from which epochs on it is lower, each time by `decay_factor`; rising.
       decay_factor: see above.
-      weight_decay: of all parameters, norms, biases and the exponent of pooling too.
-      momentum: of SGD.
     """
 
-    kind: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: Rate = 3.5e-4
+    weight_decay: Rate = 5e-4
     decay_epochs: Annotated[tuple[int, ...], between(0, 10**6)] = (20, 40)
     decay_factor: Annotated[float, SHARE] = 0.1
-    weight_decay: Rate = 5e-4
-    momentum: Annotated[float, SHARE] = 0.9
 
 
 @dataclass(frozen=True)

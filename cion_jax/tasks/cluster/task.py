@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec as P
 from cion_jax import models
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.data.cluster_batches import ClusterPlan, ClusterTimeline
-from cion_jax.data.crops import make_crops
 from cion_jax.data.groups import Units
 from cion_jax.data.image_files import Relabeled
 from cion_jax.data.records import Index
@@ -27,6 +26,7 @@ from cion_jax.data.target import Target, open_target
 from cion_jax.data.train_split import open_people
 from cion_jax.distributed import multihost, sharding
 from cion_jax.distributed.sharding import Rule
+from cion_jax.tasks._crops import OfCrops
 from cion_jax.tasks.cluster import epoch, labels, memory
 from cion_jax.tasks.cluster.config import Config
 from cion_jax.tasks.cluster.embedding import embed
@@ -34,10 +34,10 @@ from cion_jax.tasks.cluster.network import NECK, NETWORKS, Unit
 from cion_jax.training.optimizer import Group, Optimizer
 from cion_jax.training.schedules import Schedule, constant
 from cion_jax.training.state import TrainState
-from cion_jax.training.task import Beginning, Begun, Context, Prepared, Served
+from cion_jax.training.task import Beginning, Begun, Context, Served
 
 
-class Cluster:
+class Cluster(OfCrops):
     """The task of learning without labels; see `training.task.Task`.
 
     The memory is one of the network's running statistics: it has no gradient, follows the features batch by batch (of
@@ -45,10 +45,7 @@ class Cluster:
     """
 
     schema = Config
-    fields = ("image", "size", "identity")
     rules = (Rule("p"), Rule("memory/centroids"))
-    served = ("trained",)
-    shown = {"accuracy": "accuracy"}  # noqa: RUF012
 
     def __init__(self, config: Config):
         """Looks into the data where the config does not say for how many clusters there is to be room.
@@ -112,11 +109,6 @@ class Cluster:
         kw: dict[str, Any] = {"dtype": jnp.dtype(m.dtype), "drop_path": m.drop_path, "remat": m.remat}
         return NETWORKS[m.pool](m.name, **kw, rngs=nnx.Rngs(self.config.seed))
 
-    @cached_property
-    def graphdef(self) -> Any:
-        """The network's structure without arrays."""
-        return models.split(nnx.eval_shape(self.network))[0]
-
     def init(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """A memory without clusters; nothing is kept besides."""
         network = self.network()
@@ -124,18 +116,6 @@ class Cluster:
         empty = jnp.zeros((self.config.memory.size, network.features), jnp.float32)
         stats["memory"] = {"centroids": empty, "count": jnp.zeros((), jnp.int32)}
         return {"params": params, "stats": stats}, {}
-
-    def backbone(self, network: dict[str, Any]) -> dict[str, Any]:
-        """The plain backbone within a network."""
-        return {kind: tree.get("backbone", {}) for kind, tree in network.items()}
-
-    def with_backbone(self, network: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
-        """The network with another backbone; pooling and BatchNorm start anew."""
-        return {kind: tree | ({"backbone": backbone[kind]} if backbone[kind] else {}) for kind, tree in network.items()}
-
-    def start(self, state: TrainState, weights: dict[str, Any]) -> TrainState:
-        """From `weights`."""
-        return dataclasses.replace(state, trained=jax.tree.map(jnp.copy, weights))
 
     def serve(self, network: dict[str, Any]) -> Served:
         """The feature that is clustered, in float32."""
@@ -149,12 +129,6 @@ class Cluster:
     def heaviest(self) -> tuple[int, int]:
         """Every step; K."""
         return 0, self.config.data.instances
-
-    def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
-        """Augmented images and their clusters."""
-        key_images, key_network = jax.random.split(key)
-        x_BHWC = make_crops(key_images, batch["image"], batch["size"], self.config.image)
-        return Prepared((x_BHWC, batch["identity"]), key_network)
 
     def loss(
         self, params: Any, stats: Any, images: Any, shared: Any, key: jax.Array, context: Context
@@ -170,10 +144,6 @@ class Cluster:
         measured = {"accuracy": jnp.mean(logits_BC.argmax(-1) == label_B)}
         stats = models.split(module)[2] | {"memory": {"centroids": after_CD, "count": count}}
         return loss, (stats, measured)
-
-    def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def begin_epoch(self, at: Beginning, state: TrainState, stream: Stream) -> Begun:
         """Features, clusters and a new memory; after a resume within the epoch its labels as they were.

@@ -10,9 +10,9 @@ from cion_jax.data.groups import UnitKind
 from cion_jax.data.views import ViewsConfig
 from cion_jax.tasks.distill.loss import LossConfig
 from cion_jax.training import config as training
+from cion_jax.training.config import Rate
 
 Width = Annotated[int, between(1, 2**24)]
-Rate = Annotated[float, between(0, 10**6)]
 LearningRate = Annotated[float, between(0, 1e38)]  # what float32 holds
 
 

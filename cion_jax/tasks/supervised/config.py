@@ -11,9 +11,9 @@ from cion_jax.data.crops import CropSpec
 from cion_jax.data.train_split import Protocol
 from cion_jax.tasks.supervised.necks import Served
 from cion_jax.training import config as training
+from cion_jax.training.config import Rate
 
 Count = Annotated[int, between(0, 2**24)]
-Rate = Annotated[float, between(0, 10**6)]
 
 
 @dataclass(frozen=True)
@@ -68,28 +68,20 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """SGD or Adam with coupled decay, and the schedule of the method.
+class OptimizerConfig(training.CoupledConfig):
+    """Rates of the method's schedule.
 
     Attributes:
-      kind: see `training.optimizer`.
-      learning_rate: base of the schedule; it is not scaled by the batch.
       bias_rate: by which factor the learning rate of biases is greater.
       warmup_epochs: of linear warm-up.
       flat_epochs: epoch at which MGN's cosine starts.
       frozen_epochs: epochs in which MGN's backbone and branches do not train.
-      weight_decay: of all parameters, norms and biases too.
-      momentum: of SGD.
     """
 
-    kind: Literal["sgd", "adam", "adamw"] = "sgd"
-    learning_rate: Rate = 4e-4
     bias_rate: Rate = 2.0
     warmup_epochs: Rate = 20.0
     flat_epochs: Rate = 0.0
     frozen_epochs: Rate = 0.0
-    weight_decay: Rate = 1e-4
-    momentum: Annotated[float, SHARE] = 0.9
 
 
 @dataclass(frozen=True)

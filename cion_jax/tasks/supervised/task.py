@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,17 +16,17 @@ from jax.sharding import Mesh
 from cion_jax import models
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.data.crops import make_crops
 from cion_jax.data.stream import IdentityStream, Stream
 from cion_jax.data.train_split import open_people
 from cion_jax.distributed import sharding
 from cion_jax.distributed.sharding import Rule
+from cion_jax.tasks._crops import OfCrops
 from cion_jax.tasks.supervised import losses, necks, schedules
 from cion_jax.tasks.supervised.config import Config
 from cion_jax.training.optimizer import Group, Optimizer
 from cion_jax.training.schedules import Schedule, constant, from_step, steps_in
 from cion_jax.training.state import TrainState
-from cion_jax.training.task import Beginning, Begun, Context, Prepared, Served
+from cion_jax.training.task import Beginning, Begun, Context, Served
 
 # "bias" is found in Swin's tables of relative positions, too, as in the released code.
 GROUPS = {
@@ -35,14 +35,11 @@ GROUPS = {
 }
 
 
-class Supervised:
+class Supervised(OfCrops):
     """The task of fine-tuning; see `training.task.Task`."""
 
     schema = Config
-    fields = ("image", "size", "identity")
     rules = (Rule("classifier/kernel", ("model",), whole=True), Rule("p"))
-    served = ("trained",)
-    shown = {"accuracy": "accuracy"}  # noqa: RUF012
 
     def __init__(self, config: Config):
         """Looks into the data where the config does not say of how many people it is.
@@ -114,11 +111,6 @@ class Supervised:
             return necks.MGN(m.name, m.classes, **kw)
         return necks.BNNeckNetwork(m.name, m.classes, drop_path=m.drop_path, **kw)
 
-    @cached_property
-    def graphdef(self) -> Any:
-        """The network's structure without arrays."""
-        return models.split(nnx.eval_shape(self.network))[0]
-
     def init(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Nothing is kept besides the network."""
         _, params, stats = models.split(self.network())
@@ -128,17 +120,13 @@ class Supervised:
         """The plain backbone within a network; MGN's first branch."""
         if self.config.model.method == "mgn":
             return {kind: necks.joined(tree) for kind, tree in network.items()}
-        return {kind: tree.get("backbone", {}) for kind, tree in network.items()}
+        return super().backbone(network)
 
     def with_backbone(self, network: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
         """The network with another backbone; MGN's branches all start from it."""
         if self.config.model.method == "mgn":
             return {kind: tree | necks.spread(backbone[kind]) for kind, tree in network.items()}
-        return {kind: tree | ({"backbone": backbone[kind]} if backbone[kind] else {}) for kind, tree in network.items()}
-
-    def start(self, state: TrainState, weights: dict[str, Any]) -> TrainState:
-        """From `weights`; MGN's branches get arrays of their own, since a step takes its state's."""
-        return dataclasses.replace(state, trained=jax.tree.map(jnp.copy, weights))
+        return super().with_backbone(network, backbone)
 
     def serve(self, network: dict[str, Any]) -> Served:
         """The recipe's feature, in float32: of the backbone alone, with the neck, or MGN's parts."""
@@ -158,12 +146,6 @@ class Supervised:
         """Everything trains; K."""
         return False, self.config.data.instances
 
-    def prepare(self, state: TrainState, batch: Mapping[str, jax.Array], key: jax.Array, context: Context) -> Prepared:
-        """Augmented images and their classes."""
-        key_images, key_network = jax.random.split(key)
-        x_BHWC = make_crops(key_images, batch["image"], batch["size"], self.config.image)
-        return Prepared((x_BHWC, batch["identity"]), key_network)
-
     def loss(
         self, params: Any, stats: Any, images: Any, shared: Any, key: jax.Array, context: Context
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
@@ -182,10 +164,6 @@ class Supervised:
         loss = measured["identity"] + measured["triplet"]
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
         return loss, (models.split(module)[2], measured)
-
-    def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def begin_epoch(self, at: Beginning, state: TrainState, stream: Stream) -> Begun:
         """Nothing changes: the identities are known."""
