@@ -72,7 +72,7 @@ def description(folder: Path, run: RunResult) -> dict[str, Any]:
         "isLiveDataset": False,
         "rai:personalSensitiveInformation": _PEOPLE,
         "distribution": [
-            _file(folder / records.PROVENANCE_FILE, "application/vnd.apache.parquet"),
+            _file(folder / records.PROVENANCE_FILE, "application/x-parquet"),
             _file(folder / records.INDEX_FILE, "application/zip"),
             {
                 "@type": "cr:FileSet",
