@@ -115,6 +115,14 @@ def backbone_of(folder: Path, metadata: Mapping[str, str]) -> tuple[str, dict[st
         raise WeightsError(
             f"{folder / REID} has the architecture {printable(said)!r}, expected one of {some(known, 100)}"
         )
+    asked = {
+        name: config["preprocessing"].get(name, usual) for name, usual in (("resize_mode", "stretch"), ("to_rgb", True))
+    }
+    if asked != {"resize_mode": "stretch", "to_rgb": True}:
+        raise WeightsError(
+            f"{folder / REID} prepares images by {printable(asked)}; expected images that are stretched, in RGB: a network "
+            "for others computes something else here"
+        )
     fields = {field: json.dumps(value) for field, value in config["preprocessing"].items() if field in ("mean", "std")}
     size = config["preprocessing"].get("input_size", Preprocessing().size)
     return known[said], {"model": known[said], "input_size": json.dumps(size), "names": TIMMS} | fields
