@@ -173,7 +173,7 @@ def test_a_folder_that_reid_saved(tmp_path, small):
         cion_jax.load(tmp_path)
     letterbox = config | {"preprocessing": config["preprocessing"] | {"resize_mode": "letterbox"}}
     (tmp_path / "reid_config.json").write_text(json.dumps(letterbox))
-    with pytest.raises(WeightsError, match="expected images that are stretched"):
+    with pytest.raises(WeightsError, match="images that are not stretched"):
         cion_jax.load(tmp_path)
     (tmp_path / "reid_config.json").write_text("{")
     with pytest.raises(WeightsError, match="cannot be read"):
