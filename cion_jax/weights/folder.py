@@ -121,8 +121,8 @@ def _named_by(config: Mapping[str, Any], path: Path) -> tuple[str, dict[str, str
         raise WeightsError(f"{path} has the architecture {printable(said)!r}, expected one of {some(known, 100)}")
     if (values.get("resize_mode", "stretch"), values.get("to_rgb", True)) != ("stretch", True):
         raise WeightsError(
-            f"{path} is of a network for images that are not stretched, or not RGB (resize_mode, to_rgb); here they are, "
-            "and its features would be others"
+            f"{path} is of a network for images that are not stretched, or not RGB (resize_mode, to_rgb); here they "
+            "are, and its features would be others"
         )
     fields = {field: json.dumps(value) for field, value in values.items() if field in ("mean", "std")}
     size = json.dumps(values.get("input_size", Preprocessing().size))
