@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def header(title: str) -> None:
     """Prints the title, the hardware and the commit, without which a number means nothing."""
     print(f"# {title}")
-    print(f"hardware: {_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB")
-    print(f"commit: {_commit()}")
+    print(f"hardware: {processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB")
+    print(f"commit: {commit()}")
 
 
 def accelerator() -> str:
@@ -52,7 +52,8 @@ def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
     return clock() - begin
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     info = Path("/proc/cpuinfo")
     names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
@@ -62,7 +63,9 @@ def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit at hand, and whether it is all of it."""
+
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 

@@ -40,7 +40,7 @@ MORE = tuple(
 def measured(case: Case) -> dict:
     """What is seen, and the truth."""
     ours = Ours(case)
-    nodes = ours.nodes.normalized(DEFAULT.shared_neighbors.shrinkage)
+    nodes = ours.nodes.normalized(DEFAULT.shared_neighbors.shrinkage, DEFAULT.shared_neighbors.trust)
     cannot = linkage.between(ours.node, ours.cooccurring)
 
     def identities(rows: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import common, denoise_rivals
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import cosine, linkage, score, search
+from cion_jax.neighbors import cosine, linkage, score, search, shared
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
 from data_prep import embedders
@@ -48,6 +48,7 @@ class Case:
     Attributes:
       rows: [n, d] float32 unit features.
       video, tracklet, frame, truth: [n] int64; truth -1: nobody.
+      boxed: where in the frame images are is known, so that two on one frame are surely two people.
     """
 
     rows: np.ndarray
@@ -55,11 +56,13 @@ class Case:
     tracklet: np.ndarray
     frame: np.ndarray
     truth: np.ndarray
+    boxed: bool = False
 
     def take(self, order: np.ndarray) -> Case:
         """Rows in another order, tracklets numbered by it."""
         tracklet = numbered(self.tracklet[order])
-        return Case(self.rows[order], self.video[order], tracklet, self.frame[order], self.truth[order])
+        parts = (self.rows[order], self.video[order], tracklet, self.frame[order], self.truth[order])
+        return Case(*parts, boxed=self.boxed)
 
     def starts(self) -> np.ndarray:
         """First row of every video, and n."""
@@ -161,6 +164,7 @@ def spoilt(clean: Case, junk: tuple[np.ndarray, np.ndarray], seed: int, rate: fl
         np.concatenate([tracklet, tracklet[host]]),
         np.concatenate([clean.frame, clean.frame[host]]),
         np.concatenate([clean.truth, np.full(len(rows), -1)]),
+        clean.boxed,
     )
     case = case.take(np.lexsort((case.frame, case.tracklet, case.video)))
     number, more = case.tracklet * 2, rng.permutation(len(video_of))[: round(CUT * rate * len(video_of))]
@@ -187,17 +191,15 @@ class Ours:
         self.node = np.concatenate([number + first for number, first in zip(local, counts[:-1], strict=True)])
         first = np.unique(self.node, return_index=True)[1]
         means = cosine.unit(cosine.centroids([(case.rows, self.node)], counts[-1])).astype(np.float32)
-        boxes = np.zeros(len(first), bool)
-        self.nodes = shared_neighbors.Nodes(
-            means, np.bincount(self.node), case.video[first], case.tracklet[first], boxes
-        )
+        boxes = np.full(len(first), case.boxed)
+        self.nodes = shared.Nodes(means, np.bincount(self.node), case.video[first], case.tracklet[first], boxes)
 
     def identities(self, settings: Denoising = DEFAULT) -> np.ndarray:
         """[n] identities of the images."""
         cooccurring = linkage.between(self.node, self.cooccurring)
         cannot = cooccurring if settings.cannot_link else NO_PAIRS
         own = settings.shared_neighbors
-        nodes = self.nodes.normalized(own.shrinkage) if settings.normalize else self.nodes
+        nodes = self.nodes.normalized(own.shrinkage, own.trust) if settings.normalize else self.nodes
         return shared_neighbors.cluster(nodes, cannot, cooccurring, settings).identity[self.node]
 
     def at(self, thresholds: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:

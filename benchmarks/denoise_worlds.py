@@ -76,7 +76,7 @@ def summary(results: list[dict]) -> None:
     rows = list(dict.fromkeys(one["row"] for one in results))
     rivals = [row for row in rows if row not in (RAW, OURS)]
     value = {key: float(np.mean(found)) for key, found in cells.items()}
-    best = {name: max(value[name, row] for row in rivals) for name in names}
+    best = {name: max((value[name, row] for row in rivals), default=float("nan")) for name in names}
     lines = [(name, *(f"{value[name, row]:.3f}" for row in rows), *_gaps(value, best, name)) for name in names]
     common.table(["pairwise F1", *rows, "to raw", "to the best rival"], lines)
     raw = [value[name, OURS] - value[name, RAW] for name in names]

@@ -36,7 +36,8 @@ def _jpeg(number: int) -> bytes:
     return simplejpeg.encode_jpeg(picture, quality=90)
 
 
-def _write(folder: Path) -> None:
+def write_shards(folder: Path) -> None:
+    """Identity shards of synthetic pictures."""
     images = [Image(f"{i:06d}", "v", f"{i // 4:06d}", i, "") for i in range(IMAGES)]
     identities = np.arange(IMAGES) // PER_IDENTITY
     shards.write(folder, images, identities, lambda image: _jpeg(image.frame), pa.table({}), 1000)
@@ -73,7 +74,7 @@ def _parts(folder: Path, reader: ShardReader) -> list[tuple]:
 def main() -> None:
     header("host input")
     with tempfile.TemporaryDirectory() as name:
-        _write(Path(name))
+        write_shards(Path(name))
         reader = ShardReader(name)
         table(["part", "us"], _parts(Path(name), reader))
         rows = [(n, *(f"{rate:.0f}" for rate in _rates(reader, n))) for n in (0, 1, 2, 4, 16)]

@@ -3,12 +3,16 @@
     python -m benchmarks.step --batch=16 --precision=float32 --models=resnet50_ibn,vit_small     # two CPU cores
     python -m benchmarks.step --batch=256 --models=vit_small,vit_base,resnet50_ibn               # one large GPU
     python -m benchmarks.step --batch=256 --models=vit_small --data=OUT                          # fed from real shards
+    python -m benchmarks.step --batch=256 --options=plain,padded_tokens,one_pass_gelu+joint_views --threads=8
 
 Views, teacher, student, loss, update and teacher average; 2 global views of 256x128 and 8 local ones of 128x64 an
 image, K = 8. Without --data one batch lies on the device already; with it the host reads and decodes every batch, and
 the share of the time that the device waited for it is shown. Products are the multiply-adds that the networks
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
-matrix product, measured in the same call. On a CPU where PyTorch is installed, the released step in PyTorch
+matrix product, measured in the same call. `--options` measures every backbone that has them with each set of
+`cion_jax.models.options`, programs compiled by several threads at a time.
+
+On a CPU where PyTorch is installed, the released step in PyTorch
 (`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is. Our trainer
 keeps freed memory on a CPU (`cion_jax/distributed/cpu_allocator.py`); the rival is measured as it comes, and again
 with memory kept.
@@ -16,8 +20,11 @@ with memory kept.
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
 import importlib.util
+import inspect
 import itertools
 import statistics
 import time
@@ -44,19 +51,22 @@ BATCH = flags.DEFINE_integer("batch", 16, "Images in a batch, a multiple of 8.")
 PROTOTYPES = flags.DEFINE_integer("prototypes", 65536, "Width of the head's output.")
 PRECISION = flags.DEFINE_enum("precision", "bfloat16", ["bfloat16", "float32"], "Compute type.")
 STEPS = flags.DEFINE_integer("steps", 10, "Steps whose median counts, after two that do not.")
+SETS = flags.DEFINE_list("options", ["plain"], "Sets of the network's options, each NAME+NAME or plain.")
+THREADS = flags.DEFINE_integer("threads", 1, "Programs that are compiled at a time.", lower_bound=1)
 DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
 
 K = 8
 PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
-def _config(name: str) -> Config:
+def _config(name: str, options: str = "plain") -> Config:
     settings = typed_config.thaw(Config())
     settings.update_from_flattened_dict(
         {
             "model.name": name,
             "model.prototypes": PROTOTYPES.value,
             "model.dtype": PRECISION.value,
+            "model.options": () if options == "plain" else tuple(options.split("+")),
             "data.path": DATA.value or "none",
             "data.batch_size": BATCH.value,
             "data.curriculum": ((0, K),),
@@ -134,10 +144,14 @@ def _rival_ms(name: str) -> float | None:
     return 1e3 * statistics.median(torch_step.seconds(name, BATCH.value, PROTOTYPES.value, STEPS.value))
 
 
-def _row(name: str, peak: float, rivals: list[float | None]) -> tuple:
-    config = _config(name)
+def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, float]]:
+    config = _config(name, options)
     mesh = sharding.make_mesh(config.mesh)
-    state, step, compiling = compiled_step(config, mesh)
+    return config, mesh, compiled_step(config, mesh)
+
+
+def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[float | None]) -> tuple:
+    config, mesh, (state, step, compiling) = compiled
     needs = step.memory_analysis()
     seconds, waiting = _times(state, step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
     ms = 1e3 * statistics.median(seconds)
@@ -147,20 +161,46 @@ def _row(name: str, peak: float, rivals: list[float | None]) -> tuple:
     cells = f"{compiling:.0f}", f"{ms:.0f}", f"{rate:.1f}", f"{products / 1e9:.1f}"
     shares = f"{2 * products * rate / 1e12:.2f}", f"{products * rate / peak:.1%}", f"{gib:.1f}", f"{waiting:.1%}"
     compared = itertools.chain.from_iterable((f"{r:.0f}", f"{r / ms:.2f}") if r else ("", "") for r in rivals)
-    return name, *cells, *shares, *compared
+    return name, options, *cells, *shares, *compared
+
+
+def _sets(name: str) -> list[str]:
+    """The sets of options to measure a backbone with."""
+    has = "options" in inspect.signature(models.registry.BACKBONES[name].func.__init__).parameters
+    return [options for options in SETS.value if has or options == "plain"]
+
+
+def _rows(rivals: dict[str, list[float | None]], peak: float) -> Iterator[tuple]:
+    """Row by row, while the next programs are compiled."""
+    which = [(name, options) for name in MODELS.value for options in _sets(name)]
+    with concurrent.futures.ThreadPoolExecutor(THREADS.value) as pool:
+        waiting = collections.deque(pool.submit(_compiled, *one) for one in which)
+        for name, options in which:
+            yield _row(name, options, waiting.popleft().result(), peak, rivals[name])
 
 
 def main(_) -> None:
     header(f"training step: batch {BATCH.value}, K {K}, {PROTOTYPES.value} prototypes, {PRECISION.value}")
     cpu_allocator.one_step_at_a_time()
-    rivals = [[_rival_ms(name)] for name in MODELS.value]
+    before = {name: _rival_ms(name) for name in MODELS.value}
     cpu_allocator.keep_freed()
-    rivals = [[*before, _rival_ms(name)] for before, name in zip(rivals, MODELS.value, strict=True)]
+    rivals = {name: [before[name], _rival_ms(name)] for name in MODELS.value}
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {2 * peak / 1e12:.2f} TFLOP/s")
-    columns = ["backbone", "compile s", "ms", "images/s", "G products/image", "TFLOP/s", "of peak", "GiB", "waiting"]
+    columns = [
+        "backbone",
+        "options",
+        "compile s",
+        "ms",
+        "images/s",
+        "G products/image",
+        "TFLOP/s",
+        "of peak",
+        "GiB",
+        "waiting",
+    ]
     columns += ["PyTorch ms", "ratio", "memory kept ms", "ratio"]
-    table(columns, (_row(name, peak, both) for name, both in zip(MODELS.value, rivals, strict=True)))
+    table(columns, _rows(rivals, peak))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ class World:
       uniforms: one person and their nearest look-alikes, instead of anybody.
       timed: co-occurrence is known.
       features: "osnet", "color", or "noisy" (OSNet's with noise added to it).
-      street: from the synthetic street instead of Market-1501.
+      switched: share of the tracklets that swap what follows with another of their video, at a place drawn for each.
+      street: seed, people and videos of a synthetic street to take instead of Market-1501.
       part: which people and seeds; constants are chosen on `CHOOSING`, tables are of `SHOWN`.
     """
 
@@ -58,7 +59,8 @@ class World:
     uniforms: bool = False
     timed: bool = True
     features: str = "osnet"
-    street: bool = False
+    switched: float = 0
+    street: tuple[int, int, int] | None = None
     part: str = SHOWN
 
 
@@ -91,8 +93,8 @@ WORLDS = (
     World("color, 100 people", 100, 1, features="color"),
     replace(_TWO, name="color, 2 cameras, one tracklet each, 200 people", people=200, features="color"),
     World("noisy features, 400 people", 400, 1, features="noisy"),
-    World("street, color", 0, features="color", street=True),
-    World("street, color, 40 people", 40, features="color", street=True),
+    World("street, color", 0, features="color", street=(0, 120, 16)),
+    World("street, color, 40 people", 40, features="color", street=(0, 120, 16)),
 )
 
 CHOICE = tuple(
@@ -111,6 +113,15 @@ CHOICE = tuple(
         World("uniforms, 60 people", 60, 0.5, uniforms=True),
         World("noisy features, 200 people", 200, 0.5, features="noisy"),
         World("noisy features, 2 cameras, 100 people", 100, 1, cameras=2, features="noisy"),
+        World("20 people, long tracks, switched", 20, 0.5, cameras=3, frames=40, switched=0.3),
+        World("40 people, long tracks", 40, 0.5, cameras=3, frames=60),
+        World("40 people, long tracks, switched", 40, 0.5, cameras=3, frames=60, switched=0.3),
+        World("10 people, long tracks", 10, 0.5, cameras=2, frames=100),
+        World("10 people, long tracks, switched", 10, 0.5, cameras=2, frames=100, switched=0.3),
+        World("street of 60, color", features="color", street=(11, 60, 10)),
+        World("street of 100, color", features="color", street=(12, 100, 10)),
+        World("street of 30, color", features="color", street=(13, 30, 6)),
+        World("street of 150, color", features="color", street=(14, 150, 12)),
     )
 )
 
@@ -129,16 +140,16 @@ class Sources:
         """All images of the source of a world, and the camera of every video."""
         if not world.street:
             return (self.color if world.features == "color" else self.market).clean, self.camera
-        return self._street()
+        return self._street(*world.street)
 
     def junk(self, world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Features of junk crops, and the image in whose place each was seen."""
         return (self.color if world.features == "color" else self.market).junk(seed)
 
-    def _street(self) -> tuple[Case, np.ndarray]:
-        path, folder = self.cache / "street.npz", self.cache / "street"
+    def _street(self, seed: int, people: int, videos: int) -> tuple[Case, np.ndarray]:
+        path, folder = self.cache / f"street{seed}.npz", self.cache / f"street{seed}"
         if not folder.is_dir():
-            generate(folder, StreetConfig(benchmark_people=0), 1)
+            generate(folder, StreetConfig(people=people, videos=videos, benchmark_people=0, seed=seed), 1)
         source = Mot(folder / "videos", settings=MotConfig(first_frame=1))
         read = [_thinned(source.read(video)[0]) for video in source.videos()]
         if not path.is_file():
@@ -155,6 +166,7 @@ class Sources:
             numbered(np.array([f"{video} {image.tracklet}" for video, image in images])),
             np.array([image.frame for _, image in images]),
             np.array([-1 if image.truth is None else image.truth for _, image in images]),
+            boxed=True,
         )
         return case, np.array([int(video[1 : video.index("s")]) for video in source.videos()])
 
@@ -184,6 +196,9 @@ def make(world: World, sources: Sources, seed: int) -> Case:
     if world.frames:
         part, first = _stretched(part, world.frames, rng)
         junk = junk[0], first[junk[1]]
+    if world.switched:
+        part, place = _switched(part, world.switched, rng)
+        junk = junk[0], place[junk[1]]
     found = spoilt(part, junk, seed, world.rate) if world.rate else part
     return found if world.timed else replace(found, frame=np.full(len(found.frame), -1))
 
@@ -247,6 +262,20 @@ def _stretched(case: Case, frames: int, rng: np.random.Generator) -> tuple[Case,
     whole = np.concatenate(order)
     step = np.concatenate([np.arange(frames)] * len(order))
     return replace(case.take(whole), rows=np.concatenate(rows), frame=case.frame[whole] * frames + step), first
+
+
+def _switched(case: Case, share: float, rng: np.random.Generator) -> tuple[Case, np.ndarray]:
+    """Swaps the ends of a share of every video's tracklets, in pairs; also returns where every row went."""
+    tracklet = case.tracklet.copy()
+    rows = np.split(np.arange(len(tracklet)), np.flatnonzero(np.diff(tracklet)) + 1)
+    video_of = case.video[[own[0] for own in rows]]
+    for video in np.unique(video_of):
+        names = rng.permutation(np.flatnonzero(video_of == video))
+        for first, second in names[: round(share * len(names) / 2) * 2].reshape(-1, 2):
+            for name, other in ((first, second), (second, first)):
+                tracklet[rows[name][round(len(rows[name]) * rng.uniform(0.2, 0.8)) :]] = other
+    order = np.lexsort((case.frame, tracklet, case.video))
+    return replace(case, tracklet=tracklet).take(order), np.argsort(order)
 
 
 def _noisy(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -28,6 +28,7 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
+from cion_jax.common.bounds import between
 from cion_jax.common.files import read_regular, replaceable, walk
 from cion_jax.common.finite import check_finite
 from cion_jax.common.paths import local_path
@@ -148,7 +149,7 @@ def define_weights_flags(required: bool = True) -> None:
 def define_extractor_flags(required: bool = True) -> None:
     """Defines what every command that makes features takes: the flags of its weights, --batch_size and --flip."""
     define_weights_flags(required)
-    flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+    cli.define_number("batch_size", 64, "Images computed at a time.", between(1, 2**16))
     flags.DEFINE_bool("flip", False, "Average the features of every image and of its mirror image.")
 
 

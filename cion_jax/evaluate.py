@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.bounds import between
 from cion_jax.common.files import replaceable, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
@@ -260,7 +261,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("metric", "cosine", METRICS, "Distance.")
     flags.DEFINE_bool("rerank", False, "Re-rank with k-reciprocal neighbors.")
     define_adapt_flags()
-    flags.DEFINE_integer("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", lower_bound=0)
+    cli.define_number("query_expansion", 0, "Neighbors of alpha query expansion, 0: none.", between(0, 1000))
 
 
 def run_main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cion_jax.common import cli
+from cion_jax.common import checksums, cli
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import replaceable, replaceable_folder
 from cion_jax.common.finite import check_finite
@@ -50,7 +50,7 @@ def export(
     overwrite: bool = False,
     **origin: str,
 ) -> float:
-    """Writes `output` and its card `output`.md; both appear whole or not at all.
+    """Writes `output`, its card `output`.md and digests of both, `output`.sha256; each appears whole or not at all.
 
     Args:
       backbone: what to write.
@@ -78,7 +78,8 @@ def export(
             f"learns; give --format as one of {names}, or keep the file of --adapt_output beside the weights"
         )
     read = weights_file(origin["source"])
-    for file in (output, beside):
+    digests = checksums.beside(output)
+    for file in (output, beside, digests):
         replaceable(file, "--output", overwrite, read)
     check_finite(np.asarray(backbone.forward(np.full((1, *backbone.size, 3), 128, np.uint8))), ["a gray image"])
     with tempfile.TemporaryDirectory(prefix=".export", dir=output.parent) as unfinished:
@@ -92,8 +93,11 @@ def export(
             )
         text = Path(unfinished) / beside.name
         text.write_text(card(file, kind, backbone, error=error, **origin))
+        checksums.write(sums := Path(unfinished) / digests.name, {file.name: file, text.name: text})
+        digests.unlink(missing_ok=True)  # of what is replaced
         text.rename(beside)
         file.rename(output)
+        sums.rename(digests)
     return error
 
 

@@ -1,7 +1,7 @@
 """What a training step will need and how fast it can be, before paying for the machine.
 
     python -m cion_jax.plan --config=configs/vit_b.py --topology=v5e:4x4 --config.data.batch_size=384
-    python -m cion_jax.plan --config=configs/vit_b.py --topology=cpu:8 --json=FILE --shardings=FILE
+    python -m cion_jax.plan --config=configs/vit_b.py --topology=cpu:8 --json=FILE --shardings=FILE --breakdown
 
 Compiles the real step for the topology on a machine that has none of it. TPU topologies need libtpu, which slows and
 litters every start of JAX on a CPU and is therefore kept apart:
@@ -30,9 +30,12 @@ from cion_jax.common import cli
 from cion_jax.common.files import replaceable, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.distributed import hlo_collectives, sharding
+from cion_jax.distributed import hlo_collectives, hlo_traffic, sharding
 from cion_jax.tasks import TASKS, schemas
 from cion_jax.training.step import init_state, make_trainer
+
+# Parts of a step, as `jax.named_scope` names them where they are computed; the innermost counts.
+SCOPES = ("views", "stem", "attention", "mlp", "norm", "head", "loss", "optimizer")
 
 
 class Chip(NamedTuple):
@@ -63,9 +66,14 @@ class Plan:
     Attributes:
       parameters: of the student, the head included.
       memory: bytes of state, batch, results and temporary arrays at their peak.
-      flops, bytes: work and memory traffic of a step by XLA's own count.
+      flops: work of a step by XLA's own count.
+      bytes: memory traffic of a step, collectives aside, by `distributed.hlo_traffic`: what the program moves at least.
       collectives: kind -> (operations, bytes that leave or enter a chip).
-      bound_s: by resource, the seconds that a step takes at least; empty where the chip's rates are not known.
+      breakdown: part of the step -> (bytes, floating-point operations of products).
+      unknown_loops: loops counted once, as the program does not say how often they run.
+      bound_s: by resource, seconds of a step at the chip's full rates; empty where these are not known. Products and
+        memory are bounds from below for the program as compiled. That of the links is an estimate: it takes rings, and
+        all of a chip's links to be busy.
       fits: whether `memory` fits into a chip; None where its size is not known.
       largest_batch: images of one chip that fit, by a line through two compiled sizes; None likewise.
     """
@@ -79,14 +87,18 @@ class Plan:
     flops: float
     bytes: float
     collectives: dict[str, tuple[int, int]]
+    breakdown: dict[str, tuple[int, int]]
+    unknown_loops: int
     bound_s: dict[str, float]
     fits: bool | None
     largest_batch: int | None
 
     @property
-    def images_per_second(self) -> float | None:
-        """Upper bound for the whole topology."""
-        return self.batch_size / max(self.bound_s.values()) if self.bound_s else None
+    def images_per_second(self) -> tuple[float, float] | None:
+        """Of the whole topology, at full rates: if nothing overlapped, and if everything did. The second is a bound as
+        far as products and memory limit it; the first is none, as kernels reach no full rates."""
+        times = self.bound_s.values()
+        return (self.batch_size / sum(times), self.batch_size / max(times)) if times else None
 
 
 def plan(task: Any, topology: str) -> Plan:
@@ -104,13 +116,15 @@ def plan(task: Any, topology: str) -> Plan:
     mesh = sharding.make_mesh(config.mesh, devices)
     memory, compiled = _compile(task, mesh)
     costs = compiled.cost_analysis()
-    found = hlo_collectives.of_program(compiled.as_text())
+    listing = compiled.as_text()
+    found, program = hlo_collectives.of_program(listing), hlo_traffic.Program(listing)
+    moved = program.bytes()
     bound = {}
     if chip:
         crossing = sum(size for _, size in found.values())
         bound = {
             "products": costs["flops"] / chip.flops,
-            "memory": costs["bytes accessed"] / chip.memory_rate,
+            "memory": moved / chip.memory_rate,
             "links": crossing / chip.link_rate,
         }
     params = jax.eval_shape(lambda: init_state(task)).trained["params"]
@@ -122,8 +136,10 @@ def plan(task: Any, topology: str) -> Plan:
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         memory=memory,
         flops=costs["flops"],
-        bytes=costs["bytes accessed"],
+        bytes=moved,
         collectives=found,
+        breakdown=program.by_scope(SCOPES),
+        unknown_loops=program.unknown_loops,
         bound_s=bound,
         fits=memory < chip.memory_gib * 2**30 if chip else None,
         largest_batch=_largest_batch(task, mesh, memory, chip) if chip else None,
@@ -190,9 +206,25 @@ def text(p: Plan, names: str) -> str:
     ]
     if p.bound_s:
         limit = max(p.bound_s, key=lambda name: p.bound_s[name])
-        times = ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in p.bound_s.items())
-        lines += [f"at least          {times}: bound by {limit}, at most {p.images_per_second:.0f} images/s"]
-        lines += [f"largest batch     about {p.largest_batch} images a device"]
+        products, memory, links = (f"{name} {seconds * 1e3:.1f} ms" for name, seconds in p.bound_s.items())
+        low, high = p.images_per_second or (0, 0)
+        lines += [
+            f"at least          {products}, {memory}; about {links}: bound by {limit}",
+            f"images/s          {low:,.0f} if nothing overlaps to {high:,.0f} if all does, at the chip's full rates",
+            f"largest batch     about {p.largest_batch} images a device",
+        ]
+    if p.unknown_loops:
+        lines += [f"warning: {p.unknown_loops} loops count once, as the program does not say how often they run"]
+    return "\n".join(lines)
+
+
+def breakdown(p: Plan) -> str:
+    """A table of a plan's parts."""
+    lines = [f"{'part':10s} {'GB':>8s} {'share':>6s} {'TFLOP':>8s} {'share':>6s}"]
+    whole = [max(sum(part[i] for part in p.breakdown.values()), 1) for i in (0, 1)]
+    for name, (size, flops) in p.breakdown.items():
+        shares = size / whole[0], flops / whole[1]
+        lines += [f"{name:10s} {size / 1e9:8.2f} {shares[0]:6.1%} {flops / 1e12:8.3f} {shares[1]:6.1%}"]
     return "\n".join(lines)
 
 
@@ -219,6 +251,8 @@ def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
     task = TASKS[config.task](config)
     found = plan(task, args.topology)
     print(text(found, config.model.name))
+    if args.breakdown:
+        print(breakdown(found))
     if "json" in outputs:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
         write_text(outputs["json"], json.dumps(row, indent=1) + "\n")
@@ -234,6 +268,7 @@ def define_flags() -> Callable[[], Any]:
     flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
     flags.DEFINE_string("json", "", "File to write the plan to as well.")
     flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
+    flags.DEFINE_bool("breakdown", False, "Prints memory traffic and products by part of the step as well.")
     flags.DEFINE_bool("overwrite", False, "Replaces a file that is there already.")
     return cli.define_config(schemas(), unused=["data.path"])
 

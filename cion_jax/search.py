@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, contact_sheet, images
+from cion_jax.common.bounds import SHARE, between
 from cion_jax.common.files import read_regular, replaceable, walk, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
@@ -171,9 +172,11 @@ def define_flags() -> None:
     define_extractor_flags(required=False)
     flags.DEFINE_string("index", None, "Features of the gallery, a .npz or .parquet file.", required=True)
     flags.DEFINE_string("query", None, "An image, a folder of images, or a file of features.", required=True)
-    flags.DEFINE_integer("top", 20, "Answers to a query at most.", lower_bound=1)
-    flags.DEFINE_float("threshold", None, "Cosine distance that answers must be below.")
-    flags.DEFINE_float("fpr", None, "Take the threshold that had this false positive rate in --scores.")
+    cli.define_number("top", 20, "Answers to a query at most.", between(1, 10**6))
+    cli.define_number("threshold", None, "Cosine distance that answers must be below.", between(0, 2), whole=False)
+    cli.define_number(
+        "fpr", None, "Take the threshold that had this false positive rate in --scores.", SHARE, whole=False
+    )
     flags.DEFINE_string("scores", None, "JSON file of cion_jax.evaluate, of the same checkpoint.")
     flags.DEFINE_enum("group", "image", ("image", "tracklet"), "What is found: images, or folders of them as one.")
     define_adapt_flags(own_means=False)

@@ -5,7 +5,8 @@
 A run's folder: every array of every checkpoint against its digest, the rows of measurements, the config. A data set:
 numbers of records, every checksum, every picture decoded, index and provenance against the records. Files of weights
 (torch.save and safetensors): every checksum, every length and offset, every number. What `--adapt_output` wrote: its
-digest. Exit status 0 where all is whole, 2 where something is damaged.
+digest. What `cion_jax.export` wrote, and the folder that it lies in: the digests beside it. Where a folder has digests
+(SHA256SUMS), every byte of what they name. Exit status 0 where all is whole, 2 where something is damaged.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.verify_data import is_data, verify_data
 from cion_jax.reid import adaptation
-from cion_jax.weights.verify_file import verify_file
+from cion_jax.weights.verify_file import is_exported, verify_exported, verify_file
 from cion_jax.weights.verify_run import is_run, verify_run
 
 
@@ -59,6 +60,7 @@ _SHOWN = 10
 KINDS = [
     Kind("a run", is_run, lambda path: Report(*verify_run(path))),
     Kind("a data set", is_data, lambda path: Report(*verify_data(path))),
+    Kind("a folder of exports", is_exported, lambda path: Report(*verify_exported(path))),
     Kind("an adaptation", adaptation.is_adaptation, lambda path: Report(*adaptation.verify(path))),
     Kind("a file of weights", Path.is_file, lambda path: Report(*verify_file(path))),
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from cion_jax.common.bounds import COUNT, SEED, Bounds, between
+from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError, unknown
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.settings import (
@@ -74,7 +75,7 @@ class Config:
       calibrate: thresholds that are not set are estimated from the data, without labels (`denoise.calibrate`).
       cannot_link: tracklets that co-occur never become one identity, not even through a chain. Needs a source that
         knows frame numbers.
-      normalize: features are made comparable across videos (`denoise.normalize`); for "shared_neighbors" only.
+      normalize: features are made comparable across videos (`neighbors.normalization`); for "shared_neighbors" only.
       sigma_cst, sigma_drm: see `Thresholds`; what is set is taken, whatever a calibration would say.
       r_s: see `Thresholds`; for "published" only.
       seed: of the selection.
@@ -140,6 +141,8 @@ class Config:
             raise ConfigError(f"config.linkage={self.linkage!r} is called {_FORMER[self.linkage]!r} now; write that")
         if self.linkage is not None and self.linkage not in METHODS:
             raise ConfigError(unknown(f"config.linkage={self.linkage!r}", self.linkage, METHODS))
+        local_path(self.tracks or "", "config.tracks")
+        local_path(self.annotations.root or "", "config.annotations.root")
         self._validate_options()
         self._validate_sizes()
         self._validate_mot()

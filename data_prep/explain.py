@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from cion_jax.common import cli, contact_sheet
+from cion_jax.common.bounds import between
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import replaceable
 from cion_jax.common.paths import local_path
@@ -30,7 +31,7 @@ def define_flags() -> None:
     """Defines the flags."""
     flags.DEFINE_string("dataset", None, "Folder that data_prep wrote.", required=True)
     flags.DEFINE_string("image", None, "Key of an image, as provenance.parquet and the records have it.")
-    flags.DEFINE_integer("identity", None, "Number of an identity.")
+    cli.define_number("identity", None, "Number of an identity.", between(0, 2**62))
     flags.DEFINE_string("picture", None, "PNG to write; identity_ID.png in this folder unless given.")
     flags.DEFINE_bool("overwrite", False, "Replaces a --picture that is there already.")
 

@@ -23,13 +23,10 @@ LONG_TO_COMPILE = {f"toy_{name}" for name in ("convnext", "edgenext", "fastvit",
 
 
 @pytest.fixture(autouse=True)
-def compile_quickly(monkeypatch):
-    """One device, and programs that XLA hardly optimizes: three steps take less time than that would."""
+def one_device(monkeypatch):
+    """A program of one device takes less time to compile."""
     devices = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: devices)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_settings_reach_the_backbone():

@@ -9,7 +9,7 @@ from jax import lax
 
 from cion_jax.exporting import onnx_file
 from cion_jax.exporting.onnx_graph import NotInOnnx
-from cion_jax.models import layers
+from cion_jax.models import activations
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((3, 3, 3, 4)).astype(np.float32)
@@ -72,7 +72,7 @@ OPERATIONS = {
     "flip": lambda x: jnp.stack(jnp.split(x, [1, 2], axis=3)[::-1]).sum(0),
     "unstack": lambda x: jnp.unstack(x, axis=1)[2] * jnp.unstack(x, axis=1)[0],
     "norm": lambda x: (x - x.mean((1, 2), keepdims=True)) * lax.rsqrt(jnp.square(x).mean(3, keepdims=True) + 1e-5),
-    "gelu": lambda x: layers.gelu(x / 50),
+    "gelu": lambda x: activations.gelu(x / 50),
     "gates": lambda x: jax.nn.hard_sigmoid(x / 100) * jax.nn.sigmoid(x / 100) * jnp.tanh(x / 100) * jax.nn.relu(x - 3),
     "select": lambda x: jnp.where(np.arange(8)[:, None] % 3 == 0, x, -(x**3)),
     "power_mean": lambda x: (jnp.where(x >= 40, x / 100, 0.4) ** POWER).mean((1, 2)) ** (1 / POWER),

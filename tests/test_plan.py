@@ -46,7 +46,9 @@ def test_a_plan_for_eight_devices(tmp_path):
     command = [sys.executable, "-m", "cion_jax.plan", "--config=configs/demo.py", "--topology=cpu:8"]
     command += [f"--config.{setting}" for setting in small]
     done = subprocess.run(
-        [*command, f"--json={tmp_path}/plan.json", f"--shardings={tmp_path}/lines"], capture_output=True, text=True
+        [*command, "--breakdown", f"--json={tmp_path}/plan.json", f"--shardings={tmp_path}/lines"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "plan.json").read_text())
@@ -59,6 +61,15 @@ def test_a_plan_for_eight_devices(tmp_path):
     assert 1.5 * gradients < found["collectives"]["all-reduce"][1] < 1.6 * gradients
     assert "all-gather" not in found["collectives"]
     assert found["fits"] is None
+    # All convolutions of the backbone are in it, three times as much as forward for the student.
+    assert found["unknown_loops"] == 0
+    parts = found["breakdown"]
+    assert sum(size for size, _ in parts.values()) == found["bytes"]
+    assert {"views", "norm", "head", "loss", "optimizer"} <= parts.keys()
+    assert 0.9 < sum(flops for _, flops in parts.values()) / found["flops"] < 1.1
+    # The optimizer reads a parameter, its gradient, two moments and the teacher's, and writes four of them.
+    assert parts["optimizer"][0] > 9 * 4 * (found["parameters"] - 16 * PROTOTYPES // 2)
+    assert "optimizer" in done.stdout
     assert "devices" in done.stdout
     assert (
         f"last_layer/weight_v  16x{PROTOTYPES}  None model  {16 * PROTOTYPES // 2 * 4}"

@@ -111,12 +111,12 @@ def command(monkeypatch):
 
     def run(*args):
         values = flags.FlagValues()
+        monkeypatch.setattr(flags, "FLAGS", values)
         with monkeypatch.context() as patch:
             for kind in ("string", "integer", "bool", "float", "enum", "multi_string"):
                 define = partial(getattr(flags, f"DEFINE_{kind}"), flag_values=values)
                 patch.setattr(flags, f"DEFINE_{kind}", define)
             search.define_flags()
-        monkeypatch.setattr(flags, "FLAGS", values)
         values(["search", *args])
         search.main([])
 

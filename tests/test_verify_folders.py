@@ -8,13 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cion_jax.common import checksums
+from cion_jax.common.checksums import ChecksumError
 from cion_jax.data import records
 from cion_jax.data.shards import ShardReader
+from cion_jax.export import export
 from cion_jax.training.checkpoint import Checkpointer
 from cion_jax.training.loop import record
 from cion_jax.training.step import init_state
-from cion_jax.verify import verify
+from cion_jax.verify import Report, verify
+from cion_jax.weights.load import load
 from tests import toy
+
+ORIGIN = {"source": "random:toy@32x16", "network": "teacher", "licence": "CC0-1.0"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,26 @@ def flip(path, at, bit=1):
 def test_a_whole_data_set(data):
     report = verify(data)
     assert report.damage == []
-    assert report.looked_at == "49 records of 13 identities, every picture decoded"
+    shard = "identity_shards-train.array_record-00000-of-00001"
+    names = f"dataset_info.json, features.json, index.npz, provenance.parquet, metrics.json, {shard}"
+    said = f"49 records of 13 identities, every picture decoded, no digest recorded for {names}"
+    assert report.looked_at == said
+
+
+def middles(folder):
+    """Every file of a folder with a bit flipped in its middle, one after the other, and back."""
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        flip(path, path.stat().st_size // 2, 4)
+        yield path
+        flip(path, path.stat().st_size // 2, 4)
+
+
+def test_a_flipped_bit_in_the_middle_of_any_file_of_a_data_set(data):
+    checksums.write(data / checksums.SUMS, {path.name: path for path in sorted(data.iterdir())})
+    assert "digest" not in verify(data).looked_at
+    assert verify(data).damage == []
+    unseen = [path.name for path in middles(data) if not any(path.name in line for line in verify(data).damage)]
+    assert unseen == []
 
 
 def test_a_flipped_bit_in_a_record(data):
@@ -104,10 +129,30 @@ def run(tmp_path):
     return tmp_path
 
 
+def test_a_flipped_bit_in_the_middle_of_any_file_of_a_run(run):
+    checksums.write(run / checksums.SUMS, {name: run / name for name in ("config.json", "metrics.jsonl")})
+    assert verify(run) == Report("2 checkpoints", [])
+    unseen = [path.name for path in middles(run) if not any(path.name in line for line in verify(run).damage)]
+    assert unseen == []
+
+
+def test_a_flipped_bit_in_the_middle_of_any_exported_file(tmp_path):
+    export(load("random:toy@32x16"), "safetensors", tmp_path / "a" / "toy.safetensors", **ORIGIN)
+    report = verify(tmp_path / "a")
+    assert report == Report("toy.safetensors, with a digest of every byte", [])
+    assert verify(tmp_path / "a" / "toy.safetensors") == report
+    assert [path.name for path in middles(tmp_path / "a") if not verify(tmp_path / "a").damage] == []
+    next(middles(tmp_path / "a"))
+    with pytest.raises(ChecksumError, match=r"toy\.safetensors is not what was written"):
+        load(str(tmp_path / "a" / "toy.safetensors"))
+    (tmp_path / "a" / "other.onnx").write_text("")
+    assert verify(tmp_path / "a").looked_at.endswith("digest of every byte, no digest recorded for other.onnx")
+
+
 def test_a_run(run):
     report = verify(run)
     assert report.damage == []
-    assert report.looked_at == "2 checkpoints"
+    assert report.looked_at == "2 checkpoints, no digest recorded for config.json, metrics.jsonl"
     arrays = max((run / "checkpoints" / "1").rglob("ocdbt*/d/*"), key=lambda path: path.stat().st_size)
     flip(arrays, arrays.stat().st_size // 2)
     (run / "metrics.jsonl").write_bytes(b'{"step": 2}\n\0\0\0\n{"step": 1}\n{"st')

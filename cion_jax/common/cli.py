@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cion_jax.common import packaged_configs, typed_config
+from cion_jax.common.bounds import Bounds
 from cion_jax.common.errors import UserError
 from cion_jax.common.printable import lines
 
@@ -57,6 +58,22 @@ def define_config(
         return typed_config.freeze(_chosen(schema, holder.value), holder.value)
 
     return settings
+
+
+def define_number(
+    name: str,
+    default: float | None,
+    help: str,
+    bounds: Bounds,
+    whole: bool = True,
+    flag_values: flags.FlagValues | None = None,
+) -> Any:
+    """Defines a flag that takes a number within bounds (absl's own let NaN pass); what it returns has its `value`."""
+    define: Callable = flags.DEFINE_integer if whole else flags.DEFINE_float
+    values = flags.FLAGS if flag_values is None else flag_values
+    holder = define(name, default, help, flag_values=values)
+    flags.register_validator(name, lambda value: value is None or value in bounds, f"must be {bounds}", values)
+    return holder
 
 
 def config_files() -> list[Path]:

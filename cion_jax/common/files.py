@@ -12,17 +12,18 @@ from pathlib import Path
 from cion_jax.common.errors import UserError
 
 
-def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file.
-
-    Raises:
-      OSError: there is none, or it is a pipe, a socket or a device: reading one of these may never end.
-    """
+def check_regular(path: Path) -> None:
+    """Raises OSError where there is no such file, or it is a pipe, a socket or a device: reading it may never end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket"))
         kind = next((name for test, name in kinds if test(mode)), "a device")
         raise OSError(errno.EINVAL, f"got {kind}, expected a regular file", str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; raises OSError as `check_regular` does."""
+    check_regular(path)
     return Path(path).read_bytes()
 
 

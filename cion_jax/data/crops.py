@@ -93,6 +93,7 @@ class CropParams(NamedTuple):
     erase: Array
 
 
+@jax.named_scope("views")
 def make_crops(key: Array, image_BHWC: Array, size_B2: Array, spec: CropSpec) -> Array:
     """Draws and renders one training image of every image.
 

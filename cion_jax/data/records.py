@@ -43,6 +43,10 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 CARD_FILE = "README.md"
 CROISSANT_FILE = "croissant.json"
+REJECTED_FILE = "rejected.jsonl"
+FEATURES_FILE = "features.json"
+FILES = (INFO_FILE, FEATURES_FILE, INDEX_FILE, PROVENANCE_FILE, METRICS_FILE, REPORT_FILE, CARD_FILE, REJECTED_FILE)
+FILES += (CROISSANT_FILE,)
 
 # What readers raise on bytes that are not what was written.
 _DAMAGED: tuple[type[Exception], ...] = (

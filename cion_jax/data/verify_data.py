@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import simplejpeg
 
-from cion_jax.common import images
+from cion_jax.common import checksums, images
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import read_regular
 from cion_jax.common.printable import printable
@@ -37,7 +37,7 @@ def is_data(path: Path) -> bool:
 
 def verify_data(folder: Path) -> tuple[str, list[str]]:
     """(what was looked at, what is damaged: a line each)."""
-    damage = list(_small_files(folder))
+    damage = [*_small_files(folder), *checksums.damage(folder / checksums.SUMS, _written(folder))]
     try:
         reader = ShardReader(folder)
     except UserError as error:
@@ -48,12 +48,18 @@ def verify_data(folder: Path) -> tuple[str, list[str]]:
         damage += wrong
     damage += _index(reader.index, seen)
     damage += _provenance(folder, reader.index, seen)
-    index = reader.index
-    return f"{len(reader):,} records of {index.identities:,} identities, every picture decoded", damage
+    index, undigested = reader.index, checksums.told(folder / checksums.SUMS, _written(folder))
+    return f"{len(reader):,} records of {index.identities:,} identities, every picture decoded{undigested}", damage
+
+
+def _written(folder: Path) -> list[str]:
+    """Names of what data_prep wrote."""
+    shards = sorted(path.name for path in folder.glob(f"{records.DATASET_NAME}-*"))
+    return [name for name in records.FILES if (folder / name).exists()] + shards
 
 
 def _small_files(folder: Path) -> Iterator[str]:
-    for name in ("features.json", records.METRICS_FILE):
+    for name in (records.FEATURES_FILE, records.METRICS_FILE):
         path = folder / name
         if not path.exists() and name == records.METRICS_FILE:
             yield f"{path} is missing: data_prep writes it last; give its command again"

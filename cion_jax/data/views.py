@@ -135,6 +135,7 @@ class ViewParams(NamedTuple):
     threshold: Array
 
 
+@jax.named_scope("views")
 def make_views(key: Array, image_BHWC: Array, size_B2: Array, config: ViewsConfig) -> tuple[Array, Array]:
     """Draws and renders all views of a batch.
 

@@ -6,8 +6,8 @@ import math
 import re
 from collections import defaultdict
 
-_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_OPERATION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(_KINDS)})(-start)?\((?P<rest>.*)")
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_OPERATION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(KINDS)})(-start)?\((?P<rest>.*)")
 _ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+(?P<bits>\d+)\w*)\[(?P<shape>[\d,]*)\]")
 _LISTED = re.compile(r"replica_groups=\{\{(?P<first>[\d,]+)\}")
 _IOTA = re.compile(r"replica_groups=\[\d+,(?P<size>\d+)\]")

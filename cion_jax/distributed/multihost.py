@@ -25,6 +25,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cion_jax.common import cli
+from cion_jax.common.bounds import between
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.distributed import liveness
 
@@ -51,8 +53,8 @@ class Place:
 def define_flags() -> Callable[[], Place | None]:
     """Defines --coordinator, --processes and --process; the function returned gives a Place, None without them."""
     coordinator = flags.DEFINE_string("coordinator", None, "host:port of process 0, where no cluster tells it.")
-    processes = flags.DEFINE_integer("processes", None, "How many processes there are.", lower_bound=1)
-    process = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
+    processes = cli.define_number("processes", None, "How many processes there are.", between(1, 10**6))
+    process = cli.define_number("process", None, "Number of this process, from 0.", between(0, 10**6))
     return lambda: place(coordinator.value, processes.value, process.value)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from cion_jax.models.activations import gelu
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.layers import (
     TRUNCATED,
@@ -20,7 +21,6 @@ from cion_jax.models.layers import (
     Linear,
     drop_path,
     drop_path_rates,
-    gelu,
     run,
 )
 from cion_jax.models.registry import BACKBONES

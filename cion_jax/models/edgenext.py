@@ -12,9 +12,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from cion_jax.models.activations import gelu
 from cion_jax.models.convnext import EPS, LAYER_SCALE, Block, ConvNeXt
 from cion_jax.models.depthwise import Depthwise
-from cion_jax.models.layers import TRUNCATED, Conv, LayerNorm, Layers, Linear, drop_path, gelu, l2_normalize
+from cion_jax.models.layers import TRUNCATED, Conv, LayerNorm, Layers, Linear, drop_path, l2_normalize
 from cion_jax.models.registry import BACKBONES
 
 DEPTHS = (3, 3, 9, 3)

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from cion_jax.models import ops
+from cion_jax.models.activations import gelu
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import Taps, added, identity, set_taps, taps
 from cion_jax.models.layers import (
@@ -23,7 +24,6 @@ from cion_jax.models.layers import (
     Layers,
     drop_path,
     drop_path_rates,
-    gelu,
     run,
 )
 from cion_jax.models.mobile import UNIFORM, ConvBN, SqueezeExcite

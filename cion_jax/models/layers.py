@@ -7,7 +7,6 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,11 +18,13 @@ from jax.nn import initializers
 from jax.typing import DTypeLike
 
 from cion_jax.models import ops
+from cion_jax.models.activations import Activation, gelu
 
 KAIMING = initializers.variance_scaling(2.0, "fan_out", "normal")
 TRUNCATED = initializers.truncated_normal(0.02)
 
 NORM_FLOOR = 1e-12
+wide = ops.wide
 
 
 class Conv(nnx.Conv):
@@ -91,6 +92,13 @@ class Linear(nnx.Linear):
         """[..., in] -> [..., out]."""
         return ops.on_rows(super().__call__, x)
 
+    def scaled(self, x: jax.Array, factor: float) -> jax.Array:
+        """`factor` times the output, spelled on the weights: XLA on a GPU may compile a (x W + b) to a (x W) + b
+        (openxla/xla#46110), but a product of x with a W and the bias a b it cannot."""
+        parameters: Any = self.kernel, self.bias
+        kernel, bias = ((factor * value[...]).astype(self.dtype) for value in parameters)
+        return ops.on_rows(lambda x: x @ kernel + bias, x.astype(self.dtype))
+
 
 class LayerNorm(nnx.LayerNorm):
     """Over the last axis.
@@ -101,6 +109,11 @@ class LayerNorm(nnx.LayerNorm):
 
     def __init__(self, features: int, eps: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(features, epsilon=eps, dtype=dtype, rngs=rngs)
+
+    @jax.named_scope("norm")
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        """[..., features] -> [..., features]."""
+        return super().__call__(x)
 
 
 class BatchNorm(nnx.Module):
@@ -127,6 +140,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
         self.eps, self.momentum, self.dtype = eps, momentum, dtype
 
+    @jax.named_scope("norm")
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[..., C] -> [..., C]."""
         mean, var = self.mean[...], self.var[...]
@@ -198,15 +212,21 @@ class IBN(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Linear, exact GELU, linear."""
+    """Linear, exact GELU in one of its spellings, linear."""
 
-    def __init__(self, features: int, hidden: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, features: int, hidden: int, activation: Activation = gelu, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.activation = activation
         self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., C] -> [..., C]."""
-        return self.fc2(gelu(self.fc1(x)))
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+# Arrays of tokens [B, N, C] one below the other, each as (B, N, how many of N are tokens; the others fill up).
+Parts = tuple[tuple[int, int, int], ...]
 
 
 class Attention(nnx.Module):
@@ -217,11 +237,19 @@ class Attention(nnx.Module):
         self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
         self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x_BNC: jax.Array) -> jax.Array:
-        """[B, N, C] -> [B, N, C]."""
-        B, N, C = x_BNC.shape
-        q_BNHD, k_BNHD, v_BNHD = jnp.moveaxis(self.qkv(x_BNC).reshape(B, N, 3, self.heads, -1), 2, 0)
-        return self.proj(_attend(q_BNHD, k_BNHD, v_BNHD).reshape(B, N, C))
+    @jax.named_scope("attention")
+    def __call__(self, x: jax.Array, parts: Parts | None = None) -> jax.Array:
+        """[B, N, C] -> [B, N, C]; or, by `parts`, the rows of several such arrays, [sum of B N, C], to the same."""
+        *shape, C = x.shape
+        parts = parts or ((shape[0], shape[1], shape[1]),)
+        qkv_RM, mixed, start = self.qkv(x).reshape(-1, 3 * C), [], 0
+        for B, N, length in parts:
+            qkv = qkv_RM if len(parts) == 1 else qkv_RM[start : start + B * N]
+            q_BNHD, k_BNHD, v_BNHD = jnp.moveaxis(qkv.reshape(B, N, 3, self.heads, -1), 2, 0)
+            mixed.append(_attend(q_BNHD, k_BNHD, v_BNHD, length).reshape(B * N, C))
+            start += B * N
+        rows = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed)
+        return self.proj(rows.reshape(*shape, C))
 
 
 class Layers(nnx.Module):
@@ -258,34 +286,6 @@ class Layers(nnx.Module):
         return sorted(int(name) for name in vars(self) if name.isdigit())
 
 
-@jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
-    """GELU by the error function, not by its tanh approximation; computed in float32 or wider.
-
-    The backward pass starts from `x` alone: left to itself XLA keeps three arrays of its size.
-    """
-    return (wide(x) * _normal_cdf(wide(x))).astype(x.dtype)
-
-
-def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    x, g = jax.lax.optimization_barrier((x, g))  # or the forward pass's error function would be kept after all
-    y = wide(x)
-    density = jnp.exp(-0.5 * y * y) * math.sqrt(0.5 / math.pi)
-    return ((wide(g) * (_normal_cdf(y) + y * density)).astype(x.dtype),)
-
-
-gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
-
-
-def _normal_cdf(x: jax.Array) -> jax.Array:
-    return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
-
-
-def wide(x: jax.Array) -> jax.Array:
-    """In float32, or wider where it is."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def l2_normalize(x: jax.Array) -> jax.Array:
     """Rows at length 1 (a length below 1e-12 counts as that), computed in float32 or wider."""
     x = wide(x)
@@ -306,7 +306,10 @@ def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) 
     if key is None:
         raise ValueError(f"stochastic depth at rate {rate} draws random numbers: call the model with key=...")
     keep = jax.random.bernoulli(key, 1 - rate, (len(x),) + (1,) * (x.ndim - 1))
-    return jnp.where(keep, x / (1 - rate), 0)
+    # Not divided by a constant: behind a product with a bias XLA on a GPU might divide the product alone (as in
+    # `Linear.scaled`).
+    share = jnp.where(keep, 1 - rate, 1).astype(x.dtype)
+    return jnp.where(keep, x / share, 0)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
@@ -321,16 +324,19 @@ def relative_position_index(window: int) -> np.ndarray:
     return dy_NN * (2 * window - 1) + dx_NN
 
 
-def run(blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool) -> jax.Array:
+def run(
+    blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool, parts: Parts | None = None
+) -> jax.Array:
     """Applies `block(x, train=, key=)` one after another, each with a key of its own.
 
     Args:
+      parts: given to every block where it is not None.
       remat: recompute every block's activations in the backward pass instead of keeping them.
     """
     for number, block in enumerate(blocks):
         own = None if key is None else jax.random.fold_in(key, number)
-        call = nnx.remat(_call, static_argnums=2) if remat else _call
-        x = call(block, x, train, own)
+        call = nnx.remat(_call, static_argnums=(2, 4)) if remat else _call
+        x = call(block, x, train, own, parts)
     return x
 
 
@@ -364,20 +370,21 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
-def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array) -> jax.Array:
-    """Dot-product attention; in half precision on a GPU by cuDNN, which never writes the [B, H, N, N] weights."""
+def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array, length: int) -> jax.Array:
+    """Dot-product attention to the first `length` tokens; in half precision on a GPU by cuDNN, which never writes the
+    [B, H, N, N] weights."""
     if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
-        return ops.attention(q_BNHD, k_BNHD, v_BNHD)
+        return ops.attention(q_BNHD, k_BNHD, v_BNHD, length)
     B, N, _, _ = q_BNHD.shape
     even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
-    length_B = jnp.full(B, N, jnp.int32) if N % 2 else None
+    length_B = jnp.full(B, length, jnp.int32) if N % 2 or length < N else None
     return jax.nn.dot_product_attention(
         *even, query_seq_lengths=length_B, key_value_seq_lengths=length_B, implementation="cudnn"
     )[:, :N]
 
 
-def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
-    return block(x, train=train, key=key)
+def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None, parts: Parts | None) -> jax.Array:
+    return block(x, train=train, key=key, **({} if parts is None else {"parts": parts}))
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

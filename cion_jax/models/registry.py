@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from flax import nnx
 
 from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.models.options import check
 
 BACKBONES: Registry[functools.partial[Any]] = Registry("backbone", "cion_jax.models", "backbones")
 # What fine-tuning puts behind a backbone, as far as it is part of the features: f(name of the backbone, dtype=, remat=,
@@ -38,6 +40,7 @@ def create(
     dtype: Any = jnp.float32,
     drop_path: float | None = None,
     remat: bool = False,
+    options: Sequence[str] = (),
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     """Builds a backbone with random weights.
@@ -47,6 +50,7 @@ def create(
       dtype: of the arithmetic; parameters are float32.
       drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
       remat: recompute each block in the backward pass, for less memory.
+      options: names of `models.options.OPTIONS`.
       rngs: the stream `params` is drawn from.
 
     Returns:
@@ -54,20 +58,24 @@ def create(
       training BatchNorm updates its statistics in place; `key` feeds stochastic depth.
 
     Raises:
-      ConfigError: an unknown name, or a `drop_path` that the backbone cannot have.
+      ConfigError: an unknown name, or a `drop_path` or options that the backbone cannot have.
     """
     name, _, neck = name.partition("+")
     build = BACKBONES[name]
     if neck:
         return NECKS[neck](name, dtype=dtype, remat=remat, rngs=rngs)
-    options: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
+    kw: dict[str, Any] = {} if drop_path is None else {"drop_path": drop_path}
     if drop_path is not None and not 0 <= drop_path < 1:
         raise ConfigError(f"drop_path is a share of images in [0, 1), got {drop_path}")
     # Of the constructor: the signature of a module's class is (*args, **kwargs).
     takes = inspect.signature(build.func.__init__).parameters
-    if "drop_path" not in takes and options.pop("drop_path", 0):
+    if "drop_path" not in takes and kw.pop("drop_path", 0):
         raise ConfigError(f"{name} has no stochastic depth, got drop_path={drop_path}; leave it out")
-    return build(dtype=dtype, remat=remat, rngs=rngs, **options)
+    if options:
+        kw["options"] = check(options)
+        if "options" not in takes:
+            raise ConfigError(f"{name} has no options, got {', '.join(options)}; leave them out")
+    return build(dtype=dtype, remat=remat, rngs=rngs, **kw)
 
 
 def abstract(name: str, *, dtype: Any = jnp.float32) -> Any:

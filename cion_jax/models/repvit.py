@@ -11,9 +11,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from cion_jax.models import mobile, ops
+from cion_jax.models.activations import gelu
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import added, identity, set_taps, taps
-from cion_jax.models.layers import BatchNorm, Layers, gelu, run
+from cion_jax.models.layers import BatchNorm, Layers, run
 from cion_jax.models.mobile import UNIFORM, SqueezeExcite, multiple
 from cion_jax.models.registry import BACKBONES
 

@@ -40,6 +40,7 @@ class PatchEmbed(nnx.Module):
         self.proj = Conv(3, features, 4, 4, init=TRUNCATED, dtype=dtype, rngs=rngs)
         self.norm = LayerNorm(features, EPS, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("stem")
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         """[B, H, W, 3] -> [B, H / 4, W / 4, features]."""
         return self.norm(self.proj(x_BHWC))
@@ -56,6 +57,7 @@ class WindowAttention(nnx.Module):
         self.qkv = Linear(features, 3 * features, **kw)
         self.proj = Linear(features, features, **kw)
 
+    @jax.named_scope("attention")
     def __call__(self, x_BMNC: jax.Array, mask_MNN: np.ndarray | None) -> jax.Array:
         """[B, M, N, C] -> [B, M, N, C], M windows of N pixels; `mask_MNN` is added to the logits."""
         *shape, C = x_BMNC.shape

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
 
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.models.activations import Activation, gelu, gelu_in_one_pass
 from cion_jax.models.layers import (
     IBN,
     TRUNCATED,
@@ -21,11 +24,13 @@ from cion_jax.models.layers import (
     LayerNorm,
     Layers,
     Mlp,
+    Parts,
     drop_path,
     drop_path_rates,
     resize_positions,
     run,
 )
+from cion_jax.models.options import TOKENS
 from cion_jax.models.registry import BACKBONES
 
 GRID = (16, 8)  # patches of a 256x128 image
@@ -63,6 +68,7 @@ class PatchEmbed(nnx.Module):
         )
         self.proj = Conv(width, features, patch, patch, **kw)
 
+    @jax.named_scope("stem")
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, H / 2 / patch, W / 2 / patch, features]."""
         for conv in (0, 3, 6):
@@ -76,6 +82,7 @@ class PlainPatchEmbed(nnx.Module):
     def __init__(self, features: int, patch: int = 16, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.proj = Conv(3, features, patch, patch, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("stem")
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, H / patch, W / patch, features]."""
         return self.proj(x_BHWC)
@@ -84,19 +91,38 @@ class PlainPatchEmbed(nnx.Module):
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
-    def __init__(self, features: int, heads: int, rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        rate: float,
+        activation: Activation = gelu,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = LayerNorm(features, EPS, **kw)
         self.attn = Attention(features, heads, **kw)
         self.norm2 = LayerNorm(features, EPS, **kw)
-        self.mlp = Mlp(features, 4 * features, **kw)
+        self.mlp = Mlp(features, 4 * features, activation, **kw)
         self.rate = rate
 
-    def __call__(self, x_BNC: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
-        """[B, N, C] -> [B, N, C]."""
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None, parts: Parts | None = None) -> jax.Array:
+        """[B, N, C] -> [B, N, C]; or the rows of several such arrays, see `Attention`."""
         keys = (None, None) if key is None else jax.random.split(key)
-        x_BNC += drop_path(self.attn(self.norm1(x_BNC)), self.rate, train=train, key=keys[0])
-        return x_BNC + drop_path(self.mlp(self.norm2(x_BNC)), self.rate, train=train, key=keys[1])
+        x += self._dropped(self.attn(self.norm1(x), parts), parts, train, keys[0])
+        return x + self._dropped(self.mlp(self.norm2(x)), parts, train, keys[1])
+
+    def _dropped(self, x: jax.Array, parts: Parts | None, train: bool, key: jax.Array | None) -> jax.Array:
+        """Stochastic depth of whole images; several arrays draw one after another."""
+        if x.ndim > 2 or parts is None or not train or self.rate == 0:
+            return drop_path(x, self.rate, train=train, key=key)
+        arrays = [
+            drop_path(x_BNC, self.rate, train=train, key=None if key is None else jax.random.fold_in(key, number))
+            for number, x_BNC in enumerate(_arrays(x, parts))
+        ]
+        return _rows(arrays)
 
 
 class ViT(nnx.Module):
@@ -107,6 +133,7 @@ class ViT(nnx.Module):
       heads: of the attention.
       depth: blocks.
       patches: what makes patches of 16x16 pixels.
+      options: names of `models.options`.
     """
 
     def __init__(
@@ -119,26 +146,49 @@ class ViT(nnx.Module):
         drop_path: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         remat: bool = False,
+        options: Sequence[str] = (),
         rngs: nnx.Rngs,
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
+        self.filled, self.joins_views = "padded_tokens" in options, "joint_views" in options
+        activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
         self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features), jnp.float32))
-        self.blocks = Layers(Block(features, heads, rate, **kw) for rate in drop_path_rates(drop_path, depth))
+        self.blocks = Layers(
+            Block(features, heads, rate, activation, **kw) for rate in drop_path_rates(drop_path, depth)
+        )
         self.norm = LayerNorm(features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
+        x_BNC, part = self._tokens(x_BHWC, train)
+        parts = (part,) if part[1] > part[2] else None
+        x_BNC = run(self.blocks, _channels_innermost(x_BNC), train=train, key=key, remat=self.remat, parts=parts)
+        return self.norm(x_BNC[:, 0])
+
+    def joint(
+        self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None
+    ) -> list[jax.Array]:
+        """The features of images of several sizes, [B_i, H_i, W_i, 3] -> [B_i, features], in one pass: norms and
+        products take the tokens of all as rows of one matrix. Statistics of the stem are of each size on its own."""
+        tokens = [self._tokens(x_BHWC, train) for x_BHWC in views]
+        parts = tuple(part for _, part in tokens)
+        x_RC = _channels_innermost(_rows([x_BNC for x_BNC, _ in tokens]))
+        x_RC = run(self.blocks, x_RC, train=train, key=key, remat=self.remat, parts=parts)
+        return [self.norm(x_BNC[:, 0]) for x_BNC in _arrays(x_RC, parts)]
+
+    def _tokens(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, tuple[int, int, int]]:
+        """Class token, patches and, where asked for, zeros; and what of it is what (see `Parts`)."""
         x_BhwC = self.patch_embed(x_BHWC, train=train)
         B, h, w, C = x_BhwC.shape
         cls_B1C = jnp.broadcast_to(self.cls_token[...], (B, 1, C))
         x_BNC = jnp.concatenate([cls_B1C, x_BhwC.reshape(B, h * w, C)], axis=1) + self._positions(h, w)
-        x_BNC = run(
-            self.blocks, _channels_innermost(x_BNC.astype(x_BhwC.dtype)), train=train, key=key, remat=self.remat
-        )
-        return self.norm(x_BNC[:, 0])
+        length = 1 + h * w
+        more = -length % TOKENS if self.filled else 0
+        x_BNC = x_BNC.astype(x_BhwC.dtype)
+        return jnp.pad(x_BNC, ((0, 0), (0, more), (0, 0))) if more else x_BNC, (B, length + more, length)
 
     def _positions(self, h: int, w: int) -> jax.Array:
         """[1, 1 + h w, C]; weights of a file may have those of the very grid that is wanted instead of GRID's."""
@@ -152,12 +202,24 @@ class ViT(nnx.Module):
         return jnp.concatenate([pos_1NC[:, :1], grid.reshape(1, h * w, -1)], axis=1)
 
 
-def _channels_innermost(x_BNC: jax.Array) -> jax.Array:
+def _channels_innermost(x: jax.Array) -> jax.Array:
     """The same, laid out so in a GPU's memory. XLA would put the images there, as suits the product before, and then
     transpose in every LayerNorm (ViT-B: 7% of a step)."""
     if jax.default_backend() != "gpu":
-        return x_BNC
-    return with_layout_constraint(x_BNC, Layout(major_to_minor=(0, 1, 2)))
+        return x
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
+def _rows(arrays: Sequence[jax.Array]) -> jax.Array:
+    """[B_i, N_i, C] -> [sum of B_i N_i, C]."""
+    return jnp.concatenate([x_BNC.reshape(-1, x_BNC.shape[-1]) for x_BNC in arrays])
+
+
+def _arrays(x_RC: jax.Array, parts: Parts) -> list[jax.Array]:
+    """The inverse of `_rows`."""
+    ends = np.cumsum([B * N for B, N, _ in parts])
+    pieces = jnp.split(x_RC, ends[:-1])
+    return [piece.reshape(B, N, -1) for piece, (B, N, _) in zip(pieces, parts, strict=True)]
 
 
 BACKBONES.register_all(

@@ -44,6 +44,7 @@ class OutlookAttention(nnx.Module):
         self.attn = Linear(features, heads * KERNEL**4, **kw)
         self.proj = Linear(features, features, **kw)
 
+    @jax.named_scope("attention")
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C], H and W even."""
         B, H, W, C = x_BHWC.shape
@@ -58,8 +59,9 @@ class OutlookAttention(nnx.Module):
         """[B, H / 2, W / 2, heads, 9, 9]; the last axis sums to 1."""
         B, H, W, C = x_BHWC.shape
         pooled = x_BHWC.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
-        logits = self.attn(pooled).reshape(B, H // 2, W // 2, self.heads, KERNEL**2, KERNEL**2)
-        return jax.nn.softmax(wide(logits) * HEAD_WIDTH**-0.5).astype(x_BHWC.dtype)
+        logits = self.attn.scaled(pooled, HEAD_WIDTH**-0.5)
+        logits = logits.reshape(B, H // 2, W // 2, self.heads, KERNEL**2, KERNEL**2)
+        return jax.nn.softmax(wide(logits)).astype(x_BHWC.dtype)
 
 
 class ClassAttention(nnx.Module):
@@ -72,6 +74,7 @@ class ClassAttention(nnx.Module):
         self.q = Linear(features, features, bias=False, **kw)
         self.proj = Linear(features, features, **kw)
 
+    @jax.named_scope("attention")
     def __call__(self, x_BNC: jax.Array) -> jax.Array:
         """[B, N, C], the class token first -> [B, 1, C]."""
         B, N, C = x_BNC.shape

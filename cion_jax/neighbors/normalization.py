@@ -14,7 +14,8 @@ import numpy as np
 
 from cion_jax.neighbors import cosine
 
-_TRUST = 3  # how many times as sure of a group's mean as its number of tracklets says
+TRUST = 3.0
+"""How many times as sure of a group's mean as its number of tracklets says; see `learn`."""
 _BLOCK = 2**16  # rows that are worked on at a time: little is held besides what comes in and goes out
 
 
@@ -52,7 +53,9 @@ class Normalization:
         return replace(self, means=_means_and_last(rows, group))
 
 
-def learn(rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: float) -> Normalization:
+def learn(
+    rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: float, trust: float = TRUST
+) -> Normalization:
     """Learns group means and the spread within tracklets.
 
     Args:
@@ -62,6 +65,8 @@ def learn(rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: 
       shrinkage: how much of an even spread is mixed into the spread within tracklets before it is divided by, > 0. It
         grows by as much again for every d differences that there are too few: a spread that was seen in few rows is
         that of these rows, and would pull them together.
+      trust: how many times as sure of a group's mean as its number of tracklets says, > 0: what is left of a camera is
+        in all of its pairs, what is taken from people only in theirs.
     """
     of_tracklet = np.zeros((int(tracklet.max(initial=-1)) + 1, rows.shape[1]), np.float32)
     np.add.at(of_tracklet, tracklet, rows)
@@ -72,15 +77,17 @@ def learn(rows: np.ndarray, group: np.ndarray, tracklet: np.ndarray, shrinkage: 
         within += apart.T @ apart
     freedom = max(len(rows) - len(np.unique(tracklet)), 1)
     matrix = _evening(within, shrinkage * (1 + rows.shape[1] / freedom))
-    return Normalization(_drawn_together(_means_and_last(rows, group), of_tracklet, group, tracklet), matrix)
+    return Normalization(_drawn_together(_means_and_last(rows, group), of_tracklet, group, tracklet, trust), matrix)
 
 
-def _drawn_together(means: np.ndarray, of_tracklet: np.ndarray, group: np.ndarray, tracklet: np.ndarray) -> np.ndarray:
+def _drawn_together(
+    means: np.ndarray, of_tracklet: np.ndarray, group: np.ndarray, tracklet: np.ndarray, trust: float
+) -> np.ndarray:
     """[G + 1, d] means as far as they are more than the few people that a group shows; the last stays.
 
     The mean of a group is drawn to that of all rows, by as much of its distance as the spread of tracklets about it
-    explains (empirical Bayes; James and Stein, 1961): with a hundred people hardly at all, with three a lot. A third of
-    that: what is left of a camera is in all of its pairs, what is taken from people only in theirs.
+    explains (empirical Bayes; James and Stein, 1961), and `trust` times less: with a hundred people hardly at all, with
+    three a lot.
     """
     own, whole = means[:-1], means[-1]
     if not len(own):
@@ -90,7 +97,7 @@ def _drawn_together(means: np.ndarray, of_tracklet: np.ndarray, group: np.ndarra
     count = np.maximum(np.bincount(home, minlength=len(own)), 1)
     within = np.square(of_tracklet[there] - own[home]).sum() / max(len(there) - len(own), 1)
     between = max(np.square(own - whole).sum(axis=1).mean() - within * (1 / count).mean(), 0)
-    share = between / np.maximum(between + within / (_TRUST * count), np.finfo(np.float32).tiny)
+    share = between / np.maximum(between + within / (trust * count), np.finfo(np.float32).tiny)
     return np.concatenate([(whole + share[:, None] * (own - whole)).astype(np.float32), whole[None]])
 
 

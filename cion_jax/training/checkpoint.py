@@ -35,7 +35,7 @@ FOLDER = "checkpoints"
 
 # What may differ when a run is resumed: it touches neither the order of the data nor the numbers.
 FREE = (
-    *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.grace", "mesh", "profile"),
+    *("train.steps", "train.log_every", "train.checkpoint_", "train.keep", "train.grace", "mesh", "profile"),
     *("data.threads", "data.path", "data.max_skipped", "data.accept_changed", "evaluate"),
 )
 # Runs of distillation, before there were other tasks: another name of the item, and of what lay in `training`.

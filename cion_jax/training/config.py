@@ -51,6 +51,8 @@ class LoopConfig:
       steps: stop after this many steps (0: after the last epoch); does not change the schedules.
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints; the last step always has one.
+      checkpoint_minutes: minutes after which there is one in any case; 0: steps alone count. What a run loses when it
+        is killed is at most what it does in that time.
       keep: how many checkpoints to keep.
       accumulate: microbatches whose gradients are added up one after another: less memory. BatchNorm then normalizes
         by the statistics of a microbatch.
@@ -61,6 +63,7 @@ class LoopConfig:
     steps: Annotated[int, between(0, MAX_STEPS)] = 0
     log_every: Annotated[int, between(1, MAX_STEPS)] = 20
     checkpoint_every: Annotated[int, between(1, MAX_STEPS)] = 1000
+    checkpoint_minutes: Annotated[float, between(0, 10**6)] = 15.0
     keep: Annotated[int, between(1, 10**6)] = 3
     accumulate: Annotated[int, between(1, 2**20)] = 1
     grace: Annotated[float, positive(10**6)] = 25.0

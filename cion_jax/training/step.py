@@ -53,11 +53,12 @@ def train_step(
     microbatches = sharding.split_batch(prepared.images, count, context.mesh)
     gradient = jax.grad(objective, has_aux=True)
     gradients, stats, measured = _accumulate(gradient, before, state.trained["stats"], microbatches)
-    params, opt_state, updates = optimizer.update(gradients, state.opt_state, before, at)
-    kept = task.carry(state, params, prepared, at)
-    after = TrainState(state.step + 1, {"params": params, "stats": stats}, kept, opt_state)
-    norms = {"gradient_norm": gradients, "parameter_norm": before, "update_norm": updates}
-    measured |= {name: optax.tree.norm(tree) for name, tree in norms.items()}
+    with jax.named_scope("optimizer"):
+        params, opt_state, updates = optimizer.update(gradients, state.opt_state, before, at)
+        kept = task.carry(state, params, prepared, at)
+        after = TrainState(state.step + 1, {"params": params, "stats": stats}, kept, opt_state)
+        norms = {"gradient_norm": gradients, "parameter_norm": before, "update_norm": updates}
+        measured |= {name: optax.tree.norm(tree) for name, tree in norms.items()}
     return after, measured | {name: value for name, value in at.items() if value.dtype != bool}
 
 

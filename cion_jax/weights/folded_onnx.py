@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common import checksums
 from cion_jax.models.layers import BatchNorm
 from cion_jax.weights.torch_names import WeightsError
 
@@ -31,6 +32,7 @@ def read(path: str | Path, module: Any) -> dict[str, np.ndarray]:
     import onnx  # only now: other files do without it
     from onnx import numpy_helper
 
+    checksums.check(Path(path))
     try:
         graph = onnx.load(str(path)).graph
     except Exception as error:  # protobuf's and onnx's have no common base

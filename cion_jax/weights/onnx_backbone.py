@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cion_jax.common import onnx_files
 from cion_jax.common.extras import needed
 from cion_jax.weights.torch_names import WeightsError
 
@@ -39,13 +39,17 @@ class OnnxBackbone:
         path = Path(file)
         if not path.is_file():
             raise WeightsError(f"no ONNX model at {path}; give --checkpoint=onnx:FILE with an existing file")
+        try:
+            self._digest = onnx_files.digest(path)
+        except onnx_files.OnnxFileError as error:
+            raise WeightsError(str(error)) from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise WeightsError(f"{path} is not a usable ONNX model: {error}") from error
-        self.name, self._path = path.name, path
+        self.name = path.name
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = list(inputs[0].shape)
         usable = len(shape) == 4 and shape[1] == 3 and all(isinstance(n, int) for n in shape[2:])
@@ -70,9 +74,8 @@ class OnnxBackbone:
         return np.concatenate(done)
 
     def digest(self) -> str:
-        """SHA-256 of the file."""
-        with self._path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 of the file, and of those that it keeps weights in."""
+        return self._digest
 
     def _pixels(self, image: np.ndarray) -> np.ndarray:
         resized = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -2,7 +2,7 @@
 
 Both formats hold a pickle of nested containers, and the tensors' storages beside it as raw bytes: as members of a zip
 archive (PyTorch 1.6 and newer), or one after the other behind the pickle (before). The pickle is run by a machine of
-its own (`torch_pickle`). Files are mapped: the bytes of a tensor are fetched when it is used. A zip archive has a
+its own (`common.pickles`). Files are mapped: the bytes of a tensor are fetched when it is used. A zip archive has a
 checksum of every member; the older format has none. The layout is that of `torch/serialization.py`.
 """
 
@@ -24,9 +24,9 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from cion_jax.common import pickles
+from cion_jax.common.pickles import Global, Inert, Machine, PickleError
 from cion_jax.common.printable import printable
-from cion_jax.weights import torch_pickle
-from cion_jax.weights.torch_pickle import Global, Inert, Machine, TorchFileError
 
 __all__ = ["Inert", "Tensor", "TorchFileError", "damaged_members", "is_zip", "open_file", "read"]
 
@@ -47,6 +47,10 @@ _DIRECTORY = 2**24  # bytes of an archive's list of members: 180,000 of them
 _PICKLE = 2**26  # bytes
 _RANK = 32  # dimensions
 _SHARED, _SPARE = 4, 2**24  # all tensors together may have 4 times the bytes of the file, and 16 MB
+
+
+class TorchFileError(PickleError):
+    """The file is damaged, of another kind, or of a machine with another byte order."""
 
 
 class Storage:
@@ -163,7 +167,7 @@ def _guarded(path: Path, work: Callable[[], Any]) -> Any:
         return work()
     except FileNotFoundError:
         raise
-    except TorchFileError as error:
+    except PickleError as error:
         raise TorchFileError(f"{path} cannot be used: {error}") from error
     except Exception as error:  # a damaged pickle can raise anything
         said = f"{type(error).__name__}: {printable(error)}"
@@ -222,7 +226,7 @@ class _Tensors:
             raise TorchFileError("it refers to something that is no storage")
         if dtype is None or of.name.rpartition(".")[0] not in ("torch", "torch.storage"):
             raise TorchFileError(
-                f"it refers to a storage of {torch_pickle.kind_of(of)}, expected one of {', '.join(_DTYPES)}"
+                f"it refers to a storage of {pickles.kind_of(of)}, expected one of {', '.join(_DTYPES)}"
             )
         if view not in ([], [None]) or count < 0:
             raise TorchFileError(f"its storage {printable(key)} is a view or of a negative length")
@@ -255,7 +259,7 @@ def _ordered(items: Any = ()) -> OrderedDict:
     made: OrderedDict = OrderedDict()
     if type(items) not in (list, tuple) or any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in items):
         raise TorchFileError("it makes an ordered dict of something that is no list of pairs")
-    torch_pickle.fill(made, items)
+    pickles.fill(made, items)
     return made
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from cion_jax.common import checksums
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import read_regular
 from cion_jax.common.finite import not_finite
@@ -17,6 +18,7 @@ from cion_jax.common.printable import printable, some
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import freeze
 from cion_jax.tasks import TASKS
+from cion_jax.training import goodput
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, on_one_device
 from cion_jax.training.metrics import NOTES, ROWS, step_of
 from cion_jax.training.step import init_state
@@ -32,7 +34,9 @@ def is_run(path: Path) -> bool:
 
 def verify_run(workdir: Path) -> tuple[str, list[str]]:
     """(what was looked at, what is damaged: a line each)."""
-    damage = [*_config(workdir), *_rows(workdir)]
+    present = [name for name in (CONFIG_FILE, ROWS) if (workdir / name).exists()]
+    sums = workdir / checksums.SUMS
+    damage = [*_config(workdir), *_rows(workdir), *checksums.damage(sums, present)]
     if not (workdir / FOLDER).is_dir():
         return "it has no checkpoints", [*damage, f"{workdir / FOLDER} is no folder"]
     with Checkpointer(workdir, read_only=True) as checkpointer:
@@ -50,7 +54,9 @@ def verify_run(workdir: Path) -> tuple[str, list[str]]:
     if not steps:
         damage.append(f"there is no complete checkpoint in {workdir / FOLDER}")
     undigested = f", {old} of them without digests: other numbers would not show" if old else ""
-    return f"{len(steps)} checkpoints{undigested}", damage
+    times = goodput.describe(workdir)
+    told = f"{undigested}{checksums.told(sums, present)}{'; ' * bool(times)}{times}"
+    return f"{len(steps)} checkpoints{told}", damage
 
 
 def _checkpoint(checkpointer: Checkpointer, run: Mapping[str, Any]) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from cion_jax.common import checksums
 from cion_jax.common.printable import printable
-from cion_jax.weights import safetensors_file, state_dict, torch_file, torch_names
+from cion_jax.weights import parts, safetensors_file, state_dict, torch_file, torch_names
 from cion_jax.weights.adapt import adapt
 from cion_jax.weights.state_dict import Network
 from cion_jax.weights.torch_names import MisfitError, WeightsError
@@ -27,7 +28,7 @@ _NOT_WEIGHTS = {
         (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd"),
         "a compressed archive; unpack it first",
     ),
-    b"{": "a text in JSON, perhaps the index of several files; give a file of torch.save or safetensors",
+    b"{": "a text in JSON, expected a file of torch.save or safetensors, or an index whose name ends in .index.json",
     b"\x89HDF": "an HDF5 file of Keras or the like; expected a file of torch.save or safetensors",
 }
 
@@ -78,13 +79,14 @@ class WeightsFile:
 
 
 def open_weights(path: str | Path) -> WeightsFile:
-    """Opens a file of torch.save or a safetensors file, by what is in it.
+    """Opens a file of torch.save or a safetensors file, by what is in it, or several by their index.
 
     Args:
-      path: of the file; `FILE#LABEL` takes one certain state dict of it.
+      path: of the file, or of an index (`weights.parts`); `FILE#LABEL` takes one certain state dict of it.
 
     Raises:
       WeightsError, TorchFileError: no such file, or none that holds weights.
+      ChecksumError: it is not what the digest beside it is of.
     """
     file, label = Path(path), ""
     if not file.exists() and "#" in str(path):
@@ -93,6 +95,23 @@ def open_weights(path: str | Path) -> WeightsFile:
     if not file.is_file():
         what = "is no regular file" if file.exists() else "does not exist"
         raise WeightsError(f"{file} {what}; expected a training workdir, or a PyTorch or safetensors file")
+    checksums.check(file)
+    if parts.is_index(file):
+        return WeightsFile(str(file), label, parts.open_index(file, _part), {})
+    parts.refuse_one_of_several(file)
+    return _open(file, label)
+
+
+def _part(file: Path) -> Mapping[str, Any]:
+    """Tensors by name of one of several files."""
+    checksums.check(file)
+    saved = _open(file, "").saved
+    if not isinstance(saved, Mapping):
+        raise WeightsError(f"{file} holds no tensors by name, as one of several files does")
+    return saved
+
+
+def _open(file: Path, label: str) -> WeightsFile:
     _refuse_other_kinds(file)
     if safetensors_file.is_safetensors(file):
         saved, metadata = safetensors_file.open_file(file)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from cion_jax.common.bounds import COUNT, SHARE, between, positive
+from cion_jax.neighbors import shared
+from cion_jax.neighbors.normalization import TRUST
 
 
 @dataclass(frozen=True)
@@ -24,41 +26,24 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class SharedNeighborSettings:
-    """Numbers of the method `shared_neighbors`.
+class SharedNeighborSettings(shared.Settings):
+    """Numbers of the method `shared_neighbors`; those of the clustering are `shared.Settings`.
 
     Attributes:
-      k1: the most neighbors that are tried.
-      margin: so many times as many nodes as neighbors the identity of the median image must have, or there are fewer.
-      k2: neighborhoods that are averaged, the own one included.
-      agreement: share of a neighbor's own half set that must be shared before it is taken in.
-      min_overlap: smaller overlaps of two neighborhoods count as none.
-      threshold: two groups merge from a mean similarity of this, divided by the square root of the number of
-        neighbors, on: larger identities are looser.
-      strangers: share of the pairs of people who met, by their boxes, that may be as similar as the threshold; it rises
-        until they are no more. Features that tell people apart badly need it.
-      likeness: cosine from which on two sub-tracklets are as alike as can be, where it is not calibrated.
-      tracklet_prior: what a tracker put together starts out with this times the threshold as added similarity.
       short_tracklet: a tracklet of up to so many images is clustered image by image.
-      sub_tracklets: a longer one is divided into so many before it is clustered.
+      sub_tracklets: a longer one is divided into so many before it is clustered, into more where it is more varied than
+        the usual one of its video.
       shrinkage: how much of an even spread is mixed into the spread within tracklets before features are divided by
         it; more where little was seen of it (`normalize`).
+      trust: how many times as sure of a video's mean as its number of tracklets says (`normalize`).
       certificate: estimate how right the identities are, without labels. Takes two more clusterings, and is left out,
         with a line in the log, beyond `search.exact_rows` sub-tracklets.
     """
 
-    k1: Annotated[int, between(1, 10_000)] = 32
-    margin: Annotated[float, positive(100)] = 1.1
-    k2: Annotated[int, between(1, 10_000)] = 6
-    agreement: Annotated[float, SHARE] = 2 / 3
-    min_overlap: Annotated[float, SHARE] = 0.05
-    threshold: Annotated[float, positive(100)] = 0.85
-    strangers: Annotated[float, SHARE] = 0.03
-    likeness: Annotated[float, positive(1)] = 0.65
-    tracklet_prior: Annotated[float, between(0, 1000)] = 1.2
     short_tracklet: Annotated[int, between(0, 10_000)] = 5
     sub_tracklets: Annotated[int, between(1, 10_000)] = 3
     shrinkage: Annotated[float, positive(10**6)] = 3.0
+    trust: Annotated[float, positive(10**6)] = TRUST
     certificate: bool = True
 
 
@@ -91,23 +76,16 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True)
-class SearchSettings:
-    """Up to which size everything is compared with everything, and what is done beyond.
+class SearchSettings(shared.Search):
+    """Up to which size everything is compared with everything, and what is done beyond; see also `shared.Search`.
 
     Attributes:
-      exact_rows: rows up to which nearest neighbors, links without a range and the discrimination noise are exact.
-      neighbors: beyond that, links without a range are looked for among so many nearest.
-      overlaps: beyond that, the overlap of two neighborhoods is kept where it is among the largest of one of the two;
-        this many of them for every neighbor.
-      overlap_share: beyond that, overlaps below this share of the threshold count as none.
+      neighbors: beyond `exact_rows`, links without a range are looked for among so many nearest.
       noise_sample: beyond that, identities that are compared with all others for the discrimination noise.
       group_sample: members of a larger group that one is compared with to say how near its nearest is.
     """
 
-    exact_rows: Annotated[int, COUNT] = 50_000
     neighbors: Annotated[int, COUNT] = 64
-    overlaps: Annotated[int, COUNT] = 3
-    overlap_share: Annotated[float, SHARE] = 0.36
     noise_sample: Annotated[int, between(2, 10**9)] = 4096
     group_sample: Annotated[int, between(2, 10**9)] = 4096
 

@@ -11,122 +11,47 @@ alike, by `tracklet_prior` times the threshold: an image leaves its tracklet for
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 
-from cion_jax.neighbors import cosine, linkage
+from cion_jax.neighbors import cosine, shared
 from cion_jax.neighbors.labels import numbered
 from cion_jax.neighbors.linkage import NO_PAIRS, Pairs
-from cion_jax.neighbors.reciprocal import overlaps
-from cion_jax.neighbors.search import nearest, with_self
+from cion_jax.neighbors.shared import Nodes
 from data_prep.denoise import nearest_member, sub_tracklets
 from data_prep.denoise.certificate import certify, confidences
 from data_prep.denoise.evidence import evidence
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS, Clustering, DataSet
-from data_prep.denoise.normalize import normalize
-from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, SharedNeighborSettings, Thresholds
+from data_prep.denoise.settings import DEFAULT_SEARCH, Denoising, SearchSettings, Thresholds
 
-STEPS = (4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
-"""Numbers of neighbors that are tried, in this order."""
-PATIENCE = 2
-LEAST_LIKENESS = 0.2
-"""However little the images of a tracklet are alike."""
 LEAST_TRACKLETS = 10
 """Fewer say nothing about how right the identities are."""
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """What is clustered: images, or sub-tracklets of long tracklets.
-
-    Attributes:
-      rows: [n, d] float32 means, L2-normalized.
-      weight: [n] number of images.
-      video: [n] int64.
-      tracklet: [n] int64, numbered over the data set.
-      has_box: [n] bool; where False, two crops on one frame that look alike count as one person found twice.
-    """
-
-    rows: np.ndarray
-    weight: np.ndarray
-    video: np.ndarray
-    tracklet: np.ndarray
-    has_box: np.ndarray
-
-    def normalized(self, shrinkage: float, out: np.ndarray | None = None) -> Nodes:
-        """The same nodes with `normalize.normalize`d rows, which go to `out` where that is given."""
-        return replace(self, rows=normalize(self.rows, self.video, self.tracklet, shrinkage, out))
-
-
 def cluster(nodes: Nodes, cannot: Pairs, cooccurring: Pairs, settings: Denoising) -> Clustering:
-    """Clusters nodes with as many neighbors as identities have nodes.
-
-    Lists of neighbors that are longer than identities are large fill with strangers; shorter ones do not hold an
-    identity together. So k rises, from one of `STEPS` to the next, for as long as the identity of the median image has
-    `margin` times k nodes or more; `PATIENCE` steps in a row that fail end the search.
+    """Clusters nodes (`shared.cluster`).
 
     Args:
       nodes: all of the data set.
       cannot: nodes that must not become one identity.
-      cooccurring: nodes known to be of different people, for the report.
-      settings: in force. With `calibrate` two nodes are as alike as can be from the usual cosine of a node and the
-        nearest of its tracklet on.
+      cooccurring: nodes known to be of different people, for the report; where boxes make that certain, no more than
+        `strangers` of them are as similar as the threshold.
+      settings: in force.
     """
-    count, own = len(nodes.rows), settings.shared_neighbors
-    of_one = _of_one_tracklet(nodes.tracklet)
-    alike = likeness(nodes.rows, of_one) if settings.calibrate else None
-    steps = [k for k in STEPS if k <= own.k1 and k < count] or [min(own.k1, max(count - 1, 1))]
-    near = nearest(nodes.rows, steps[-1], settings.search.exact_rows) if count > 2 else np.zeros((count, 0), int)
-    met = _met(nodes.has_box, cooccurring, settings)
-    found, last, failed = None, 0, 0
-    for k in steps:
-        pairs, similarity = similarities(nodes.rows, near[:, :k], own, alike or own.likeness, settings.search)
-        tried = _clustered(nodes, pairs, similarity, of_one, cannot, cooccurring, met, k, own)
-        if found is None or usual_size(tried.identity, nodes.weight) >= own.margin * k:
-            found, last, failed = tried, k, 0
-        elif (failed := failed + 1) == PATIENCE:
-            break
-    assert found is not None  # there is a step
-    _LOG.info("identities of %d sub-tracklets with %d neighbors, from similarity %.3f on", count, last, found.threshold)
-    return found
-
-
-def _clustered(
-    nodes: Nodes,
-    pairs: Pairs,
-    similarity: np.ndarray,
-    of_one: Pairs,
-    cannot: Pairs,
-    cooccurring: Pairs,
-    met: Pairs,
-    k: int,
-    own: SharedNeighborSettings,
-) -> Clustering:
-    """One clustering with k neighbors; hardly any pair of `met` is as similar as the threshold."""
-    count = len(nodes.rows)
-    found = _looked_up(pairs, similarity, of_one, count)
-    best = np.zeros(count)
-    for ends in of_one:
-        np.maximum.at(best, ends, found)
-    same = best[np.unique(np.concatenate(of_one))]
-    other = _looked_up(pairs, similarity, cooccurring, count)
-    threshold = _threshold(own, k)
-    if len(met[0]):
-        threshold = max(threshold, float(np.quantile(_looked_up(pairs, similarity, met, count), 1 - own.strangers)))
-    together = _looked_up(pairs, similarity, cannot, count)
-    keep = (together < threshold) | (nodes.has_box[cannot[0]] & nodes.has_box[cannot[1]])
-    apart = cannot[0][keep], cannot[1][keep]
-    (i, j), total = _with_prior(pairs, similarity, of_one, own.tracklet_prior * threshold, count)
-    del pairs, similarity  # of millions of nodes these are gibibytes
-    identity = linkage.average(nodes.weight, (i, j), total, threshold, apart)
-    return Clustering(identity, threshold, same, other)
+    apart = shared.Apart(cannot, cooccurring, _met(nodes.has_box, cooccurring, settings))
+    found = shared.cluster(nodes, apart, settings.shared_neighbors, settings.search, settings.calibrate)
+    _LOG.info(
+        "identities of %d sub-tracklets with %d neighbors, from similarity %.3f on",
+        len(nodes.rows),
+        found.neighbors,
+        found.threshold,
+    )
+    return Clustering(found.label, found.threshold, found.same, found.other)
 
 
 def _met(has_box: np.ndarray, cooccurring: Pairs, settings: Denoising) -> Pairs:
@@ -134,62 +59,6 @@ def _met(has_box: np.ndarray, cooccurring: Pairs, settings: Denoising) -> Pairs:
     sure = has_box[cooccurring[0]] & has_box[cooccurring[1]]
     enough = settings.calibrate and np.count_nonzero(sure) >= settings.calibration.min_pairs
     return (cooccurring[0][sure], cooccurring[1][sure]) if enough else NO_PAIRS
-
-
-def _with_prior(
-    pairs: Pairs, similarity: np.ndarray, of_one: Pairs, prior: float, count: int
-) -> tuple[Pairs, np.ndarray]:
-    """Similarities with what nodes of one tracklet start out with."""
-    i, j = (np.concatenate([ends, own.astype(ends.dtype)]) for ends, own in zip(pairs, of_one, strict=True))
-    whole = np.concatenate([similarity, np.full(len(of_one[0]), prior, similarity.dtype)])
-    return linkage.combined((i, j), whole, count, np.add)
-
-
-def similarities(
-    rows: np.ndarray, near: np.ndarray, own: SharedNeighborSettings, alike: float, search: SearchSettings
-) -> tuple[Pairs, np.ndarray]:
-    """Pairs i < j whose neighborhoods overlap, and the overlap times how alike the two are themselves.
-
-    Overlaps are made of ranks: where few are there, strangers share neighbors too, and only their distance tells. Of
-    many rows only the largest overlaps are kept, in single precision.
-
-    Args:
-      rows: [n, d] float32 of unit length.
-      near: [n, k] nearest others, nearest first.
-      own: settings.
-      alike: cosine from which on two are as alike as can be; a cosine of 0 or less makes similarity 0.
-      search: what of many rows is kept.
-    """
-    k = near.shape[1]
-    if len(rows) <= search.exact_rows:
-        pairs, overlap = overlaps(rows, with_self(near), own.k2, own.agreement, own.min_overlap)
-    else:
-        least = max(own.min_overlap, search.overlap_share * _threshold(own, k))
-        most = search.overlaps * k
-        pairs, overlap = overlaps(rows, with_self(near), own.k2, own.agreement, least, most, np.float32)
-    return pairs, overlap * np.clip(cosine.of_pairs(rows, *pairs) / alike, 0, 1).astype(overlap.dtype)
-
-
-def _threshold(own: SharedNeighborSettings, k: int) -> float:
-    """The mean similarity from which on two groups merge, with k neighbors."""
-    return own.threshold / math.sqrt(max(k, 1))
-
-
-def likeness(rows: np.ndarray, of_one: Pairs) -> float | None:
-    """The median cosine of a row and the nearest of its tracklet, at least `LEAST_LIKENESS`; None: all are alone."""
-    best = np.full(len(rows), -np.inf)
-    found = cosine.of_pairs(rows, *of_one)
-    for ends in of_one:
-        np.maximum.at(best, ends, found)
-    known = best[np.isfinite(best)]
-    return max(float(np.median(known)), LEAST_LIKENESS) if len(known) else None
-
-
-def usual_size(identity: np.ndarray, weight: np.ndarray) -> int:
-    """How many nodes the identity of the median image has."""
-    size = np.bincount(identity)[identity]
-    order = np.argsort(size, kind="stable")
-    return int(size[order[np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)]])
 
 
 def levels(
@@ -225,26 +94,6 @@ def levels(
     own = _numbered(np.where(moved >= 0, identity, -1))
     joined = nearest_member.within_video(features, moved, own, search.group_sample)
     return Levels((~kept).astype(np.int32), apart, moved, nearest, own, joined)
-
-
-def _of_one_tracklet(tracklet: np.ndarray) -> Pairs:
-    """Pairs of nodes of one tracklet; the nodes of a tracklet lie together."""
-    pieces = [np.zeros((2, 0), np.int64)]
-    for step in range(1, len(tracklet)):
-        first = np.flatnonzero(tracklet[:-step] == tracklet[step:])
-        if not len(first):
-            break
-        pieces.append(np.stack([first, first + step]))
-    i, j = np.concatenate(pieces, axis=1)
-    return i, j
-
-
-def _looked_up(pairs: Pairs, values: np.ndarray, wanted: Pairs, count: int) -> np.ndarray:
-    """Values of the wanted pairs (i < j), 0 where they are not listed."""
-    if not len(wanted[0]):
-        return np.zeros(0)
-    table = sp.coo_array((values, pairs), shape=(count, count)).tocsr()
-    return table[wanted]
 
 
 def usual(tracklet: np.ndarray, identity: np.ndarray, count: int) -> np.ndarray:
@@ -301,7 +150,7 @@ class SharedNeighbors:
         number, nodes = _nodes(data)
         cooccurring = data.cannot_link(number)
         if settings.normalize:
-            nodes = nodes.normalized(settings.shared_neighbors.shrinkage, out=nodes.rows)
+            nodes = nodes.normalized(settings.shared_neighbors.shrinkage, settings.shared_neighbors.trust, nodes.rows)
         found = certified(nodes, cooccurring if settings.cannot_link else NO_PAIRS, cooccurring, settings)
         return Clustered(data, settings, found, found.identity[number], number)
 

@@ -12,7 +12,6 @@ from cion_jax.data import records
 from data_prep.denoise.method import METHODS
 from data_prep.output import doubts, faces
 from data_prep.output.provenance import RunResult
-from data_prep.output.rejects import REJECTED_FILE
 
 _FIELDS = (
     (records.IMAGE, "uint8 [h, w, 3], stored as JPEG", "one person crop, at the size it was found"),
@@ -26,7 +25,7 @@ _FILES = (
     ("`identity_shards-train.array_record-*`", "the records"),
     (f"`{records.INDEX_FILE}`", "identity and tracklet number of every record"),
     (f"`{records.PROVENANCE_FILE}`", "one row per input image: where it came from, what each level did with it"),
-    (f"`{REJECTED_FILE}`", "inputs that could not be used, and why"),
+    (f"`{records.REJECTED_FILE}`", "inputs that could not be used, and why"),
     (f"`{records.METRICS_FILE}`", "counts, noise and scores per level, all settings"),
     (f"`{records.REPORT_FILE}`", "the same with charts and pictures"),
     (f"`{records.CROISSANT_FILE}`", "this folder in Croissant 1.1, for dataset search engines and hubs"),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cion_jax.common.printable import printable
+from cion_jax.data import records
 
-REJECTED_FILE = "rejected.jsonl"  # all inputs that were set aside (`types.Reject`), beside the shards
 _LONGEST = 300  # characters of an example on a terminal
 
 
@@ -23,7 +23,7 @@ def examples(folder: Path, reasons: Mapping[str, int], most: int) -> dict[str, l
     Returns:
       "where: detail" of each, by reason; empty where there is no list.
     """
-    path = folder / REJECTED_FILE
+    path = folder / records.REJECTED_FILE
     if not path.is_file():
         return {}
     found: dict[str, list[str]] = {reason: [] for reason in reasons}

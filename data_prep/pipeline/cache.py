@@ -6,9 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
+from cion_jax.common import checksums
 from cion_jax.common.files import finished
+from cion_jax.common.printable import lines
 from data_prep.pipeline.inputs import Stamp
 from data_prep.pipeline.workdir import Work, whole
 
@@ -19,6 +23,7 @@ _KINDS = (
     "boxes",
     "arrow",
 )  # in the order in which they are written: the last one says it is all
+_SUMS = "sha256"  # of these files
 
 
 class Cache:
@@ -29,9 +34,13 @@ class Cache:
         self._folder = folder
 
     def fetch(self, stamp: Stamp, work: Work) -> bool:
-        """Puts the files of a video into a work folder; returns whether they are known."""
+        """Puts the files of a video into a work folder; returns whether they are known, and what was stored."""
         files = {kind: self._file(stamp, kind) for kind in _KINDS}
         if not (files["arrow"].exists() and whole(files["arrow"]) and whole(files["npy"])):
+            return False
+        for line in (wrong := checksums.damage(self._file(stamp, _SUMS))):
+            print(f"{lines(line)}: it is made anew", file=sys.stderr)
+        if wrong:
             return False
         for kind, path in files.items():
             if path.exists():
@@ -39,12 +48,19 @@ class Cache:
         return True
 
     def store(self, stamp: Stamp, work: Work) -> None:
-        """Remembers the files of a video."""
-        for kind in _KINDS:
-            path, place = work.file(stamp["video"], kind), self._file(stamp, kind)
-            if path.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                _link(path, place)
+        """Remembers the files of a video, and their digests."""
+        files = {self._file(stamp, kind): work.file(stamp["video"], kind) for kind in _KINDS}
+        files = {place: path for place, path in files.items() if path.exists()}
+        sums = self._file(stamp, _SUMS)
+        sums.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".part", dir=sums.parent
+        ) as unfinished:  # another run may store the same
+            checksums.write(Path(unfinished, sums.name), {place.name: path for place, path in files.items()})
+            for place, path in files.items():
+                _link(path, Path(unfinished, place.name))
+            for place in (sums, *files):
+                Path(unfinished, place.name).replace(place)
 
     def _file(self, stamp: Stamp, kind: str) -> Path:
         key = hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from cion_jax.common.files import finished, write_text
+from cion_jax.common import checksums
+from cion_jax.common.files import finished
 from cion_jax.data import records
 from data_prep import doctor, embedders, sources
 from data_prep.config import Config
@@ -29,7 +30,7 @@ from data_prep.denoise.settings import Thresholds
 from data_prep.output import croissant, dataset_card, doubts, faces, shards
 from data_prep.output.dataset import read_metrics
 from data_prep.output.provenance import RunResult, images_at
-from data_prep.output.rejects import REJECTED_FILE, told
+from data_prep.output.rejects import told
 from data_prep.output.report import page
 from data_prep.pipeline import beam, inputs, per_video
 from data_prep.pipeline.aggregate import Aggregated, aggregate, aggregate_identified
@@ -151,7 +152,7 @@ def _nothing(job: Job, rejected: Mapping[str, int]) -> str:
     aside = "".join(f"\n  {line}" for line in told(job.output, rejected)) or " nothing"
     return (
         f"no usable image in {job.input}; expected {sources.layout(job.source)}; set aside:{aside}\n"
-        f"all of them are listed in {job.output / REJECTED_FILE}"
+        f"all of them are listed in {job.output / records.REJECTED_FILE}"
     )
 
 
@@ -234,7 +235,7 @@ def _same_width(work: Work, videos: Sequence[str]) -> tuple[list[str], list[Reje
 def _rejected(work: Work, videos: Sequence[str], others: Sequence[Reject]) -> dict[str, int]:
     """Lists everything that was set aside in one file; returns how often by reason."""
     counts: collections.Counter[str] = collections.Counter()
-    with finished(work.output / REJECTED_FILE) as part, part.open("w", encoding="utf-8") as file:
+    with finished(work.output / records.REJECTED_FILE) as part, part.open("w", encoding="utf-8") as file:
         written = (work.file(video, "rejected").open(encoding="utf-8") for video in videos)
         for line in itertools.chain((reject.line() for reject in others), itertools.chain.from_iterable(written)):
             counts[json.loads(line)["reason"]] += 1
@@ -289,5 +290,17 @@ def _write(
         "embedder": {"name": result.embedder, "sha256": result.embedder_digest},
         "settings": result.settings,
     }
-    write_text(job.output / records.METRICS_FILE, json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    _finish(job.output, metrics)
     return metrics
+
+
+def _finish(output: Path, metrics: Mapping[str, Any]) -> None:
+    """Digests of everything that was written, and the metrics last of all."""
+    with finished(output / records.METRICS_FILE) as part:
+        text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
+        part.write_text(text, "utf-8", errors="backslashreplace")
+        files = {path.name: path for path in output.iterdir() if path.is_file() and not path.name.startswith(".")}
+        files |= {records.METRICS_FILE: part}
+        checksums.write(
+            output / checksums.SUMS, {name: files[name] for name in sorted(files.keys() - {checksums.SUMS})}
+        )

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cion_jax.common import lock
+from cion_jax.common import checksums, lock
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
+from cion_jax.common.printable import lines
 from cion_jax.data import records
 from data_prep.output.dataset import read_metrics
 from data_prep.types import is_text
@@ -77,7 +78,8 @@ class Work:
 
     def forget(self, videos: Iterable[str]) -> None:
         """Removes everything that was made of these videos, and the claim that the data set is finished."""
-        (self.output / records.METRICS_FILE).unlink(missing_ok=True)
+        for name in (records.METRICS_FILE, checksums.SUMS):
+            (self.output / name).unlink(missing_ok=True)
         gone = {self.file(video, "arrow").stem for video in videos}
         for name in gone:  # first what says that the others are complete
             (self.folder / f"{name}.arrow").unlink(missing_ok=True)
@@ -134,16 +136,21 @@ class Work:
         return False
 
     def _finished(self) -> bool:
-        """Whether the last file is there; one that is damaged is written again, of work that is kept."""
-        metrics = self.output / records.METRICS_FILE
-        if not metrics.is_file():
+        """Whether the last file is there; where a file is damaged all are written again, of work that is kept."""
+        metrics, sums = self.output / records.METRICS_FILE, self.output / checksums.SUMS
+        if not metrics.is_file() and not sums.exists():
             return False
         try:
             read_metrics(metrics)
+            wrong = checksums.damage(sums, skip=records.DATASET_NAME)  # shards may take hours to read
         except records.DatasetError as error:
-            print(f"{error}: that is done now", file=sys.stderr)
-            return False
-        return True
+            wrong = [str(error)]
+        for line in wrong:
+            print(f"{lines(line)}: that is done now", file=sys.stderr)
+        if wrong:
+            (self.output / records.INFO_FILE).unlink(missing_ok=True)
+            self.forget([])
+        return not wrong
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

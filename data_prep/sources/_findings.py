@@ -15,7 +15,7 @@ from data_prep.sources._opened import Opened
 from data_prep.sources._picture_numbers import left_out
 from data_prep.sources._reading import Reading
 from data_prep.sources._sequences import Clip
-from data_prep.sources.frames import Scan, rate, skips, some
+from data_prep.sources.frames import Scan, fewer, rate, skips, some, turn
 from data_prep.types import Finding
 
 _ELSEWHERE = 0.2  # share of rows without a picture, from which on text and pictures do not belong together
@@ -32,6 +32,9 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
     if not rows:
         first = f"; the first: {table.rejects[0].detail}" if table.rejects else ""
         notes = (f"{table.path} has no usable row{first}",)
+        return Finding(opened.clip.name, _cells(opened, reading), notes=notes, usable=False)
+    if opened.clip.video is not None and not frames.numbers:
+        notes = (f"{opened.clip.video}: no frame decodes; expected a video that OpenCV can read",)
         return Finding(opened.clip.name, _cells(opened, reading), notes=notes, usable=False)
     found, problems = [], list(reading.problems)
     gone = sum(1 for row in rows if opened.path(reading.numbering.picture(row.frame, frames.numbers)) is None)
@@ -72,6 +75,10 @@ def of_scan(path: Path, found: Scan) -> list[str]:
     notes = []
     if found.broken:
         notes.append(f"{path}: {len(found.broken)} frames do not decode ({some(found.broken)}); they are set aside")
+    if not found.frames:
+        notes.append(f"{path}: no frame decodes; expected a video that OpenCV can read")
+    if said := fewer(path, found.frames + len(found.skipped), found.stated):
+        notes.append(f"{path}: {said}")
     if found.skipped:
         notes.append(f"{path}: {skips(found.skipped)}")
     if found.complained:
@@ -170,6 +177,11 @@ def _of_text(opened: Opened) -> list[str]:
     if length is not None and numbers and length != len(numbers):
         notes.append(f"seqinfo.ini says {length} frames, there are {len(numbers)}")
     stated, video = opened.clip.rate, opened.clip.video
+    if video is not None and (degrees := turn(video)):
+        notes.append(
+            f"the video says that it is to be shown turned by {degrees:g} degrees; its frames are read so, as OpenCV "
+            "and ffmpeg do: are the boxes of a tracker that reads so, too (PyAV and decord do not turn)?"
+        )
     real = rate(video) if stated and video else None
     if stated and real and abs(stated - real) > _OTHER_RATE * real and length != len(numbers):
         notes.append(

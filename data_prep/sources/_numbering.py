@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_CONTIGUOUS, _STRIDE = 0.9, 0.6  # share of the numbers between first and last that there are pictures of
+_STRIDE = 0.6  # share of the numbers between first and last that there are pictures of
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,6 @@ class Frames:
     named: bool
     size: tuple[int, int] | None = None
     turned: bool = False
-
-    @property
-    def gapless(self) -> bool:
-        """Whether hardly any number is left out."""
-        return bool(self.numbers) and len(self.numbers) >= _CONTIGUOUS * (self.numbers[-1] - self.numbers[0] + 1)
 
     @property
     def strided(self) -> bool:
@@ -58,115 +53,125 @@ class Numbering(NamedTuple):
         return numbers[at] if 0 <= at < len(numbers) else -1
 
 
+NAMES = -1  # in place of a first number: the numbers in the names of the pictures
+ALL = frozenset({0, 1, NAMES})
+
+
 class Found(NamedTuple):
     """What was found.
 
     Attributes:
       numbering: None where two readings fit and differ.
       why: the evidence, in words.
-      votes: the first numbers, 0 or 1, that this sequence allows; what others of one tracker say may decide.
-      readings: first numbers that fit, where `numbering` is None.
+      votes: the readings (0, 1, `NAMES`) that this sequence allows; what others of one tracker say may decide.
+      readings: those that fit, where `numbering` is None.
     """
 
     numbering: Numbering | None
     why: str
     votes: frozenset[int]
-    readings: tuple[int, ...] = ()
+    readings: tuple[Numbering, ...] = ()
 
 
 def given(first: int, frames: Frames) -> Numbering:
     """The numbering where somebody says what the first picture's number is."""
-    return Numbering(first, by_position=frames.strided)
+    return Numbering(first, by_position=frames.strided and first <= 1)
 
 
-def find(counts: Mapping[int, int], frames: Frames, others: frozenset[int] = frozenset()) -> Found:
+def told(numbering: Numbering, frames: Frames) -> str:
+    """A numbering in words, with the setting that says so."""
+    if numbering == given(numbering.first, frames):
+        return f"from {numbering.first} (--config.mot.first_frame={numbering.first})"
+    how = "counting only the pictures that are there" if numbering.by_position else "as the names of the pictures say"
+    return f"{how} (no setting says so: number the pictures without gaps, and the text alike)"
+
+
+def find(counts: Mapping[int, int], frames: Frames, others: frozenset[int] = ALL) -> Found:
     """Decides where a text starts to count.
+
+    A reading fits where every row has a picture. One is taken where no other that fits gives a row another picture, or
+    where the text begins at the first picture by it alone, ends at the last by no other, and names do not object.
 
     Args:
       counts: rows per frame number of the text.
       frames: the pictures.
-      others: what all sequences of one tracker say together.
+      others: the readings that all sequences of one tracker allow; they decide where several fit.
     """
-    if not counts:
-        return Found(Numbering(frames.numbers[0] if frames.named and frames.numbers else 1), "no row", frozenset())
     start = frames.numbers[0] if frames.named and frames.numbers else 1
-    by_name, positions = Numbering(start), frames.strided
-    if positions and _fits(counts, frames, by_name):
-        says = f"the text has frames {_span(counts)}, as the names of the pictures"
-        return Found(by_name, says, frozenset({0, 1}))
-    cost = {first: missing(counts, frames, Numbering(first, positions)) for first in (0, 1)}
-    votes = frozenset(first for first in cost if not cost[first]) or frozenset({0, 1})
+    if not counts:
+        return Found(Numbering(start), "no row", ALL)
     says = f"the text has frames {_span(counts)}, {_pictures(frames)}"
-    if frames.named and start > 1:
-        return _late(counts, frames, by_name, cost, votes, says)
-    low = min(counts)
-    if cost[0] and cost[1]:
-        return _neither(counts, cost, votes, says)
-    if not cost[1] and cost[0] and low:
-        return Found(Numbering(1, positions), says, votes)
-    if not cost[0] and cost[1]:
-        return Found(Numbering(0, positions), says, votes)
-    if len(others) == 1:
-        (first,) = others
-        return Found(Numbering(first, positions), f"{says}; the other texts count from {first}", votes)
-    # Counted from 0 it would reach the video's last frame, counted from 1 it ends one frame before: either happens.
-    open_end = not frames.named and bool(frames.numbers) and max(counts) == frames.numbers[-1] - 1
-    if (frames.named and start == 0) or open_end or others:
-        return Found(None, says, votes, (0, 1))
-    return Found(Numbering(1, positions), says, votes)
+    readings = {NAMES: Numbering(start)} if frames.named else {}
+    readings |= {first: Numbering(first, frames.strided) for first in (1, 0)}
+    fits = {which: each for which, each in readings.items() if not missing(counts, frames, each)}
+    if not fits:
+        return _nearest(counts, frames, list(readings.values()), says)
+    votes = frozenset(fits) | (frozenset() if frames.named else {NAMES})
+    several = _differ(counts, frames, list(fits.values()))
+    told = {which: each for which, each in fits.items() if which in others} if several else {}
+    left = _at_the_ends(counts, frames, told or fits)
+    if _differ(counts, frames, left):
+        return Found(None, says, votes, tuple(dict.fromkeys(fits.values())))
+    if several and len(told) < len(fits):
+        says += f"; the other texts count from {left[0].first}"
+    if there := _what_is_there(counts, frames, left[0]):
+        return Found(None, says, votes, (left[0], there))
+    return Found(left[0], says, votes)
 
 
-def missing(counts: Mapping[int, int], frames: Frames, numbering: Numbering) -> int:
-    """Rows whose frame has no picture; without known pictures those before the first."""
+def missing(counts: Mapping[int, int], frames: Frames, numbering: Numbering, exactly: bool = False) -> int:
+    """Rows whose frame has no picture; without known pictures those before the first.
+
+    A lost picture in the middle says nothing of a numbering, and counts only where it is asked for `exactly`.
+    """
     if not frames.numbers:
         return sum(rows for frame, rows in counts.items() if frame < numbering.first)
     known = set(frames.numbers)
-    if not numbering.by_position and frames.gapless:  # a lost picture in the middle says nothing
+    if not numbering.by_position and not frames.strided and not exactly:
         known = set(range(frames.numbers[0], frames.numbers[-1] + 1))
     return sum(rows for frame, rows in counts.items() if numbering.picture(frame, frames.numbers) not in known)
 
 
-def _fits(counts: Mapping[int, int], frames: Frames, numbering: Numbering) -> bool:
-    return missing(counts, frames, numbering) == 0
-
-
-def _late(
-    counts: Mapping[int, int],
-    frames: Frames,
-    by_name: Numbering,
-    cost: Mapping[int, int],
-    votes: frozenset[int],
-    says: str,
-) -> Found:
-    """Pictures whose first number is above 1: the text has their numbers, or counts from 0 or 1."""
-    start = by_name.first
-    counted = [first for first in (1, 0) if not cost[first]]
-    if _fits(counts, frames, by_name):
-        if counted and min(counts) > start:
-            return Found(None, says, votes, (start, *counted))
-        return Found(by_name, f"{says}: the numbers in the names", votes)
-    if len(counted) == 1 or (counted and min(counts) == 1):
-        return Found(Numbering(counted[0], frames.strided), f"{says}: counted from {counted[0]}", votes)
-    if counted:
-        return Found(None, says, votes, tuple(counted))
-    costs = {by_name: missing(counts, frames, by_name)}
-    costs |= {Numbering(first, frames.strided): cost[first] for first in (1, 0)}
-    return Found(min(costs, key=lambda numbering: costs[numbering]), f"{says}: not all have a picture", votes)
-
-
-def _neither(counts: Mapping[int, int], cost: Mapping[int, int], votes: frozenset[int], says: str) -> Found:
-    """Some rows have no picture either way: 1, as the format says, unless counting from 0 explains far more."""
-    total = sum(counts.values())
-    if 0 in counts and cost[0] * 2 < cost[1]:
-        return Found(Numbering(0), f"{says}: {cost[0]} of {total} rows have no picture", votes)
-    if counts.get(0, 0) > 0.01 * total and cost[1] > 0.01 * total:
-        return Found(None, f"{says}: neither fits", votes, (0, 1))
-    return Found(Numbering(1), f"{says}: {cost[1]} of {total} rows have no picture", votes)
-
-
 def together(found: Sequence[Found]) -> frozenset[int]:
-    """What sequences say together: first numbers, 0 or 1, that at least one of them allows alone."""
-    return frozenset(next(iter(each.votes)) for each in found if len(each.votes) == 1)
+    """The readings that all sequences allow; none where they contradict one another."""
+    return ALL.intersection(*(each.votes for each in found))
+
+
+def _differ(counts: Mapping[int, int], frames: Frames, readings: Sequence[Numbering]) -> bool:
+    """Whether two of the readings give a row different pictures."""
+    return len({tuple(each.picture(frame, frames.numbers) for frame in counts) for each in readings}) > 1
+
+
+def _at_the_ends(counts: Mapping[int, int], frames: Frames, fits: Mapping[int, Numbering]) -> list[Numbering]:
+    """The reading that alone is at an end of the pictures, and that the first; else all of them."""
+    low, high = min(counts), max(counts)
+    first, last = (frames.numbers[0], frames.numbers[-1]) if frames.numbers else (1, 0)
+    begin = [each for each in fits.values() if each.picture(low, frames.numbers) == first]
+    end = [each for each in fits.values() if each.picture(high, frames.numbers) == last]
+    names = [fits[NAMES]] if NAMES in fits else begin
+    same = begin and not _differ(counts, frames, begin + end + names)
+    return begin if same else list(fits.values())
+
+
+def _what_is_there(counts: Mapping[int, int], frames: Frames, taken: Numbering) -> Numbering | None:
+    """The numbering that counts the pictures that are there, where rows lie on lost ones and by it would not."""
+    if taken.by_position or not frames.named or not missing(counts, frames, taken, exactly=True):
+        return None
+    counted = (Numbering(first, by_position=True) for first in (1, 0))
+    return next((each for each in counted if not missing(counts, frames, each)), None)
+
+
+def _nearest(counts: Mapping[int, int], frames: Frames, readings: Sequence[Numbering], says: str) -> Found:
+    """Some rows have no picture in any reading: that with the fewest such rows, where that is beyond doubt."""
+    cost = {each: missing(counts, frames, each) for each in readings}
+    best, *others = sorted(cost, key=lambda each: (cost[each], min(counts) != each.first))
+    # Who counts from 1 writes no 0, and who counts from 0 needs no more pictures than there are: one of it is wrong.
+    sure = cost[best] * 2 < cost[others[0]] and best.first == 0
+    if 0 not in counts:
+        sure = cost[best] < cost[others[0]] or min(counts) == best.first
+    if not sure and _differ(counts, frames, [best, others[0]]):
+        return Found(None, f"{says}: neither fits", ALL, (best, others[0]))
+    return Found(best, f"{says}: {cost[best]} of {sum(counts.values())} rows have no picture", ALL)
 
 
 def count(frames: Sequence[int]) -> Counter[int]:

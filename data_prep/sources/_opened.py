@@ -55,7 +55,7 @@ class Opened:
         key = (settings, others, names)
         if key not in self._decided:
             found = self._read(settings, others, names)
-            if found.numbering_problem and self._count():
+            if (found.numbering_problem or self._beyond(found)) and self._count():
                 found = self._read(settings, others, names)
             self._decided[key] = found
         return self._decided[key]
@@ -79,8 +79,13 @@ class Opened:
         )
         return replace(found, problems=(*found.problems, problem))
 
+    def _beyond(self, reading: Reading) -> bool:
+        """Whether a row lies behind the last of the frames that a header states; none is known without one."""
+        numbers, last = self.frames.numbers, max(self.evidence.counts, default=0)
+        return not numbers or reading.numbering.picture(last, numbers) > numbers[-1]
+
     def _count(self) -> bool:
-        """Counts a video's frames where only its header was asked, which may be off by one; whether that was new."""
+        """Counts a video's frames where only its header was asked, which may be off; whether that was new."""
         if self._counted or self.clip.video is None or len(self.frames.numbers) >= _SHORT:
             return False
         self._counted, said = True, self.frames

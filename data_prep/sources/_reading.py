@@ -189,7 +189,7 @@ def _number(
     found = _numbering.find(evidence.counts, frames, others.firsts)
     if found.numbering is not None:
         return found.numbering, f"frames from {found.numbering.first}: {found.why}", ""
-    either = " or ".join(f"from {first} (--config.mot.first_frame={first})" for first in found.readings)
+    either = " or ".join(_numbering.told(each, frames) for each in sorted(found.readings))
     problem = f"frames may be counted {either}: {found.why}; say which number the first picture has in the text"
     return Numbering(1), "", problem
 

@@ -18,6 +18,7 @@ _MINUS_ONE = (2**32 - 1, 2**64 - 1)  # -1 of trackers that write unsigned number
 _EXACT = 2**53  # whole numbers beyond it are not all kept by a floating-point number
 _LONGEST, _LARGEST = 40, 1e7  # digits of an id; pixels of a coordinate
 _LAST_FRAME = 2**31
+_HEAD = 1000  # bytes that tell the encoding of a text
 PEOPLE = frozenset(
     {"person", "persons", "people", "pedestrian", "pedestrians", "ped", "human", "humans", "man", "woman", "child"}
     | {"boy", "girl", "walker", "person_sitting"}
@@ -82,13 +83,21 @@ class Table:
 
 
 def text_of(path: Path) -> str:
-    """A text file's content in UTF-8 or UTF-16; raises SourceError where it is no regular file."""
+    """A text file's content, UTF-8 or UTF-16, marked or not; raises SourceError where it is no regular file."""
     try:
         data = read_regular(path)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+    return data.decode("utf-16" if wide else _unmarked(data), errors="replace")
+
+
+def _unmarked(data: bytes) -> str:
+    """The encoding of a text without UTF-16's mark: digits and commas have a zero beside them in UTF-16."""
+    zeros = data[:_HEAD:2].count(0), data[1:_HEAD:2].count(0)
+    if min(zeros) == 0 and max(zeros) > len(data[:_HEAD]) / 4:
+        return "utf-16-be" if zeros[0] else "utf-16-le"
+    return "utf-8-sig"
 
 
 def whole(token: str) -> int:

@@ -63,6 +63,14 @@ def of_video(path: Path) -> Frames:
     return Frames(range(1, int(count) + 1) if known else (), named=False, size=size)
 
 
+def turn(path: Path) -> float:
+    """By how many degrees a video says that it is to be shown turned; OpenCV gives its frames so."""
+    capture = _capture(path)
+    found = capture.get(cv2.CAP_PROP_ORIENTATION_META)
+    capture.release()
+    return found
+
+
 def _capture(path: Path) -> cv2.VideoCapture:
     """A video opened for reading; one that is not open where it is no regular file."""
     return cv2.VideoCapture(str(path)) if path.is_file() else cv2.VideoCapture()
@@ -84,12 +92,14 @@ class Scan(NamedTuple):
       broken: those that do not decode.
       skipped: those in front of which the container holds an empty one, which OpenCV does not count.
       complained: those at which the decoder complained; what it could not decode it has made up.
+      stated: how many the header states.
     """
 
     frames: int
     broken: tuple[int, ...] = ()
     skipped: tuple[int, ...] = ()
     complained: tuple[int, ...] = ()
+    stated: float = 0
 
 
 def scan(path: Path, listen: bool = False) -> Scan:
@@ -100,6 +110,7 @@ def scan(path: Path, listen: bool = False) -> Scan:
     broken, skipped, complained, position, last, clock = [], [], [], 0, 0, None
     with _caught_stderr() if listen else contextlib.nullcontext(lambda: False) as heard:
         capture = _capture(path)
+        stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         while capture.isOpened() and position - last < _GIVEN_UP:
             position += 1
             if not capture.grab():
@@ -113,7 +124,7 @@ def scan(path: Path, listen: bool = False) -> Scan:
                 complained.append(position)
             clock, last = now, position
         capture.release()
-    return Scan(last, tuple(frame for frame in broken if frame < last), tuple(skipped), tuple(complained))
+    return Scan(last, tuple(frame for frame in broken if frame < last), tuple(skipped), tuple(complained), stated)
 
 
 @contextlib.contextmanager
@@ -144,6 +155,7 @@ def from_video(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndar
       frame and [h, w, 3] uint8 RGB, or a Reject for a frame that does not decode; those behind it are read on.
     """
     capture = _capture(path)
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     position, last, clock, skipped = 0, 0, None, []
     for frame in sorted(set(wanted)):
         grabbed = False
@@ -159,6 +171,18 @@ def from_video(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndar
     capture.release()
     if skipped:
         logging.warning("%s: %s", path, skips(skipped))
+    if position > last and (said := fewer(path, last + len(skipped), stated)):
+        logging.warning("%s: %s", path, said)
+
+
+def fewer(path: Path, frames: int, stated: float) -> str:
+    """What to say where an AVI, whose header has the number, has fewer frames; empty where it has not."""
+    if path.suffix.lower() != ".avi" or not 0 < frames < stated < _MOST_FRAMES:
+        return ""
+    return (
+        f"its header states {stated:.0f} frames, {frames} can be read: it is cut short, or one is lost in the middle, "
+        "and then all crops behind that are of later frames; copy the video again"
+    )
 
 
 def skips(frames: Sequence[int]) -> str:

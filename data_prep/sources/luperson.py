@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import io
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from cion_jax.common import images
 from cion_jax.common.extras import needed
 from cion_jax.common.files import read_regular
+from cion_jax.common.pickles import Machine, PickleError, kind_of
 from data_prep.sources import REGISTRY
 from data_prep.sources.pictures import Pictures
 from data_prep.types import Image, Reject, SourceError
@@ -77,13 +77,6 @@ class LUPerson(Pictures):
         return data if data is not None and images.is_jpeg(data) else None
 
 
-class _Plain(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python: its memo cannot be made to grow
-    """Reads lists, dicts, texts and numbers only; nothing of a pickle is ever called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, expected plain lists, dicts, texts and numbers only")
-
-
 def _find(root: Path) -> Path:
     """The folder of the LMDB."""
     places = [root, *(path for path in sorted(root.iterdir()) if path.is_dir())] if root.is_dir() else []
@@ -109,16 +102,26 @@ def _crops(root: Path, database: Path) -> Iterator[_Crop]:
 
 def _plain(path: Path) -> dict[str, list]:
     """`keys.pkl`: a list of keys, or a dict of lists; raises SourceError."""
+    data = read_regular(path)
     try:
-        found = _Plain(io.BytesIO(read_regular(path))).load()
+        # An operation takes a byte at least: however many crops the data set has, no file asks for more than it is.
+        found = Machine({}, _refused, operations=len(data) + 1).run(io.BytesIO(data))
     except Exception as error:  # a damaged pickle may raise nearly anything
         raise SourceError(f"{path}: {error}; expected a pickle of a list of keys, or of keys and pids") from error
     found = {"keys": found} if isinstance(found, list) else found
     if not isinstance(found, dict) or not isinstance(found.get("keys"), list):
-        raise SourceError(f"{path}: got a {type(found).__name__}, expected a list of keys or a dict with keys and pids")
+        raise SourceError(f"{path}: got {kind_of(found)}, expected a list of keys or a dict with keys and pids")
     if not all(isinstance(key, str) and key for key in found["keys"]):
         raise SourceError(f"{path}: not all keys are texts; expected keys like 03_01_0007_00000012")
-    return {name: found[name] for name in ("keys", "pids", "vids") if isinstance(found.get(name), list)}
+    lists = {name: found[name] for name in ("keys", "pids", "vids") if isinstance(found.get(name), list)}
+    for name, values in lists.items():
+        if strange := next((value for value in values if not isinstance(value, str | int)), None):
+            raise SourceError(f"{path}: it has {kind_of(strange)} among its {name}, expected texts or whole numbers")
+    return lists
+
+
+def _refused(_: Any) -> Any:
+    raise PickleError("it refers to something outside of it")
 
 
 def _all_keys(database: Path) -> list[str]:

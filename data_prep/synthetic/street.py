@@ -22,7 +22,7 @@ import json
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ import numpy as np
 from absl import flags
 
 from cion_jax.common import cli, images
+from cion_jax.common.bounds import SEED, SHARE, between, positive
 from cion_jax.common.paths import local_path
 from cion_jax.common.progress import progress
 from cion_jax.common.typed_config import ConfigError
@@ -51,6 +52,15 @@ BENCHMARK_CROPS = 6  # of one person and camera, one of them a query
 JUNK_SHARE = 0.1  # badly cut crops beside the good ones
 # What a random stream decides: default_rng([seed, stream, number]).
 PERSON, CAMERA, CAST, HOUR, WALK, NOISE, TRACKER, DEAL, CROPS = range(9)
+
+_SIDE, _FRAMES, _MEAN = 16384, 10**6, between(0, 1000)  # pixels; of a video; events of one person
+_LIMITS = {
+    **{"people": between(1, 10**6), "videos": between(1, 10**5), "cameras": between(2, 10**4)},
+    **{"people_per_video": between(1, 10**4), "seconds": positive(10**6), "fps": positive(1000)},
+    **{"width": between(160, _SIDE), "height": between(90, _SIDE), "benchmark_people": between(0, 10**6)},
+    **{"seed": SEED, "switches": SHARE, "drifts": SHARE, "misses": SHARE, "fragments": _MEAN, "ghosts": _MEAN},
+    **{"jitter": between(0, 10)},
+}
 
 
 @dataclass(frozen=True)
@@ -87,20 +97,15 @@ class StreetConfig(Mistakes):
 
     def validate(self) -> None:
         """Raises ConfigError where no street can have these settings."""
-        least = {"people": 1, "videos": 1, "cameras": 2, "people_per_video": 1, "width": 160, "height": 90}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {low}")
+        for name, bounds in _LIMITS.items():
+            if getattr(self, name) not in bounds:
+                raise ConfigError(f"{name} must be {bounds}, got {getattr(self, name)}")
         if self.width % 2 or self.height % 2:
             raise ConfigError(f"a frame of {self.width} x {self.height} cannot be encoded; give even numbers")
-        if self.frames < 1 or self.fps <= 0:
-            raise ConfigError(f"{self.seconds} seconds at {self.fps} frames per second are no video")
-        for name in ("switches", "drifts", "misses"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected a chance from 0 to 1")
-        for name in ("fragments", "ghosts", "jitter", "benchmark_people", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if not 1 <= self.frames <= _FRAMES:
+            raise ConfigError(
+                f"{self.seconds} seconds at {self.fps} frames per second are no video of 1 to {_FRAMES:,} frames"
+            )
 
 
 def generate(
@@ -250,10 +255,10 @@ def _run(jobs: list[tuple], processes: int) -> Iterator[None]:
 def define_flags() -> None:
     """Defines a flag for every setting of a street, and where it is written."""
     flags.DEFINE_string("output", None, "Folder to write.", required=True)
-    flags.DEFINE_integer("processes", None, "That work on it; one per CPU unless given.", lower_bound=1)
+    cli.define_number("processes", None, "That work on it; one per CPU unless given.", between(1, 1000))
     for name, value in dataclasses.asdict(StreetConfig()).items():
-        define: Callable = flags.DEFINE_integer if isinstance(value, int) else flags.DEFINE_float
-        define(name, value, "A setting of the street; StreetConfig says what it is.")
+        says, whole = "A setting of the street; StreetConfig says what it is.", isinstance(value, int)
+        cli.define_number(name, value, says, _LIMITS[name], whole)
 
 
 def main(_: Sequence[str]) -> None:

@@ -1,9 +1,15 @@
 """Command lines: overrides, mistakes answered with one message and exit status 2."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+from absl import flags
+
+from cion_jax.common.bounds import between
+from cion_jax.common.cli import define_number
+from tests.conftest import ROOT
 
 SCRIPT = """
 import dataclasses
@@ -103,3 +109,18 @@ def test_help_lists_flags_of_other_modules_too(command):
     done = command("--help")
     assert done.returncode == 0
     assert "--config: Python file with a get_config() function, or one of adapt," in done.stdout
+
+
+def test_numbers_on_command_lines_have_two_ends():
+    bare = re.compile(r"DEFINE_(integer|float)\(")
+    files = [path for half in ("cion_jax", "data_prep") for path in (ROOT / half).rglob("*.py")]
+    assert [path.name for path in files if bare.search(path.read_text())] in ([], ["adapt.py"])
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e30", "x"])
+def test_a_number_beyond_its_bounds_is_named_with_them(value):
+    values = flags.FlagValues()
+    define_number("far", None, "", between(0, 2), whole=False, flag_values=values)
+    with pytest.raises(flags.Error, match=r"flag --far.*(must be in \[0, 2\]|invalid literal|could not convert)"):
+        values(["x", f"--far={value}"])
+    assert values(["x", "--far=1.5"]) == ["x"]

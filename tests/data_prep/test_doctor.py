@@ -9,7 +9,7 @@ import data_prep
 from cion_jax.common.errors import UserError
 from data_prep import doctor, sources
 from data_prep.config import Config, MotConfig
-from data_prep.sources import _formats, _opened
+from data_prep.sources import _findings, _formats, _opened
 from data_prep.sources.frames import from_video, scan
 from data_prep.types import SourceError
 from tests.data_prep.clips import line, pictures, seen, text, video
@@ -82,16 +82,53 @@ def test_a_frame_that_does_not_decode_costs_itself(tmp_path):
     found = {number: frame for number, frame in from_video(path, range(1, 14))}
     assert [number for number in found if hasattr(found[number], "mean")] == [1, 2, 3, 4, *range(6, 13)]
     assert all(round(found[number].mean() / 20) == number for number in (4, 6, 12))
-    assert scan(path) == (12, (5,), (), ())
+    assert scan(path) == (12, (5,), (), (), 12)
 
 
 def test_an_empty_frame_of_an_avi_is_told(tmp_path):
     path = video(tmp_path / "v.avi", 12)
     data, at = chunks(path)
     path.write_bytes(data[: at[4] + 4] + struct.pack("<I", 0) + data[at[5] :])
-    assert scan(path, listen=True) == (11, (), (5,), ())
+    assert scan(path, listen=True)[:4] == (11, (), (5,), ())
     text(path.with_suffix(".txt"), [line(n) for n in range(1, 12)])
     assert "late from there on" in mot(tmp_path).watch("v")[0]
+
+
+def test_a_frame_that_is_lost_in_the_middle_is_told(tmp_path):
+    path = video(tmp_path / "v.avi", 12)
+    data, at = chunks(path)
+    data[at[4]] ^= 0x10  # the tag of a chunk: FFmpeg passes over it in silence
+    path.write_bytes(data)
+    text(path.with_suffix(".txt"), [line(n) for n in range(1, 13)])
+    assert "states 12 frames, 11 can be read" in mot(tmp_path).watch("v")[0]
+
+
+def test_a_header_that_states_too_few_frames_is_not_believed(tmp_path):
+    path = video(tmp_path / "a" / "v.avi", 10)
+    data = bytearray(path.read_bytes())
+    for tag, offset in ((b"avih", 16), (b"strh", 32)):
+        struct.pack_into("<I", data, data.index(tag) + 8 + offset, 7)
+    path.write_bytes(data)
+    text(tmp_path / "a" / "tracks.txt", [line(n) for n in range(1, 11)])
+    finding = mot(tmp_path).examine("a")
+    assert finding.problems == ()
+    assert finding.cells["pictures"] == "1-10"
+
+
+def test_a_video_without_frames_is_told_and_costs_itself(tmp_path):
+    text(pictures(tmp_path / "b" / "img1").parent / "tracks.txt", [line(n) for n in range(1, 7)])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "v.mp4").write_bytes(b"no video")
+    text(tmp_path / "a" / "tracks.txt", [line(n) for n in range(1, 7)])
+    source = mot(tmp_path)
+    doctor.check(source)
+    assert "v.mp4: no frame decodes" in source.examine("a").notes[0]
+
+
+def test_a_video_that_says_it_is_turned_is_told(tmp_path, monkeypatch):
+    text(video(tmp_path / "a" / "v.avi").parent / "tracks.txt", [line(n) for n in range(1, 7)])
+    monkeypatch.setattr(_findings, "turn", lambda path: 90.0)
+    assert "turned by 90 degrees" in mot(tmp_path).examine("a").notes[0]
 
 
 def test_pipes_do_not_hang(tmp_path):

@@ -155,3 +155,43 @@ def test_a_backbone_of_ours():
 def test_a_former_name_is_taken_and_said(capsys):
     assert embedders.open("colour").name == embedders.open("color").name
     assert capsys.readouterr().err == "note: --embedder=colour is called color now\n"
+
+
+class _Angle:
+    """Crops as directions: the mean of channel `of` is an angle in degrees; of 0 nothing is made."""
+
+    def __init__(self, of):
+        self.of, self.name, self.digest = of, f"angle{of}", f"{of}" * 64
+
+    def __call__(self, crops):
+        degrees = np.array([crop[..., self.of].mean() for crop in crops])
+        angle = np.radians(degrees)
+        return (np.stack([np.cos(angle), np.sin(angle)], axis=1) * (degrees[:, None] > 0)).astype(np.float32)
+
+
+@pytest.fixture
+def angles():
+    with (
+        embedders.REGISTRY.with_one_more("angle0", lambda _: _Angle(0)),
+        embedders.REGISTRY.with_one_more("angle1", lambda _: _Angle(1)),
+    ):
+        yield
+
+
+def test_a_mixture_averages_distances(angles):
+    both = embedders.open("angle0+angle1")
+    crops = [np.full((2, 2, 3), color, np.uint8) for color in ((10, 10, 0), (70, 100, 0), (0, 10, 0))]
+    features = both(crops)
+    assert features.shape == (3, 4)
+    assert 1 - features[0] @ features[1] == pytest.approx((0.5 + 1) / 2, abs=1e-6)  # 60 and 90 degrees apart
+    assert features[0] @ features[0] == pytest.approx(1)
+    assert not features[2].any()  # nothing to one of them
+    assert (both.name, len(both.digest)) == ("angle0+angle1", 64)
+    assert both.digest != embedders.open("angle1+angle0").digest
+    assert both([]).shape == (0, 4)
+
+
+def test_a_plus_in_a_file_name_is_part_of_it():
+    assert embedders._parts("onnx:a+b.onnx+flax:runs/c+d") == ["onnx:a+b.onnx", "flax:runs/c+d"]
+    assert embedders._parts("color") == ["color"]
+    assert embedders._parts("onnx:color+.onnx") == ["onnx:color+.onnx"]

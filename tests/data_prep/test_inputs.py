@@ -183,6 +183,22 @@ def test_a_cache_is_shared_by_outputs(tmp_path, mean_color, monkeypatch, suffix)
     assert MeanColor.calls >= 3  # another extractor
 
 
+@pytest.mark.parametrize("kind", ["npy", "arrow", "boxes", "sha256"])
+def test_a_flipped_bit_in_a_cache_is_noticed(tmp_path, mean_color, kind, capsys):
+    root, cached = paint(tmp_path / "in"), {"cache": tmp_path / "cache"}
+    run.run(replace(job(root, tmp_path / "one"), **cached))
+    for path in (tmp_path / "cache").rglob(f"*.{kind}"):
+        data = bytearray(path.read_bytes())
+        data[-9] ^= 4  # in none of them an end by which it is seen that one is cut short
+        path.unlink()  # it is a second name of the file in the work folder
+        path.write_bytes(data)
+    MeanColor.calls = 0
+    run.run(replace(job(root, tmp_path / "two"), **cached))
+    assert MeanColor.calls == (2 if list((tmp_path / "cache").rglob(f"*.{kind}")) else 0)
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+    assert ("it is made anew" in capsys.readouterr().err) == bool(MeanColor.calls)
+
+
 def features_of(root, by):
     """Mean colors by path or key, some missing, not normalized."""
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))[1:]

@@ -36,7 +36,7 @@ def test_any_separator_and_any_tail(tmp_path, row):
     assert seen(tmp_path) == {"a": SIX + [("2", n) for n in range(1, 7)]}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_byte_order_marks_and_line_ends(tmp_path, encoding):
     video(tmp_path / "a" / "v.avi")
     (tmp_path / "a" / "tracks.txt").write_bytes("\r\n".join(line(n) for n in range(1, 7)).encode(encoding))

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cion_jax.common import checksums
 from cion_jax.data import shards
 from data_prep.denoise.settings import SharedNeighborSettings
 from data_prep.pipeline import run
@@ -71,6 +72,23 @@ def test_shards_hold_what_provenance_says(tmp_path, mean_color, suffix):
             found = cv2.imdecode(np.frombuffer(record["image"], np.uint8), cv2.IMREAD_COLOR)
             expected = cv2.imread(str(root / row["path"]))
             assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "index.npz", "dataset_info.json", "rejected.jsonl", "SHA256SUMS"])
+def test_a_damaged_data_set_is_written_again_by_the_same_command(tmp_path, mean_color, name, capsys):
+    the_job, out = job(paint(tmp_path / "in"), tmp_path / "out"), tmp_path / "out"
+    run.run(the_job)
+    before = content(out)
+    files = {path.name for path in out.iterdir() if path.is_file()}
+    assert checksums.read(out / checksums.SUMS).keys() == files - {checksums.SUMS}
+    if not (out / name).stat().st_size:
+        (out / name).write_text("x")
+    data = bytearray((out / name).read_bytes())
+    data[3 if name == checksums.SUMS else len(data) // 2] ^= 4  # its middle is of a shard, which is not read
+    (out / name).write_bytes(data)
+    run.run(the_job)
+    assert "that is done now" in capsys.readouterr().err
+    assert content(out) == before
 
 
 def test_a_finished_run_is_left_alone(tmp_path, mean_color):

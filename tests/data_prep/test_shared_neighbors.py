@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cion_jax.neighbors import cosine, normalization, reciprocal, score, search
+from cion_jax.neighbors import cosine, normalization, reciprocal, score, search, shared
 from cion_jax.neighbors.linkage import NO_PAIRS
 from data_prep.config import Config
 from data_prep.denoise import shared_neighbors
-from data_prep.denoise.normalize import normalize
 
 DEFAULT = Config().denoising
 PLAIN = replace(DEFAULT, calibrate=False)
-SHRINKAGE = DEFAULT.shared_neighbors.shrinkage
+SHRINKAGE, TRUST = DEFAULT.shared_neighbors.shrinkage, DEFAULT.shared_neighbors.trust
+
+
+def normalize(rows, video, tracklet, shrinkage):
+    return normalization.learn(rows, video, tracklet, shrinkage)(rows, video)
 
 
 def unit(x):
@@ -32,7 +35,7 @@ def world(people=12, videos=4, images=4, seed=0, camera=1.5, noise=0.35):
 
 
 def nodes(rows, video, tracklet, boxed=True):
-    return shared_neighbors.Nodes(rows, np.ones(len(rows)), video, tracklet, np.full(len(rows), boxed))
+    return shared.Nodes(rows, np.ones(len(rows)), video, tracklet, np.full(len(rows), boxed))
 
 
 def test_people_are_found_across_cameras_and_strays_come_home():
@@ -40,7 +43,9 @@ def test_people_are_found_across_cameras_and_strays_come_home():
     tracklet[0] = tracklet[4]  # an image of the first person among those of the second
     order = np.argsort(tracklet, kind="stable")
     rows, video, tracklet, truth = rows[order], video[order], tracklet[order], truth[order]
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST), NO_PAIRS, NO_PAIRS, DEFAULT
+    )
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
     plain = shared_neighbors.cluster(nodes(rows, video, tracklet), NO_PAIRS, NO_PAIRS, DEFAULT)
     assert score.score(plain.identity, truth)["pairwise_f1"] < 0.9  # cameras differ more than people
@@ -51,13 +56,13 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
     twin = truth == 1
     rows[twin] = unit(rows[truth == 0] + 1e-3 * rows[twin])  # two who look the same
     both = np.flatnonzero((truth == 0) & (video == 0))[:1], np.flatnonzero(twin & (video == 0))[:1]
-    free = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, both, PLAIN)
+    free = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST), NO_PAIRS, both, PLAIN)
     assert free.identity[both[0]] == free.identity[both[1]]
-    apart = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), both, both, PLAIN)
+    apart = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST), both, both, PLAIN)
     assert apart.identity[both[0]] != apart.identity[both[1]]
     # Without boxes two crops that look the same count as one person who was found twice.
     double = shared_neighbors.cluster(
-        nodes(rows, video, tracklet, boxed=False).normalized(SHRINKAGE), both, both, PLAIN
+        nodes(rows, video, tracklet, boxed=False).normalized(SHRINKAGE, TRUST), both, both, PLAIN
     )
     assert double.identity.tolist() == free.identity.tolist()
 
@@ -66,7 +71,9 @@ def test_whoever_co_occurs_stays_apart_through_everybody_else():
 def test_a_tenth_fewer_neighbors_than_an_identity_has_nodes(people, videos, images, neighbors):
     """Identities of 16, 6 and 30 nodes: of the steps 14, 5 and 24 are the last that 1.1 times do not exceed them."""
     rows, video, tracklet, truth = world(people, videos, images)
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST), NO_PAIRS, NO_PAIRS, DEFAULT
+    )
     assert found.threshold == pytest.approx(DEFAULT.shared_neighbors.threshold / np.sqrt(neighbors))
     assert score.score(found.identity, truth)["pairwise_f1"] == 1
 
@@ -74,35 +81,41 @@ def test_a_tenth_fewer_neighbors_than_an_identity_has_nodes(people, videos, imag
 def test_no_more_neighbors_than_told():
     rows, video, tracklet, _ = world()
     few = replace(DEFAULT, shared_neighbors=replace(DEFAULT.shared_neighbors, k1=5))
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, few)
+    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST), NO_PAIRS, NO_PAIRS, few)
     assert found.threshold == pytest.approx(few.shared_neighbors.threshold / np.sqrt(5))
 
 
 def test_the_usual_size_is_that_of_the_median_image():
     identity = np.array([0, 1, 1, 1, 2, 2, 2, 2])
-    assert shared_neighbors.usual_size(identity, np.ones(8)) == 3
-    assert shared_neighbors.usual_size(identity, np.array([9, 1, 1, 1, 1, 1, 1, 1])) == 1
-    assert shared_neighbors.usual_size(identity, np.array([1, 1, 1, 1, 9, 1, 1, 1])) == 4
+    assert shared.usual_size(identity, np.ones(8)) == 3
+    assert shared.usual_size(identity, np.array([9, 1, 1, 1, 1, 1, 1, 1])) == 1
+    assert shared.usual_size(identity, np.array([1, 1, 1, 1, 9, 1, 1, 1])) == 4
 
 
 def test_likeness_is_the_median_cosine_with_the_nearest_of_the_tracklet():
-    rows = unit(np.array([[1, 0], [1, 0], [3, 4], [0, 1]]))  # a tracklet of three, and one that is alone
-    pairs = np.array([0, 0, 1]), np.array([1, 2, 2])
-    assert shared_neighbors.likeness(rows, pairs) == pytest.approx(1)  # of 1, 1 and 0.6
-    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([2]))) == pytest.approx(0.6)
-    assert shared_neighbors.likeness(rows, (np.array([0]), np.array([3]))) == shared_neighbors.LEAST_LIKENESS
-    assert shared_neighbors.likeness(rows, NO_PAIRS) is None
+    rows = unit(np.array([[1, 0], [1, 0], [3, 4], [0, 1]]))
+    near = np.array([[1], [0], [3], [2]])  # cosines 1, 1, 0.8, 0.8
+
+    def likeness(*tracklet, near=near, least=0.2):
+        return shared.likeness(nodes(rows, np.zeros(4, int), np.array(tracklet)), near, least)
+
+    assert likeness(0, 0, 0, 1) == pytest.approx(1)  # of 1, 1 and 0.6
+    assert likeness(0, 1, 1, 2) == pytest.approx(0.6)
+    assert likeness(0, 1, 2, 2) == pytest.approx(0.8)
+    assert shared.likeness(nodes(rows[[0, 3]], np.zeros(2, int), np.zeros(2, int)), near[:2], 0.2) == 0.2
+    assert likeness(0, 1, 2, 3) == pytest.approx(0.9)  # all are alone: of 1, 1, 0.8 and 0.8
+    assert likeness(0, 1, 2, 3, near=np.zeros((4, 0), int)) is None
 
 
 def test_who_shares_neighbors_but_looks_unlike_is_not_similar():
     rows = unit(np.array([[1, 0], [0, 1], [0.6, 0.8]]))
     near = np.array([[2, 1], [2, 0], [1, 0]])  # everybody knows everybody
     own = DEFAULT.shared_neighbors
-    (i, j), found = shared_neighbors.similarities(rows, near, own, 1.0, DEFAULT.search)
+    (i, j), found = shared.similarities(rows, near, own, 1.0, DEFAULT.search)
     overlap = dict(zip(zip(i.tolist(), j.tolist(), strict=True), found.tolist(), strict=True))
     assert overlap[0, 1] == 0
     assert 0 < overlap[0, 2] / 0.6 == pytest.approx(overlap[1, 2] / 0.8)  # all three overlap alike: one and the same
-    _, alike = shared_neighbors.similarities(rows, near, own, 0.5, DEFAULT.search)
+    _, alike = shared.similarities(rows, near, own, 0.5, DEFAULT.search)
     assert sorted(alike) == pytest.approx([0, overlap[0, 2] / 0.6, overlap[0, 2] / 0.6])
 
 
@@ -114,7 +127,7 @@ def test_where_people_who_met_look_alike_the_threshold_rises():
     settings = replace(DEFAULT, calibration=replace(DEFAULT.calibration, min_pairs=12))
     thresholds = {}
     for boxes in (False, True):
-        nodes = shared_neighbors.Nodes(rows, np.ones(24), np.arange(24), np.arange(24), np.full(24, boxes))
+        nodes = shared.Nodes(rows, np.ones(24), np.arange(24), np.arange(24), np.full(24, boxes))
         thresholds[boxes] = shared_neighbors.cluster(nodes, NO_PAIRS, met, settings)
     found = thresholds[True]
     assert found.threshold > thresholds[False].threshold
@@ -161,7 +174,9 @@ def test_normalized_features_forget_the_video():
 def test_an_odd_image_without_a_better_home_stays():
     rows, video, tracklet, _ = world()
     rows[5] = unit(np.random.default_rng(1).standard_normal(32))
-    found = shared_neighbors.cluster(nodes(rows, video, tracklet).normalized(SHRINKAGE), NO_PAIRS, NO_PAIRS, DEFAULT)
+    found = shared_neighbors.cluster(
+        nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST), NO_PAIRS, NO_PAIRS, DEFAULT
+    )
     assert found.identity[5] == found.identity[4]
     strangers = nodes(np.eye(2, dtype=np.float32), np.zeros(2, int), np.zeros(2, int))
     assert shared_neighbors.cluster(strangers, NO_PAIRS, NO_PAIRS, DEFAULT).identity.tolist() == [0, 0]
@@ -217,17 +232,32 @@ def test_beyond_the_exact_size_the_same_people_are_found(monkeypatch):
     rng = np.random.default_rng(3)
     person = np.repeat(np.arange(15), 20)
     rows = cosine.unit(rng.standard_normal((15, 32))[person] + 0.3 * rng.standard_normal((300, 32)), np.float32)
-    nodes = shared_neighbors.Nodes(rows, np.ones(300), np.zeros(300, int), np.arange(300), np.zeros(300, bool))
-    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=200))
+    nodes = shared.Nodes(rows, np.ones(300), np.zeros(300, int), np.arange(300), np.zeros(300, bool))
+    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=200, neighbor_sample=5))
     asked = []
 
     def pruned(*arguments):
         asked.append(arguments[5:])
         return reciprocal.overlaps(*arguments)
 
-    monkeypatch.setattr(shared_neighbors, "nearest", lambda rows, k, _: search.nearest(rows, k).astype(np.int32))
-    monkeypatch.setattr(shared_neighbors, "STEPS", (16,))
-    monkeypatch.setattr(shared_neighbors, "overlaps", pruned)
+    monkeypatch.setattr(shared, "nearest", lambda rows, k, _: search.nearest(rows, k).astype(np.int32))
+    monkeypatch.setattr(shared, "STEPS", (16,))
+    monkeypatch.setattr(shared, "overlaps", pruned)
     found = [shared_neighbors.cluster(nodes, NO_PAIRS, NO_PAIRS, how).identity for how in (DEFAULT, few)]
     assert found[0].tolist() == found[1].tolist() == person.tolist()
-    assert asked == [(), (3 * 16, np.float32)]
+    assert asked == [(), (), (3 * 16, np.float32)]  # of all; of a sample to find the number of neighbors; of all
+
+
+def test_beyond_the_exact_size_the_number_of_neighbors_is_found_around_a_sample(caplog):
+    """Everybody has 20 images, so 16 neighbors are found by all of them, and by what surrounds ten of them."""
+    rng = np.random.default_rng(3)
+    person = np.repeat(np.arange(40), 20)
+    rows = cosine.unit(rng.standard_normal((40, 64))[person] + 0.3 * rng.standard_normal((800, 64)), np.float32)
+    nodes = shared.Nodes(rows, np.ones(800), np.zeros(800, int), np.arange(800), np.zeros(800, bool))
+    few = replace(DEFAULT, search=replace(DEFAULT.search, exact_rows=500, neighbor_sample=10))
+    caplog.set_level("INFO")
+    found = [shared_neighbors.cluster(nodes, NO_PAIRS, NO_PAIRS, how).identity for how in (DEFAULT, few)]
+    assert [
+        record.message.split(" with ")[1].split(",")[0] for record in caplog.records if " with " in record.message
+    ] == ["16 neighbors"] * 2
+    assert found[0].tolist() == found[1].tolist() == person.tolist()

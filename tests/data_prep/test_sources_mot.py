@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data_prep import sources
+from data_prep.config import MotConfig
 from data_prep.sources import mottext
 from data_prep.types import Reject, SourceError
 
@@ -73,7 +74,7 @@ def test_crops_are_clipped_to_the_frame_or_rejected(tmp_path):
         6: (54.6, 20.4, 10, 27.6),
     }  # fmt: skip
     text = "".join(f"3,{k},{','.join(map(str, box))},1\n" for k, box in boxes.items())
-    source = sources.open("mot", sequence(tmp_path / "a", text))
+    source = sources.open("mot", sequence(tmp_path / "a", text), settings=MotConfig(first_frame=1))
     crops = {i.tracklet: crop for i, crop in source.crops(source.read("a")[0])}
     np.testing.assert_array_equal(crops["1"], frame(3)[4:34, 10:30])
     np.testing.assert_array_equal(crops["2"], frame(3)[0:24, 0:15])
@@ -88,7 +89,7 @@ def test_a_video_is_read_where_there_are_no_pictures(tmp_path):
     (tmp_path / "a").mkdir()
     video(tmp_path / "a" / "street.avi")
     (tmp_path / "a" / "gt.txt").write_text("".join(f"{f},{i},0,0,20,20,1\n" for f in (4, 2, 7) for i in (1, 2)))
-    source = sources.open("mot", tmp_path)
+    source = sources.open("mot", tmp_path, settings=MotConfig(first_frame=1))
     images, rejects = source.read("a")
     crops = [(i.frame, i.tracklet, crop) for i, crop in source.crops(images[::-1])]
     assert not rejects
@@ -142,7 +143,8 @@ def test_a_sequence_that_lacks_something_says_so(tmp_path):
 
 
 def test_truth_is_matched_by_frame_and_box(tmp_path):
-    folder = sequence(tmp_path / "a", "1,1,0,0,9,9.10\n2,1,0,0,9,9.1\n3,1,0,0,8,9\n4,1,0,0,9,9\n", tracks="tracks.txt")
+    text = "1,1,0,0,9,9.10\n2,1,0,0,9,9.1\n3,1,0,0,8,9\n4,1,0,0,9,9\n"
+    folder = sequence(tmp_path / "a", text, frames=4, tracks="tracks.txt")
     (folder / "truth.txt").write_text("2,31,0,0,9,9.1\n1,30,0,0,9,9.1\n3,-1,0,0,8,9\n4,5,1,0,9,9\nbad\n")
     images, rejects = sources.open("mot", tmp_path).read("a")
     assert [i.truth for i in images] == [30, 31, -1, None]

@@ -254,12 +254,15 @@ def test_a_logo_shows_from_the_front_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"people": 0}, "people is 0, expected at least 1"),
-        ({"cameras": 1}, "cameras is 1, expected at least 2"),
-        ({"switches": 1.5}, "switches is 1.5, expected a chance from 0 to 1"),
-        ({"jitter": -1.0}, "jitter is -1.0, expected 0 or more"),
+        ({"people": 0}, r"people must be in \[1, 1000000\], got 0"),
+        ({"cameras": 1}, r"cameras must be in \[2, 10000\], got 1"),
+        ({"switches": 1.5}, r"switches must be in \[0, 1\], got 1.5"),
+        ({"jitter": -1.0}, r"jitter must be in \[0, 10\], got -1.0"),
         ({"width": 321}, "321 x 180 cannot be encoded"),
-        ({"seconds": 0.0}, "are no video"),
+        ({"seconds": 0.0}, r"seconds must be in \(0, 1000000\], got 0.0"),
+        ({"seconds": float("nan")}, r"seconds must be in .* got nan"),
+        ({"seconds": 1e6, "fps": 30.0}, "are no video of 1 to 1,000,000 frames"),
+        ({"seconds": 0.001}, "are no video"),
     ],
 )
 def test_impossible_settings(change, message, tmp_path):

@@ -37,3 +37,17 @@ def test_a_tree_is_cut_where_scipy_cuts_it():
         tree = hierarchy.linkage(x, "average", "cosine")
         expected = numbered(hierarchy.cut_tree(tree, 8)[:, 0])
         assert sub_tracklets.divide(x, np.zeros(count, int), 5, 8).tolist() == expected.tolist()
+
+
+def test_a_more_varied_tracklet_is_divided_into_more():
+    """Groups of two images that are 10 degrees apart in two tracklets and 30 in a third, of four groups."""
+
+    def at(*degrees: float) -> np.ndarray:
+        angles = np.radians(np.repeat(degrees, 2))
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    rows = np.concatenate([at(0, 10, 20), at(50, 60, 70), at(0, 30, 60, 90), at(0, 9, 18, 27)])
+    tracklet = np.repeat(np.arange(4), [6, 6, 8, 8])
+    found = sub_tracklets.divide(rows, tracklet, 5, 3)
+    assert [len(np.unique(found[tracklet == one])) for one in range(4)] == [3, 3, 4, 3]
+    assert found[tracklet == 2].tolist() == [6, 6, 7, 7, 8, 8, 9, 9]

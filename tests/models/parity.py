@@ -88,8 +88,8 @@ def measure(name: str, folder: Path) -> Measured:
         trained, after, gradients["train"] = _train(spec, params, stats, name.startswith(DEEP))
         outputs |= trained
         if wide and not name.startswith(DEEP):
-            exact, _, gradients["train"] = _train(spec, params, stats, True)
-            outputs["out_train_256x128_f64"] = exact["out_train_256x128_f64"]
+            exact, _, gradients["train"] = _train(spec, params, stats, True, faint=False)
+            outputs |= exact
     return Measured(spec, dict(expected), named, params, stats, outputs, permuted, traces, gradients, after)
 
 
@@ -203,23 +203,20 @@ def _differentiate(spec, params, stats, wide: bool):
     with jax.enable_x64(wide):
         graphdef, params, stats, g = _typed(spec, params, stats)
 
-        @jax.jit
-        @partial(jax.grad, has_aux=True)
-        def differentiate(params, stats, x, g):
+        def weighted(params, stats, x, g):
             out = models.merge(graphdef, params, stats)(x)
             return (out * g).sum(), out
 
-        kinds = {"faint_256x128": recipe.faint} if spec["name"].endswith("_ibn") else {}
-        outputs = {}
-        for case, kind in (kinds | {"256x128" + "_f64" * wide: recipe.image}).items():
-            x = jnp.asarray(_nhwc(kind(spec["seed"], 256, 128)), g.dtype)
-            gradients, out = differentiate(params, stats, x, g)
-            outputs[f"out_{case}"] = np.asarray(out)
+        x, faint = (jnp.asarray(_nhwc(kind(spec["seed"], 256, 128)), g.dtype) for kind in (recipe.image, recipe.faint))
+        gradients, out = jax.jit(jax.grad(weighted, has_aux=True))(params, stats, x, g)
+        outputs = {"out_256x128" + "_f64" * wide: np.asarray(out)}
+        if spec["name"].endswith("_ibn"):
+            outputs["out_faint_256x128"] = np.asarray(jax.jit(weighted)(params, stats, faint, g)[1])
         return outputs, torch_names.to_torch(gradients, {})
 
 
-def _train(spec, params, stats, wide: bool):
-    """Outputs in training mode, running statistics and gradients of the first."""
+def _train(spec, params, stats, wide: bool, faint: bool = True):
+    """Outputs in training mode of the images, and of the faint ones; running statistics and gradients of the former."""
     with jax.enable_x64(wide):
         graphdef, params, stats, g = _typed(spec, params, stats)
 
@@ -230,8 +227,8 @@ def _train(spec, params, stats, wide: bool):
             out = model(x, train=True)
             return (out * g).sum(), (out, models.split(model)[2])
 
-        outputs = {}
-        for case, kind in (("train_faint", recipe.faint), ("train", recipe.image)):
+        outputs, kinds = {}, {"train_faint": recipe.faint} if faint else {}
+        for case, kind in (kinds | {"train": recipe.image}).items():
             x = jnp.asarray(_nhwc(kind(spec["seed"], 256, 128)), g.dtype)
             gradients, (out, after) = step(params, stats, x, g)
             outputs[f"out_{case}_256x128" + ("_f64" if wide and case == "train" else "")] = np.asarray(out)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from cion_jax import models
+from cion_jax.models.activations import gelu
 from cion_jax.models.layers import (
     IBN,
     BatchNorm,
@@ -16,7 +17,6 @@ from cion_jax.models.layers import (
     Layers,
     drop_path,
     drop_path_rates,
-    gelu,
     resize_positions,
 )
 

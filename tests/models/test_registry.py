@@ -62,11 +62,11 @@ def test_trees_are_plain_dicts_with_string_keys():
     assert params["layer2"]["0"]["downsample"]["0"]["kernel"].shape == (1, 1, 64, 128)
 
 
-def test_every_parameter_is_float32_whatever_the_arithmetic():
-    families = {name.split("_")[0].rstrip("0123456789"): name for name in reversed(models.names())}
-    for name in families.values():
-        _, params, stats = models.split(nnx.eval_shape(lambda n=name: _create(n, dtype=jnp.bfloat16)))
-        assert {leaf.dtype.name for leaf in jax.tree.leaves((params, stats))} == {"float32"}, name
+@pytest.mark.parametrize("name", ["resnet18_ibn", "vit_tiny", "osnet_x0_25"])
+def test_every_parameter_is_float32_whatever_the_arithmetic(name):
+    """Of the other families where they take a square: `test_hierarchies`, `test_mobile`."""
+    _, params, stats = models.split(nnx.eval_shape(lambda: _create(name, dtype=jnp.bfloat16)))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((params, stats))} == {"float32"}
 
 
 def test_bfloat16_is_close_to_float32():

@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -16,25 +15,8 @@ from cion_jax.common.errors import UserError
 from cion_jax.rounds.run import LeftError
 from tests import toy
 
-PEOPLE, CAMERAS, IMAGES = 10, 2, 4
 NETWORK = f"random:{toy.Toy.__name__.lower()}@32x16"
 RECIPE = Path(__file__).with_name("recipe.py")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    """Tracks of people in colored clothes, named as Market-1501's files are."""
-    folder = tmp_path_factory.mktemp("people")
-    for person in range(1, PEOPLE + 1):  # 0 is nobody
-        clothes = np.random.default_rng(person).integers(0, 256, (2, 3))
-        for camera in range(1, CAMERAS + 1):
-            for i in range(IMAGES):
-                rng = np.random.default_rng([person, camera, i])
-                picture = np.full((32, 16, 3), 90, np.uint8)
-                picture[4:16, 4:12], picture[16:30, 5:11] = clothes
-                picture = np.clip(picture + rng.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
-                cv2.imwrite(str(folder / f"{person:04d}_c{camera}s1_{1000 * person + 10 * i:06d}_01.jpg"), picture)
-    return folder
 
 
 def run(people, output, asked_to_leave=lambda: False, **changes):
@@ -109,7 +91,7 @@ def test_a_data_set_is_read_where_it_came_from(people, done, tmp_path):
 
 def test_too_few_tracks(people, tmp_path):
     (tmp_path / "few").mkdir()
-    for path in sorted(people.iterdir())[: 3 * IMAGES]:
+    for path in sorted(people.iterdir())[:12]:
         shutil.copy(path, tmp_path / "few")
     with pytest.raises(UserError, match="3 tracks of two images or more that can be read, expected at least 8"):
         run(tmp_path / "few", tmp_path / "out")

@@ -9,19 +9,20 @@ from cion_jax.data import cluster_batches
 from cion_jax.data.groups import PlanError
 from cion_jax.data.image_files import Relabeled
 from cion_jax.neighbors import score
+from cion_jax.neighbors.shared import Search
 from cion_jax.tasks.cluster import shared_neighbors
 from cion_jax.tasks.cluster.config import SharedNeighborsConfig
 
-OWN = SharedNeighborsConfig()
+OWN, ALL = SharedNeighborsConfig(), Search()
 
 
-def made_up(people=20, images=12, cameras=3, light=1.5, seed=0):
+def made_up(people=20, images=12, cameras=3, light=1.5, noise=0.35, seed=0):
     """(features, camera, video, frame, truth): every camera has a light of its own; two people share a frame."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(people), images)
     camera = np.arange(len(truth)) % cameras
     place = rng.standard_normal((people, 32))[truth] + light * rng.standard_normal((cameras, 32))[camera]
-    features = place + 0.35 * rng.standard_normal((len(truth), 32))
+    features = place + noise * rng.standard_normal((len(truth), 32))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     frame = (truth // 2) * images + np.arange(len(truth)) % images
     return features.astype(np.float32), camera, camera, frame, truth
@@ -29,22 +30,29 @@ def made_up(people=20, images=12, cameras=3, light=1.5, seed=0):
 
 def test_people_are_found_across_cameras():
     features, camera, video, frame, truth = made_up()
-    found = shared_neighbors.clusters(features, camera, video, frame, OWN, 10**6)
+    found = shared_neighbors.clusters(features, camera, video, frame, OWN, ALL)
     assert score.score(found, truth)["pairwise_f1"] > 0.95
     dark = dataclasses.replace(OWN, center=False)
-    apart = shared_neighbors.clusters(features, camera, video, frame, dark, 10**6)
+    apart = shared_neighbors.clusters(features, camera, video, frame, dark, ALL)
     assert score.score(apart, truth)["pairwise_f1"] < 0.7
 
 
-def test_images_of_one_moment_are_never_of_one_cluster():
-    features, camera, video, frame, _ = made_up()
-    twins = np.concatenate([features, features[:6]])  # the same person twice on one frame
+def test_images_of_one_moment_are_of_two_people_unless_they_look_like_one():
+    features, camera, video, frame, _ = made_up(people=6, images=24, noise=0.6)
+    twins = np.concatenate([features, features[:6]])  # the same person found twice on one frame
     more = [np.concatenate([array, array[:6]]) for array in (camera, video, frame)]
-    found = shared_neighbors.clusters(twins, *more, OWN, 10**6)
-    assert np.all((found[:6] != found[-6:]) | (found[:6] < 0))
-    free = dataclasses.replace(OWN, cannot_link=False)
-    found = shared_neighbors.clusters(twins, *more, free, 10**6)
+    found = shared_neighbors.clusters(twins, *more, OWN, ALL)
     assert np.all(found[:6] == found[-6:])
+    free = dataclasses.replace(OWN, cannot_link=False)
+    whole = shared_neighbors.clusters(features, camera, video, frame, free, ALL)
+    rows = shared_neighbors.without_cameras(features, camera)
+    cosines = np.where(whole[:, None] == whole, rows @ rows.T, 1)
+    pair = np.unravel_index(cosines.argmin(), cosines.shape)  # of one cluster, and as unlike as any two of one
+    frame[list(pair)], video[list(pair)] = 10**6, 0
+    apart = shared_neighbors.clusters(features, camera, video, frame, OWN, ALL)
+    assert apart[pair[0]] != apart[pair[1]]
+    together = shared_neighbors.clusters(features, camera, video, frame, free, ALL)
+    assert together[pair[0]] == together[pair[1]]
 
 
 def test_moments_by_hand():
@@ -56,21 +64,13 @@ def test_moments_by_hand():
     assert [len(end) for end in nothing] == [0, 0]
 
 
-def test_the_threshold_by_hand():
-    pairs, overlap = (np.array([0, 1, 2]), np.array([1, 2, 3])), np.array([0.8, 0.2, 0.6])
-    # Largest overlaps: 0.8, 0.8, 0.6, 0.6; of the pairs that cannot be, one is listed with 0.2, one is not.
-    assert shared_neighbors.calibrated(4, pairs, overlap, (np.array([1]), np.array([2]))) == pytest.approx(0.45)
-    assert shared_neighbors.calibrated(4, pairs, overlap, (np.array([0]), np.array([3]))) == pytest.approx(0.35)
-    assert shared_neighbors.calibrated(4, pairs, overlap, (np.zeros(0, int), np.zeros(0, int))) == pytest.approx(0.35)
-
-
 def test_small_clusters_are_outliers():
     known = [array[:-7] for array in made_up()[:-1]]  # five images of the last person
-    whole = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=2), 10**6)
+    whole = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=2), ALL)
     sizes = np.where(whole >= 0, np.bincount(whole + 1)[whole + 1], 0)
     smallest = int(sizes[sizes > 0].min())
     for least in (smallest, smallest + 1):
-        found = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=least), 10**6)
+        found = shared_neighbors.clusters(*known, dataclasses.replace(OWN, min_images=least), ALL)
         assert np.array_equal(found, np.where(sizes >= least, whole, -1))
     assert 0 < (found < 0).mean() < 0.5
 

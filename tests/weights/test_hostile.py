@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cion_jax.weights import safetensors_file, torch_file, torch_pickle, weights_file
+from cion_jax.common import pickles
+from cion_jax.weights import safetensors_file, torch_file, weights_file
 from cion_jax.weights.torch_file import TorchFileError
 from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer as writer
@@ -116,7 +117,7 @@ def test_operations_and_containers_are_counted(tmp_path, monkeypatch, limit, bou
     path = tmp_path / "saved.pth"
     writer.save(path, {"a": writer.tensor(NUMBERS), "b": writer.tensor(NUMBERS)})
     torch_file.read(path)
-    monkeypatch.setattr(torch_pickle, limit, bound)
+    monkeypatch.setattr(pickles, limit, bound)
     with pytest.raises(TorchFileError, match=f"more than {bound} {limit.lower()}"):
         torch_file.read(path)
 

@@ -11,7 +11,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.data import crops
 from cion_jax.data.crops import CropSpec
 from cion_jax.data.train_split import Protocol
-from cion_jax.neighbors import search
+from cion_jax.neighbors import shared
 from cion_jax.tasks.cluster.memory import Update
 from cion_jax.tasks.cluster.network import Pool
 from cion_jax.training import config as training
@@ -80,28 +80,15 @@ class DbscanConfig:
 
 
 @dataclass(frozen=True)
-class SharedNeighborsConfig:
-    """Average linkage of how much neighborhoods overlap.
+class SharedNeighborsConfig(shared.Settings):
+    """Average linkage of how much neighborhoods overlap; see also `shared.Settings`.
 
     Attributes:
-      k1: nearest images that may be reciprocal neighbors; at most the square root of the number of images.
-      k2: nearest images that a neighborhood is averaged over, itself counted.
-      agreement: share of a neighbor's own half set that must be shared before it is taken in.
-      min_overlap: smaller overlaps count as none.
-      most: a pair counts where its overlap is among so many largest ones of one of its images.
-      threshold: least mean overlap of two groups that merge; 0: half way between what the closest share and what those
-        share who cannot be one person.
       min_images: of a cluster; images of smaller ones are outliers.
       center: take the mean of an image's camera off its features first.
-      cannot_link: images of one video on one frame are never of one cluster.
+      cannot_link: images of one video on one frame are of different people, unless they look like one found twice.
     """
 
-    k1: Annotated[int, between(1, 10**4)] = 20
-    k2: Annotated[int, between(1, 10**4)] = 6
-    agreement: Annotated[float, SHARE] = 2 / 3
-    min_overlap: Annotated[float, SHARE] = 0.05
-    most: Annotated[int, between(1, 10**6)] = 60
-    threshold: Annotated[float, SHARE] = 0.0
     min_images: Annotated[int, between(2, 10**6)] = 4
     center: bool = True
     cannot_link: bool = True
@@ -113,12 +100,12 @@ class LabelsConfig:
 
     Attributes:
       method: a name of `cion_jax.tasks.cluster.labels.PSEUDO_LABELS`.
-      exact_rows: images up to which neighbors are found by comparing all pairs, above by ScaNN where it is installed.
+      search: images up to which all are compared with all, above by ScaNN where it is installed; see `shared.Search`.
       dbscan, shared_neighbors: of the methods of these names.
     """
 
     method: str = "dbscan"
-    exact_rows: Annotated[int, between(1, 10**9)] = search.EXACT
+    search: shared.Search = field(default_factory=shared.Search)
     dbscan: DbscanConfig = field(default_factory=DbscanConfig)
     shared_neighbors: SharedNeighborsConfig = field(default_factory=SharedNeighborsConfig)
 

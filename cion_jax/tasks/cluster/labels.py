@@ -80,14 +80,14 @@ def by_dbscan(seen: Sightings, settings: LabelsConfig) -> np.ndarray:
             f"{len(seen.features)} images, and config.labels.dbscan.k1={own.k1} neighbors of each; give more images or "
             f"a k1 of at most {len(seen.features) - 1}"
         )
-    apart = jaccard.distances(seen.features, own.k1, own.k2, largest=own.eps, exact=settings.exact_rows)
+    apart = jaccard.distances(seen.features, own.k1, own.k2, largest=own.eps, exact=settings.search.exact_rows)
     return dbscan(apart, own.eps, own.min_samples)
 
 
 def by_shared_neighbors(seen: Sightings, settings: LabelsConfig) -> np.ndarray:
     """Average linkage of shared neighborhoods, with cameras and moments where they are known."""
     own = settings.shared_neighbors
-    return shared_neighbors.clusters(seen.features, seen.camera, seen.video, seen.frame, own, settings.exact_rows)
+    return shared_neighbors.clusters(seen.features, seen.camera, seen.video, seen.frame, own, settings.search)
 
 
 PSEUDO_LABELS.register(

@@ -27,6 +27,7 @@ class ModelConfig:
       dtype: compute type; parameters, norms, softmax and loss stay fp32.
       drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
       remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
+      options: other ways to compute the same, names of `cion_jax.models.options`.
     """
 
     name: str = "vit_base"
@@ -36,6 +37,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = None
     remat: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cion_jax.models.layers import Layers, Linear, gelu, l2_normalize
+from cion_jax.models.activations import gelu
+from cion_jax.models.layers import Layers, Linear, l2_normalize
 from cion_jax.models.ops import on_rows
 
 
@@ -45,6 +46,7 @@ class Head(nnx.Module):
         """[B, in_features] -> [B, prototypes] logits, float32 or wider whatever `dtype` is."""
         return product(l2_normalize(self.embed(x_BF)), self.last_layer.kernel(), self.last_layer.dtype)
 
+    @jax.named_scope("head")
     def embed(self, x_BF: jax.Array) -> jax.Array:
         """[..., in_features] -> [..., bottleneck], before the L2 norm."""
         first, second, third = self.mlp
@@ -64,6 +66,7 @@ class Prototypes(nnx.Module):
         self.weight_g = nnx.Param(jnp.ones((1, prototypes), jnp.float32))
         self.dtype = dtype
 
+    @jax.named_scope("head")
     def kernel(self) -> jax.Array:
         """[bottleneck, prototypes], float32 or wider."""
         v_FP = self.weight_v[...]

@@ -27,9 +27,10 @@ class Network(nnx.Module):
         dtype: Any,
         drop_path: float | None = None,
         remat: bool = False,
+        options: Sequence[str] = (),
         rngs: nnx.Rngs,
     ):
-        backbone: Any = registry.create(name, dtype=dtype, drop_path=drop_path, remat=remat, rngs=rngs)
+        backbone: Any = registry.create(name, dtype=dtype, drop_path=drop_path, remat=remat, options=options, rngs=rngs)
         self.backbone = backbone
         self.head = Head(backbone.features, prototypes, hidden=hidden, bottleneck=bottleneck, dtype=dtype, rngs=rngs)
 
@@ -45,9 +46,11 @@ class Network(nnx.Module):
         Returns:
           Embeddings [B, sum V_i, F] of length 1 and prototypes [F, P], fp32.
         """
-        features = []
-        for i, x_BVHWC in enumerate(views):
-            x = x_BVHWC.reshape(-1, *x_BVHWC.shape[2:])
-            f = self.backbone(x, train=train, key=None if key is None else jax.random.fold_in(key, i))
-            features.append(f.reshape(*x_BVHWC.shape[:2], -1))
+        images = [x_BVHWC.reshape(-1, *x_BVHWC.shape[2:]) for x_BVHWC in views]
+        if getattr(self.backbone, "joins_views", False):
+            found = self.backbone.joint(images, train=train, key=key)
+        else:
+            keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(images))]
+            found = [self.backbone(x, train=train, key=own) for x, own in zip(images, keys, strict=True)]
+        features = [f.reshape(*x_BVHWC.shape[:2], -1) for f, x_BVHWC in zip(found, views, strict=True)]
         return l2_normalize(self.head.embed(jnp.concatenate(features, 1))), self.head.last_layer.kernel()

@@ -106,6 +106,7 @@ class Distill:
             dtype=jnp.dtype(m.dtype),
             drop_path=m.drop_path,
             remat=m.remat,
+            options=m.options,
             rngs=nnx.Rngs(self.config.seed),
         )
 
@@ -201,9 +202,11 @@ class Distill:
         module = models.merge(self.graphdef, params, network["stats"])
         return module(views, train=True, key=key), models.split(module)[2]
 
+    @jax.named_scope("loss")
     def _targets(self, x_BUF: jax.Array, kernel_FP: jax.Array, center_P: jax.Array) -> tuple[Targets, jax.Array]:
         return make_targets(self._logits(x_BUF, kernel_FP), center_P, self.config.loss, AXES)
 
+    @jax.named_scope("loss")
     def _loss(self, k: Any, student: Any, teacher: Any, targets: Targets) -> tuple[jax.Array, dict[str, jax.Array]]:
         return student_loss(self._logits(*student), self._logits(*teacher), targets, k, self.config.loss, AXES)
 
@@ -211,7 +214,9 @@ class Distill:
         # Said before the loop over chunks, so that their gradients cross devices once, after it.
         x_BVF = jax.lax.pcast(x_BVF, AXES.prototypes, to="varying")
         kernel_FP = jax.lax.pcast(kernel_FP, AXES.images, to="varying")
-        return Logits.against(x_BVF, kernel_FP, partial(product, dtype=self.config.model.dtype), self.config.loss.chunk)
+        # In the type of the products from here on: half the bytes in every part, the same numbers.
+        dtype = jnp.dtype(self.config.model.dtype)
+        return Logits.against(x_BVF, kernel_FP.astype(dtype), partial(product, dtype=dtype), self.config.loss.chunk)
 
 
 def collapse_warning(entropy: float, prototypes: int) -> str | None:

@@ -171,6 +171,6 @@ def _rejected(folder: Path, run: RunResult) -> Section | None:
         return None
     listed = rejects.examples(folder, run.rejected, EXAMPLES)
     rows = [(reason, f"{count:,}", "; ".join(listed.get(reason, ()))) for reason, count in run.rejected.items()]
-    text = f"Inputs that could not be used; all of them are listed in {rejects.REJECTED_FILE}."
+    text = f"Inputs that could not be used; all of them are listed in {records.REJECTED_FILE}."
     table = Table(("reason", "count", "for example"), rows, words=True)
     return Section("Set aside", f"{sum(run.rejected.values()):,}", text, table=table)

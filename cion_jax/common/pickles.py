@@ -1,4 +1,4 @@
-"""A machine for the pickles of `torch.save`, which makes containers, numbers, texts and tensors, and nothing else.
+"""A machine for pickles of others, which makes containers, numbers and texts, what it is told to, and nothing else.
 
 Python's own unpickler imports and calls what a file names, and takes any memory that it asks for. This one knows the
 opcodes that picklers of protocol 2 to 5 write. It calls only the functions that it is given; every other name becomes
@@ -16,13 +16,13 @@ from typing import Any
 from cion_jax.common.errors import UserError
 from cion_jax.common.printable import printable
 
-# A checkpoint of 1,000 tensors with its optimizer needs about 100,000 operations and 15,000 containers.
+# A checkpoint of `torch.save`, of 1,000 tensors with its optimizer, needs 100,000 operations and 15,000 containers.
 OPERATIONS, CONTAINERS, GLOBALS, DEPTH = 2_000_000, 300_000, 100_000, 100
 _PLAIN = (str, int, float, bytes, bool, type(None))
 
 
-class TorchFileError(UserError):
-    """The file is damaged, of another kind, or of a machine with another byte order."""
+class PickleError(UserError):
+    """The pickle does what none of plain data does, or too much of it."""
 
 
 class Inert:
@@ -53,10 +53,11 @@ class Machine:
     Args:
       calls: by full name, the functions that a file may call. They get whatever arguments it gives.
       persistent: makes an object from a persistent id.
+      operations: at most of one pickle; None: `OPERATIONS`.
     """
 
-    def __init__(self, calls: Mapping[str, Callable], persistent: Callable[[Any], Any]):
-        self._calls, self._persistent = calls, persistent
+    def __init__(self, calls: Mapping[str, Callable], persistent: Callable[[Any], Any], operations: int | None = None):
+        self._calls, self._persistent, self._operations = calls, persistent, operations or OPERATIONS
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # the stacks below each mark
         self._memo: dict[int, Any] = {}
@@ -72,12 +73,12 @@ class Machine:
           file: anything with `read`, `readline` and `tell` of bytes.
 
         Raises:
-          TorchFileError: it does what no pickle of torch.save does, or too much of it.
+          PickleError: it does what no pickle of plain data does, or too much of it.
           ValueError, IndexError, KeyError and the like: it is damaged.
         """
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count >= OPERATIONS:
-                raise TorchFileError(f"its pickle has more than {OPERATIONS:,} operations")
+            if count >= self._operations:
+                raise PickleError(f"its pickle has more than {self._operations:,} operations")
             if opcode.name == "STOP":
                 break
             if opcode.name in _PUSHED:
@@ -85,22 +86,22 @@ class Machine:
             elif opcode.name in _OPERATIONS:
                 _OPERATIONS[opcode.name](self, argument)
             else:
-                raise TorchFileError(f"its pickle has the operation {opcode.name}, which torch.save never writes")
+                raise PickleError(f"its pickle has the operation {opcode.name}, which no pickle of plain data needs")
         return self._stack.pop()
 
     def call(self, function: Any, arguments: Any) -> Any:
         """What a call gives: of one of `calls` its result, of every other name an `Inert`."""
         if not isinstance(function, Global):
-            raise TorchFileError(f"it calls {kind_of(function)}, which is not callable")
+            raise PickleError(f"it calls {kind_of(function)}, which is not callable")
         if type(arguments) is not tuple:
-            raise TorchFileError(f"it calls {function!r} with {kind_of(arguments)}, expected a tuple")
+            raise PickleError(f"it calls {function!r} with {kind_of(arguments)}, expected a tuple")
         made = self._calls[function.name](*arguments) if function.name in self._calls else Inert(function.name)
         return self._made(made) if type(made) is OrderedDict else made
 
     def _made(self, container: Any, children: Iterable[Any] = ()) -> Any:
         """Counts a new container."""
         if len(self._containers) >= CONTAINERS:
-            raise TorchFileError(f"its pickle makes more than {CONTAINERS:,} containers")
+            raise PickleError(f"its pickle makes more than {CONTAINERS:,} containers")
         self._containers.append(container)
         self._depths[id(container)] = 1
         self._put_inside(container, children)
@@ -114,7 +115,7 @@ class Machine:
                 deepest = max(deepest, 1 + self._depths[id(child)])
                 self._inside.add(id(child))
         if deepest > DEPTH:
-            raise TorchFileError(f"its pickle has containers that lie in each other {DEPTH} deep")
+            raise PickleError(f"its pickle has containers that lie in each other {DEPTH} deep")
         self._depths[id(container)] = deepest
 
     def _to_mark(self) -> list[Any]:
@@ -130,7 +131,7 @@ class Machine:
 
     def _mark(self, _: Any) -> None:
         if len(self._marked) > 3 * DEPTH:
-            raise TorchFileError(f"its pickle begins containers within each other {len(self._marked)} deep")
+            raise PickleError(f"its pickle begins containers within each other {len(self._marked)} deep")
         self._marked.append(self._stack)
         self._stack = []
 
@@ -156,7 +157,7 @@ class Machine:
         if isinstance(top, Inert) and not isinstance(top, Global):
             return None
         if not isinstance(top, kind) or id(top) in self._inside:
-            raise TorchFileError(f"it puts items into {kind_of(top)}")
+            raise PickleError(f"it puts items into {kind_of(top)}")
         self._put_inside(top, items)
         return top
 
@@ -173,13 +174,13 @@ class Machine:
     def _global(self, name: str) -> None:
         self._globals += 1
         if self._globals > GLOBALS:
-            raise TorchFileError(f"its pickle names more than {GLOBALS:,} functions and classes")
+            raise PickleError(f"its pickle names more than {GLOBALS:,} functions and classes")
         self._stack.append(Global(name))
 
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise TorchFileError(f"it names {kind_of(module)} and {kind_of(name)}, expected a module and a name")
+            raise PickleError(f"it names {kind_of(module)} and {kind_of(name)}, expected a module and a name")
         self._global(f"{module}.{name}")
 
     def _reduce(self, _: Any) -> None:
@@ -195,7 +196,7 @@ class Machine:
         """Forgets the state: of an ordered dict it is `_metadata`, and no other object that we make has any."""
         self._stack.pop()
         if isinstance(self._stack[-1], Global) or not isinstance(self._stack[-1], Inert | dict):
-            raise TorchFileError(f"it sets the state of {kind_of(self._stack[-1])}; no file of torch.save does")
+            raise PickleError(f"it sets the state of {kind_of(self._stack[-1])}; no pickle of plain data does")
 
     def _persist(self, _: Any) -> None:
         self._stack.append(self._persistent(self._stack.pop()))
@@ -205,16 +206,16 @@ def fill(target: dict, items: Iterable[tuple[Any, Any]]) -> None:
     """Sets items whose keys are plain and new.
 
     Raises:
-      TorchFileError: a key is a container of containers, or is there already.
+      PickleError: a key is a container of containers, or is there already.
     """
     for key, value in items:
         plain = (
             all(isinstance(part, _PLAIN) for part in key) if type(key) is tuple else isinstance(key, (*_PLAIN, Inert))
         )
         if not plain:
-            raise TorchFileError(f"it has {kind_of(key)} as a name")
+            raise PickleError(f"it has {kind_of(key)} as a name")
         if key in target:
-            raise TorchFileError(f"it has the name {printable(key)} twice")
+            raise PickleError(f"it has the name {printable(key)} twice")
         target[key] = value
 
 

@@ -1,0 +1,290 @@
+"""Does pre-training learn what it claims? Single images, tracklets, found and true identities, else the same.
+
+    python -m benchmarks.evidence --data=MARKET --onnx=FILE --out=OUT [--rows=tracklet,ours] [--seeds=0,1] [--steps=400]
+
+The train folder of Market-1501 with the noise of `benchmarks.denoise_quality` is grouped in every way of `ROWS`,
+written as identity shards, and learned from for the same number of steps of as many images. Frozen features are scored
+on the benchmark's test by the official protocol, which decides nothing here. OSNet's features serve for grouping only.
+
+Every result is a line of `OUT/evidence.jsonl` with commit, hardware and the commands that repeat it. What is done is
+not done again, and a run that was stopped goes on from its checkpoint. `--jobs` rows run at once, a core each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import data_prep
+from benchmarks import common
+from benchmarks.denoise_quality import JUNK, Case, Embedded, Ours, chains, spoilt
+from cion_jax.common import packaged_configs
+from cion_jax.common.files import write_text
+from cion_jax.common.progress import progress
+from cion_jax.data.records import METRICS_FILE, Index
+from cion_jax.neighbors import score
+from cion_jax.tasks import freeze
+
+LINES, SCORE = "evidence.jsonl", "score.json"
+SCORES = ("mAP", "rank1", "mINP")
+INSTANCE = "instance"
+GRID = tuple(itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11)))
+
+
+def _best(case: Case) -> np.ndarray:
+    """The published levels at those thresholds of a grid that the truth likes best."""
+    found = [chains(case, cst, drm) for cst, drm in GRID]
+    return max(found, key=lambda labels: score.score(labels, case.truth)["pairwise_f1"])
+
+
+ROWS: dict[str, Callable[[Case], np.ndarray] | None] = {
+    "none": None,
+    INSTANCE: lambda case: case.tracklet,
+    "tracklet": lambda case: case.tracklet,
+    "level 1": lambda case: Ours(case).levels()["  level 1 alone"],
+    "levels 1 and 2": lambda case: Ours(case).levels()["  levels 1 and 2"],
+    "published": lambda case: chains(case, 0.2, 0.18),
+    "published, best thresholds": _best,
+    "ours": lambda case: Ours(case).identities(),
+    "oracle": lambda case: case.truth,
+}
+"""[n] groups of the images that a row learns from, -1: in none; None: nothing is learned."""
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """The train folder with the noise of one seed.
+
+    Attributes:
+      case: features and what is known of every image.
+      files: [n] names below `root`.
+      root: folder of all images, junk included.
+    """
+
+    case: Case
+    files: list[str]
+    root: Path
+
+
+def noisy(market: Embedded, seed: int, rate: float, root: Path) -> Noisy:
+    """Spoils the train folder, writes the junk that it needs and copies the images that are there."""
+    count, junk = len(market.images), round(JUNK * rate * len(market.images))
+    names = [f"train/{Path(image.path).name}" for image in market.images]
+    names += [f"junk{seed}/{row:05d}.png" for row in range(junk)]
+    numbers = replace(market.clean, rows=np.arange(count, dtype=np.float32)[:, None])
+    rows, host = (
+        market.junk(seed) if rate else (np.zeros((0, market.clean.rows.shape[1]), np.float32), np.zeros(0, int))
+    )
+    found = spoilt(numbers, (count + np.arange(junk, dtype=np.float32)[:, None], host[:junk]), seed, rate)
+    at = found.rows[:, 0].astype(int)
+    features = np.concatenate([market.clean.rows, rows[:junk]])
+    _copied(market, root / "train")
+    _junk(market, seed, junk, root / f"junk{seed}")
+    return Noisy(replace(found, rows=features[at]), [names[row] for row in at], root)
+
+
+def _copied(market: Embedded, folder: Path) -> None:
+    if folder.is_dir():
+        return
+    part = folder.with_name("train.part")
+    part.mkdir(parents=True, exist_ok=True)
+    for image in market.images:
+        shutil.copyfile(market.source.root / image.path, part / Path(image.path).name)
+    part.rename(folder)
+
+
+def _junk(market: Embedded, seed: int, count: int, folder: Path) -> None:
+    if folder.is_dir() and len(list(folder.iterdir())) >= count:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    crops, _ = market.junk_crops(seed)
+    for row, crop in enumerate(itertools.islice(crops, count)):
+        cv2.imwrite(str(folder / f"{row:05d}.png"), crop[..., ::-1])
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all rows share; see the flags."""
+
+    data: Path
+    out: Path
+    steps: int
+    config: str
+    settings: dict[str, Any]
+
+    def folder(self, kind: str, name: str, seed: int) -> Path:
+        """Where the `runs` or the `data` of a row lie."""
+        return self.out / kind / f"{name.replace(',', '').replace(' ', '_')}-{seed}"
+
+    def shards(self, name: str, seed: int, known: Noisy) -> None:
+        """Writes the data set of a row where it is not there."""
+        group, folder = ROWS[name], self.folder("data", name, seed)
+        if group is None or (folder / METRICS_FILE).is_file():
+            return
+        labels = group(known.case)
+        pairs = [(file, int(label)) for file, label in zip(known.files, labels, strict=True) if label >= 0]
+        file = self.out / "lists" / f"{folder.name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps([{"file_path": path, "id": label} for path, label in pairs]))
+        least = 1 if name == INSTANCE else 2
+        data_prep.run("annotations", file, folder, annotations={"root": str(known.root)}, min_identity_images=least)
+
+    def commands(self, name: str, seed: int) -> list[list[str]]:
+        """How a row is trained and scored, as arguments of Python."""
+        run, shards = self.folder("runs", name, seed), self.folder("data", name, seed)
+        frozen = freeze(packaged_configs.load(self.config), {"data.path": str(shards), **self.settings})
+        score_to = f"--output={run / SCORE}"
+        evaluate = ["-m", "cion_jax.evaluate", "--benchmark=market1501", f"--data={self.data}", score_to]
+        if ROWS[name] is None:
+            view = frozen.views.global_1
+            return [[*evaluate, f"--checkpoint=random:{frozen.model.name}@{view.height}x{view.width}"]]
+        images = len(Index.load(shards).identity)
+        epochs = max(1, round(self.steps * frozen.data.batch_size / images))  # so the schedules end about there
+        settings = {
+            "data.path": shards,
+            "identity": "instance" if name == INSTANCE else "identity",
+            "seed": seed,
+            "train.epochs": epochs,
+            "train.steps": self.steps,
+        }
+        changes = [f"--config.{key}={value}" for key, value in (settings | self.settings).items()]
+        return [
+            ["-m", "cion_jax.train", f"--config={self.config}", f"--workdir={run}", *changes],
+            [*evaluate, f"--checkpoint={run}"],
+        ]
+
+    def row(self, name: str, seed: int, cores: Sequence[int]) -> dict[str, Any]:
+        """Trains and scores a row on some cores; returns its line."""
+        run, commands, began = self.folder("runs", name, seed), self.commands(name, seed), time.monotonic()
+        run.mkdir(parents=True, exist_ok=True)
+        for command in commands:
+            with (run / "log.txt").open("a") as log:
+                done = subprocess.run(
+                    [sys.executable, *command],
+                    stdout=log,
+                    stderr=log,
+                    cwd=common.ROOT,
+                    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
+                )
+            if done.returncode:
+                raise SystemExit(f"row {name!r}, seed {seed}: exit status {done.returncode}; see {run / 'log.txt'}")
+        found = json.loads((run / SCORE).read_text())
+        return {
+            "row": name,
+            "seed": seed,
+            "steps": self.steps if ROWS[name] else 0,
+            **{key: found[key] for key in SCORES},
+            "minutes": round((time.monotonic() - began) / 60, 1),
+            "cores": len(cores),
+            "hardware": common.processor(),
+            "commit": common.commit(),
+            "commands": [shlex.join(["python", *command]) for command in commands],
+        }
+
+
+def run(study: Study, known: dict[int, Noisy], asked: list[tuple[str, int]], jobs: int) -> None:
+    """Does what is missing; appends to the study's lines."""
+    path, lock = study.out / LINES, threading.Lock()
+    free = [part.tolist() for part in np.array_split(sorted(os.sched_getaffinity(0)), jobs)]
+    for name, seed in progress(asked, "data sets"):
+        study.shards(name, seed, known[seed])
+
+    def one(what: tuple[str, int]) -> None:
+        with lock:
+            cores = free.pop()
+        line = study.row(*what, cores)
+        with lock:
+            free.append(cores)
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in progress(pool.map(one, asked), "rows", total=len(asked)):
+            pass
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """All results so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def summary(found: list[dict[str, Any]]) -> None:
+    """Prints mean and standard deviation over seeds, row by row, and how often a row beats single images."""
+    by_row = defaultdict(list)
+    for line in found:
+        by_row[line["row"]].append(line)
+    base = {line["seed"]: line["mAP"] for line in by_row.get(INSTANCE, [])}
+    table = []
+    for name in (name for name in ROWS if name in by_row):
+        values = {key: np.array([line[key] for line in by_row[name]]) for key in SCORES}
+        cells = (
+            f"{100 * v.mean():.2f} +- {100 * v.std(ddof=1):.2f}" if len(v) > 1 else f"{100 * v[0]:.2f}"
+            for v in values.values()
+        )
+        apart = [line["mAP"] - base[line["seed"]] for line in by_row[name] if line["seed"] in base]
+        ahead = f"{100 * np.mean(apart):+.2f} ({sum(gain > 0 for gain in apart)} of {len(apart)})" if apart else ""
+        table.append((name, len(by_row[name]), by_row[name][-1]["steps"], *cells, ahead))
+    common.table(["learned from", "seeds", "steps", *(f"{key}, %" for key in SCORES), "mAP over single images"], table)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def main() -> None:
+    """Reads the flags, does what is missing, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of Market-1501")
+    parser.add_argument("--onnx", required=True, help="feature extractor of the grouping")
+    parser.add_argument("--out", type=Path, required=True, help="where everything lies")
+    parser.add_argument(
+        "--rows", default=",".join(name.replace(",", "") for name in ROWS), help="names, commas between"
+    )
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--steps", type=int, default=400, help="of every row, as many images in each")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the noise; 0: none")
+    parser.add_argument("--config", default="market_small", help="name of a packaged config")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change to the config")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="rows at a time")
+    parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
+    args = parser.parse_args()
+    common.header("does pre-training learn what it claims?")
+    names = {name.replace(",", ""): name for name in ROWS}
+    unknown = [name for name in args.rows.split(",") if name not in names]
+    if unknown:
+        parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
+    asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
+    settings = {name: _value(text) for name, text in (change.split("=", 1) for change in args.set)}
+    study = Study(args.data, args.out, args.steps, args.config, settings)
+    done = {(line["row"], line["seed"]) for line in lines(args.out / LINES)}
+    missing = [what for what in asked if what not in done]
+    if missing:
+        market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
+        known = {seed: noisy(market, seed, args.rate, args.out / "images") for seed in {seed for _, seed in missing}}
+        run(study, known, missing, args.jobs)
+    summary([line for line in lines(args.out / LINES) if (line["row"], line["seed"]) in set(asked)])
+
+
+if __name__ == "__main__":
+    main()

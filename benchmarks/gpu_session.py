@@ -1,0 +1,209 @@
+"""Everything that an accelerator is to be asked, in one call: `python -m benchmarks.gpu_session --minutes=9 --out=DIR`.
+
+    python -m benchmarks.gpu_session --minutes=9 --out=DIR [--data=SHARDS]   # on a GPU
+    python -m benchmarks.gpu_session --dry --out=DIR                         # small, on a CPU: whether it all runs
+
+In the order of what would be missed most: parity with the CPU; the step of three backbones with each option of the
+network on and off; the step fed from shards (without `--data`, of synthetic pictures); views, loss, forward passes and
+what embedding MSMT17's 93,820 images takes at their rate; host input; evaluation from features at MSMT17's size. Each
+is a command of its own and has its share of the time; what failed or was not reached is said in its row. DIR/session.md
+and DIR/session.json hold one table with card, driver, versions and commit, DIR/NAME.txt what each command printed.
+Exit status 1 where a command failed or was not reached.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import app, flags
+
+from benchmarks.common import ROOT, commit, processor
+from cion_jax.models.options import OPTIONS
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
+MSMT17 = 93_820  # queries and gallery
+_LEAST = 5.0  # seconds below which nothing is begun
+
+
+class Stage(NamedTuple):
+    """A command and its share of the time, in minutes."""
+
+    name: str
+    command: tuple[str, ...]
+    minutes: float
+
+
+class Result(NamedTuple):
+    """What became of a stage: `failed` is empty where it ended well; rows are column -> cell."""
+
+    stage: str
+    failed: str
+    seconds: float
+    rows: list[dict[str, str]]
+
+
+def stages(data: str, dry: bool) -> list[Stage]:
+    """All of them, in order."""
+    sets = ",".join(["plain", *OPTIONS, "+".join(OPTIONS)])
+    step = ("step", f"--batch={8 if dry else 256}", *(("--prototypes=256", "--steps=1") if dry else ("--steps=10",)))
+    threads = f"--threads={max((os.cpu_count() or 1) - 2, 1)}"
+    three = "--models=vit_tiny" if dry else "--models=vit_base,vit_small,resnet50_ibn"
+    parity = ("--cases=head,loss",) if dry else ("--minutes=3",)
+    forward = ("--models=vit_tiny", "--batch=2") if dry else ("--models=vit_base,vit_small,resnet50_ibn", "--batch=256")
+    return [
+        Stage("parity", ("device_parity", *parity), 3.2),
+        Stage("step", (*step, three, f"--options={'plain,joint_views' if dry else sets}", threads), 3.5),
+        Stage("fed", (*step, "--models=vit_tiny" if dry else "--models=vit_base", f"--data={data}"), 1.5),
+        Stage("views", ("views",), 0.5),
+        Stage("forward", ("backbones", *forward), 1.0),
+        Stage("loss", ("loss",), 0.7),
+        Stage("evaluation", ("evaluation", f"--cases={'market-product' if dry else 'msmt17'}"), 1.5),
+        Stage("host input", ("host_input",), 0.5),
+    ]
+
+
+def run(stage: Stage, seconds: float, out: Path) -> Result:
+    """Runs a stage's command, at most as long as it may and as there is time; what it printed until then counts."""
+    if seconds < _LEAST:
+        return Result(stage.name, "not begun in time", 0.0, [])
+    began, path = time.monotonic(), out / f"{stage.name.replace(' ', '_')}.txt"
+    command = [sys.executable, "-m", *(f"benchmarks.{stage.command[0]}", *stage.command[1:])]
+    with open(path, "w") as file:
+        try:
+            limit = min(60 * stage.minutes, seconds)
+            status = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, timeout=limit).returncode
+            failed = f"exit status {status}: {_last_line(path)}" if status else ""
+        except subprocess.TimeoutExpired:
+            failed = f"stopped after {limit:.0f} s"
+    return Result(stage.name, failed, time.monotonic() - began, tables(path.read_text(errors="replace")))
+
+
+def tables(text: str) -> list[dict[str, str]]:
+    """The rows of all Markdown tables in a text."""
+    rows: list[dict[str, str]] = []
+    columns: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("| "):
+            columns = []
+            continue
+        cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+        if not columns:
+            columns = cells
+        elif set("".join(cells)) != {"-"} and len(cells) == len(columns):
+            rows.append(dict(zip(columns, cells, strict=True)))
+    return rows
+
+
+def derived(results: Sequence[Result]) -> list[Result]:
+    """What follows from several stages: the views' share of a step, MSMT17 embedded at the forward pass's rate."""
+    found = {result.stage: result.rows for result in results}
+    rows = []
+    rates = [float(row["images/s"]) for row in found.get("views", [])]
+    for row in found.get("step", []) if rates else []:
+        share = float(row["images/s"]) / max(rates)
+        rows.append({"views' share of a step": row["backbone"], "options": row["options"], "share": f"{share:.1%}"})
+    for row in found.get("forward", []):
+        seconds = MSMT17 / float(row["forward"])
+        rows.append({"embedding MSMT17's images": row["backbone"], "s": f"{seconds:.1f}"})
+    return [Result("derived", "", 0.0, rows)] if rows else []
+
+
+def machine() -> dict[str, str]:
+    """Card, driver, processor, versions, commit, date."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        card = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        card = ""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    python = sys.version.split()[0]
+    return {
+        "card, driver, memory": "; ".join(card.splitlines()) or "no NVIDIA card",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "versions": ", ".join(f"{name} {version}" for name, version in {"python": python, **versions}.items()),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+    }
+
+
+def markdown(about: dict[str, str], results: Sequence[Result]) -> str:
+    """One table: a line for every row of every stage, and for every stage that did not end well."""
+    lines = ["# Accelerator session", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
+    lines += ["| stage | what | numbers |", "| --- | --- | --- |"]
+    for result in results:
+        if result.failed:
+            lines.append(f"| {result.stage} | NOT COMPLETE | {result.failed.replace('|', '/')} |")
+        for row in result.rows:
+            (_, what), *rest = row.items()
+            numbers = ", ".join(f"{name} {value}".strip() for name, value in rest if value)
+            lines.append(f"| {result.stage} | {what} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def _last_line(path: Path) -> str:
+    return next((line for line in reversed(path.read_text(errors="replace").splitlines()) if line.strip()), "")[:200]
+
+
+def write(out: Path, results: Sequence[Result]) -> None:
+    """Both files, after every stage anew: whatever ends the session, what was measured is there."""
+    about, all_of_them = machine(), [*results, *derived(results)]
+    (out / "session.md").write_text(markdown(about, all_of_them))
+    found = {"machine": about, "stages": [result._asdict() for result in all_of_them]}
+    (out / "session.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def session(chosen: Sequence[Stage], minutes: float, out: Path) -> list[Result]:
+    """Runs the stages one after another."""
+    deadline, results = time.monotonic() + 60 * minutes, []
+    for stage in chosen:
+        results.append(run(stage, deadline - time.monotonic(), out))
+        print(f"{stage.name}: {results[-1].failed or 'ok'}, {results[-1].seconds:.0f} s", flush=True)
+        write(out, results)
+    return results
+
+
+def _shards(folder: Path) -> str:
+    """A folder of synthetic shards; without what makes them, one that is not there, which the stage then says."""
+    try:
+        from benchmarks.host_input import write_shards
+
+        write_shards(folder)
+    except ImportError as error:
+        print(f"no synthetic shards: {error}", file=sys.stderr)
+    return str(folder)
+
+
+def main(_: list[str]) -> None:
+    args = flags.FLAGS
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        needs = not args.stages or "fed" in args.stages
+        data = args.data or (_shards(Path(name) / "shards") if needs else name)
+        chosen = [stage for stage in stages(data, args.dry) if not args.stages or stage.name in args.stages]
+        results = session(chosen, args.minutes, out)
+    print((out / "session.md").read_text())
+    sys.exit(1 if any(result.failed for result in results) else 0)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_float("minutes", 9.0, "For everything.", lower_bound=0)
+    flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+    flags.DEFINE_string("data", "", "Folder of identity shards; synthetic ones otherwise.")
+    flags.DEFINE_boolean("dry", False, "Small sizes, to see that all of it runs.")
+    flags.DEFINE_list("stages", None, "Some of them; all by default.")
+    app.run(main)

@@ -1,0 +1,26 @@
+"""Other ways to compute the same network, for one kind of device or another. None is on unless it is asked for.
+
+Every one gives the same numbers (float32: 1e-5), so that weights and checkpoints do not know of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cion_jax.common.typed_config import ConfigError
+
+# Name -> what it does; `benchmarks.gpu_session` measures each.
+OPTIONS = {
+    "padded_tokens": "tokens are filled up to a multiple of 8 once, not in every block",
+    "one_pass_gelu": "GELU's derivative is computed with its value, by one exponential",
+    "joint_views": "views of all sizes pass through the blocks as rows of one matrix, but for the attention",
+}
+TOKENS = 8  # multiple that `padded_tokens` fills up to
+
+
+def check(options: Sequence[str]) -> tuple[str, ...]:
+    """The options, sorted; raises ConfigError where there is no such one, or one twice."""
+    wrong = [name for name in options if name not in OPTIONS]
+    if wrong or len(set(options)) < len(options):
+        raise ConfigError(f"options are {', '.join(OPTIONS)}, each once; got {', '.join(options)}")
+    return tuple(sorted(options))

@@ -1,0 +1,117 @@
+"""Other ways to compute the same network give the same numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from benchmarks.parity_cases import draw
+from cion_jax import models
+from cion_jax.common.typed_config import ConfigError
+from cion_jax.models.activations import gelu, gelu_in_one_pass
+from cion_jax.models.options import OPTIONS
+from cion_jax.tasks.distill.network import Network
+from tests import miniatures
+from tests.runs import assert_equal
+
+miniatures.register()
+
+
+def _network(options=(), **changes):
+    kw = {"prototypes": 16, "hidden": 16, "bottleneck": 8, "dtype": jnp.float32} | changes
+    return models.split(nnx.eval_shape(lambda: Network("toy_vit", options=options, rngs=nnx.Rngs(0), **kw)))
+
+
+def _computed(options=(), **changes):
+    """Embeddings, gradients and running statistics of views of two sizes, of 9 and of 3 tokens with the class token."""
+    graphdef, params, stats = _network(options, **changes)
+    rng = np.random.default_rng(0)
+    views = [rng.standard_normal((2, n, h, w, 3), np.float32) for n, h, w in ((2, 64, 32), (3, 32, 16))]
+    aims = rng.standard_normal((2, 5, 8), np.float32)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params, stats):
+        network = models.merge(graphdef, params, stats)
+        return jnp.square(network(views, train=True, key=jax.random.key(0))[0] - aims).mean()
+
+    @jax.jit
+    def embedded(params, stats):
+        network = models.merge(graphdef, params, stats)
+        return network(views, train=True, key=jax.random.key(0))[0], models.split(network)[2]
+
+    params, stats = draw(params), draw(stats)
+    return *loss(params, stats), *embedded(params, stats)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return _computed()
+
+
+@pytest.mark.parametrize("options", [(name,) for name in OPTIONS] + [tuple(OPTIONS)], ids="+".join)
+def test_an_option_changes_no_number(options, plain):
+    found = _computed(options)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain[1]))
+    assert_equal(plain[0], found[0], rtol=1e-5)
+    assert_equal(plain[1], found[1], atol=1e-5 * max(scale, 1))
+    assert_equal(plain[2:], found[2:], atol=1e-5)
+
+
+def test_an_option_is_compiled_in():
+    """Or the test above would compare a thing with itself."""
+    x = [jax.ShapeDtypeStruct((2, 1, size, size, 3), jnp.float32) for size in (32, 64)]
+
+    def program(options):
+        graphdef, params, stats = _network(options)
+        return str(jax.make_jaxpr(lambda p, s, x: models.merge(graphdef, p, s)(x, train=True))(params, stats, x))
+
+    assert len({program(options) for options in ((), *((name,) for name in OPTIONS))}) == 1 + len(OPTIONS)
+
+
+def test_the_derivative_in_one_pass_is_that_of_the_value():
+    x = jnp.linspace(-9, 9, 20001)
+    np.testing.assert_allclose(gelu_in_one_pass(x), gelu(x), atol=1e-6)
+    slopes = (jax.vmap(jax.grad(f))(x) for f in (gelu_in_one_pass, gelu))
+    np.testing.assert_allclose(*slopes, atol=1e-6)
+
+
+def test_every_number_of_bfloat16_in_one_pass():
+    """Value and derivative are those of float32's error function, rounded; a hair's breadth may decide the rounding."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    x = jnp.asarray(bits).view(jnp.bfloat16)
+    x = x[jnp.isfinite(x)]
+    for found, expected in (
+        (gelu_in_one_pass(x), gelu(x.astype(jnp.float32))),
+        (jax.vmap(jax.grad(gelu_in_one_pass))(x), jax.vmap(jax.grad(gelu))(x.astype(jnp.float32))),
+    ):
+        rounded = expected.astype(jnp.bfloat16)
+        assert np.mean(np.asarray(found == rounded)) > 0.995
+        np.testing.assert_allclose(np.float32(found), np.float32(rounded), rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("toy_vit", ("fast",), "options are padded_tokens, one_pass_gelu, joint_views, each once; got fast"),
+        ("toy_vit", ("joint_views", "joint_views"), "each once"),
+        ("toy_resnet", ("joint_views",), "toy_resnet has no options, got joint_views; leave them out"),
+    ],
+)
+def test_options_that_cannot_be(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        models.create(name, options=options, rngs=nnx.Rngs(0))
+
+
+def test_stochastic_depth_drops_whole_images_of_every_size():
+    graphdef, params, stats = models.split(
+        nnx.eval_shape(lambda: models.create("toy_vit", options=("joint_views",), rngs=nnx.Rngs(0)))
+    )
+    views = [np.ones((64, size, size, 3), np.float32) for size in (32, 16)]
+    module = models.merge(graphdef, draw(params), draw(stats))
+    module.blocks[0].rate = 0.5  # the first of a network's has none
+    kept = module.joint(views, train=True, key=jax.random.key(0))
+    for features in map(np.asarray, kept):
+        different = len(np.unique(features.round(4), axis=0))
+        assert 1 < different <= 4  # each of two branches is there or not

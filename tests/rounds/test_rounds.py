@@ -1,0 +1,74 @@
+"""Rounds of self-training: the command's pieces, and two rounds from pictures to a table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cion_jax.common.errors import UserError
+from cion_jax.rounds import __main__ as rounds
+from cion_jax.rounds.run import LeftError
+from data_prep.config import Config
+from tests import toy
+
+RECIPE = f"{Path(__file__).with_name('recipe.py')}:distill"
+CHANGES = {
+    **{"model.name": toy.Toy.__name__.lower(), "train.epochs": 1, "train.steps": 2},
+    **{f"views.global_{view}.{part}": size for view in (1, 2) for part, size in (("height", 32), ("width", 16))},
+}
+
+
+def job(people, output, **changes):
+    options = {"source": "market1501", "input": people, "embedder": "color", "output": output, "recipe": RECIPE}
+    options |= {"rounds": 2, "scratch": False, "keep_embedder": False, "train": CHANGES}
+    return rounds.Rounds(**(options | {"benchmark": "", "data": "", "settings": Config()} | changes))
+
+
+def test_who_finds_the_identities_of_a_round(tmp_path):
+    first = job(tmp_path, tmp_path / "out")
+    assert [first._embedder(number) for number in (1, 2)] == ["color", f"flax:{tmp_path / 'out' / 'round1' / 'run'}"]
+    both = job(tmp_path, tmp_path / "out", keep_embedder=True)
+    assert both._embedder(2) == f"color+flax:{tmp_path / 'out' / 'round1' / 'run'}"
+
+
+def test_changes_to_the_recipe_are_values():
+    assert [rounds._change(text) for text in ("train.steps=3", "a=1e-3", "name=toy")] == [
+        ("train.steps", 3),
+        ("a", 1e-3),
+        ("name", "toy"),
+    ]
+    with pytest.raises(UserError, match="expected NAME=VALUE"):
+        rounds._change("train.steps")
+
+
+def test_the_table_has_a_row_for_every_round():
+    rows = [
+        {"round": 1, "embedder": "color", "images": 1200},
+        {"round": 2, "embedder": "x", "images": 9, "mAP": 0.1234},
+    ]
+    assert rounds.table(rows).splitlines() == [
+        "| round | images | mAP |",
+        "| --- | --- | --- |",
+        "| 1 | 1,200 |  |",
+        "| 2 | 9 | 0.123 |",
+    ]
+
+
+@pytest.mark.slow
+def test_two_rounds_are_left_resumed_and_repeated(people, tmp_path):
+    answers = iter([False, False, True])  # left in the first round's training
+    with pytest.raises(LeftError):
+        job(people, tmp_path / "out").run(lambda: next(answers, True))
+    rows = job(people, tmp_path / "out").run()
+    assert [row["round"] for row in rows] == [1, 2]
+    assert rows == json.loads((tmp_path / "out" / "rounds.json").read_text())
+    assert all(0 <= row["pairwise_f1"] <= 1 for row in rows)
+    config = json.loads((tmp_path / "out" / "round2" / "run" / "config.json").read_text())
+    assert config["init_from"] == str(tmp_path / "out" / "round1" / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.array_record*")}
+    assert job(people, tmp_path / "out").run() == rows
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    scratch = job(people, tmp_path / "anew", scratch=True, keep_embedder=True).run()
+    assert scratch[1]["embedder"].startswith("color+flax:")
+    assert np.isfinite(scratch[1]["noise"])

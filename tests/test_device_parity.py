@@ -1,0 +1,81 @@
+"""The comparison of devices: eight CPU devices compute what one does, and a wrong number is seen."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import device_parity, parity_cases
+from cion_jax import models
+from tests import miniatures, toy
+
+miniatures.register()
+QUICK = ["head", "loss", "backbone toy"]
+
+
+def _measured(case, dtype):
+    one, eight = parity_cases.mesh_of(jax.devices()[:1]), parity_cases.mesh_of(jax.devices())
+    expected = device_parity.numbers(case, "float32", one)
+    return device_parity.outcome(case, dtype, eight, expected)
+
+
+@pytest.mark.parametrize("case", QUICK)
+def test_eight_devices_compute_what_one_does(case):
+    found = _measured(case, "float32")
+    assert found.good, found
+    assert found.errors.keys() == {"features", "loss", "gradient"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", parity_cases.cases([name for name in toy.ZOO if "large" not in name]))
+def test_eight_devices_compute_what_one_does_in_all_cases(case, dtype):
+    found = _measured(case, dtype)
+    assert found.good, found
+
+
+def test_every_kind_of_task_has_a_step():
+    assert {f"step {kind}" for kind in ("distill", "supervised", "cluster")} <= parity_cases.cases([]).keys()
+
+
+def _numbers():
+    rng = np.random.default_rng(0)
+    names = {"features": (8, 4), "loss": (), "gradient/kernel": (4, 4), "gradient/bias": (4,)}
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "good"),
+    [
+        ("features", 1 + 9e-5, True),
+        ("features", 1 + 2e-4, False),
+        ("gradient/bias", 1 + 9e-4, True),
+        ("gradient/bias", 1 + 2e-3, False),
+        ("loss", np.nan, False),
+    ],
+)
+def test_an_error_beyond_its_bound_is_seen(name, factor, good):
+    expected = _numbers()
+    found = expected | {name: np.float32(expected[name] * factor)}
+    errors = device_parity.compare("backbone vit_tiny", "float32", found, expected)
+    assert device_parity.Outcome("", "", errors, 0.0).good is good
+    assert good or errors[name.split("/")[0]][2] == name
+
+
+@pytest.mark.slow
+def test_a_bias_that_is_not_scaled_is_seen(monkeypatch):
+    """What XLA did to a (x W + b) on a GPU, done here to VOLO's outlook attention."""
+    one = parity_cases.mesh_of(jax.devices()[:1])
+    expected = device_parity.numbers("backbone toy_volo", "float32", one)
+    linear = models.layers.Linear
+    monkeypatch.setattr(linear, "scaled", lambda self, x, a: a * self(x) + (1 - a) * self.bias[...])
+    found = device_parity.outcome("backbone toy_volo", "float32", one, expected)
+    assert not found.good
+    assert not found.failed
+
+
+def test_a_case_that_fails_is_a_row(monkeypatch):
+    monkeypatch.setattr(device_parity, "numbers", lambda *_: 1 / 0)
+    found = device_parity.outcome("head", "float32", None, {})
+    assert not found.good
+    assert "ZeroDivisionError" in device_parity.rows([found])[0][5]
+    assert device_parity.rows([found])[0][-1] == "BEYOND ITS BOUNDS"
