@@ -137,8 +137,9 @@ def define_weights_flags(required: bool = True) -> None:
     flags.DEFINE_string(
         "checkpoint",
         None,
-        "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file of "
-        "cion_jax.export, or random:NAME[@HEIGHTxWIDTH], or, where features are made, onnx:FILE.",
+        "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file or a folder of "
+        "cion_jax.export, hf://ORG/NAME on the Hugging Face Hub, or random:NAME[@HEIGHTxWIDTH], or, where features are "
+        "made, onnx:FILE.",
         required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")

@@ -33,7 +33,7 @@ from cion_jax.exporting.card import card, folder_card
 from cion_jax.exporting.formats import FORMATS
 from cion_jax.reid.adaptation import Adaptation
 from cion_jax.weights.backbone import Backbone
-from cion_jax.weights.hub import push, repository_of
+from cion_jax.weights.hub import check, push, repository_of
 from cion_jax.weights.load import load, weights_file
 
 FOLDER = "folder"  # the one format that is none of one file
@@ -176,7 +176,7 @@ def main(_: Sequence[str]) -> None:
     if args.push:
         if args.format != FOLDER:
             raise ConfigError(f"--push={args.push} uploads a folder; give --format={FOLDER} as well")
-        repository_of(args.push)
+        check(args.push)
     backbone = load(args.checkpoint, args.network, args.ignore)
     output = local_path(args.output, "--output")
     origin = {"source": args.checkpoint, "network": args.network, "licence": args.licence}

@@ -151,7 +151,7 @@ def test_it_comes_back_under_timms_names(tmp_path, name):
     backbone = folder.at_its_size(load.load(f"random:{name}@64x32"))
     tmp_path.joinpath("timm").mkdir()
     folder._write_weights(tmp_path / "timm" / "weights.safetensors", backbone)
-    for name, text in folder.texts(backbone).items():
+    for name, text in folder.texts(backbone, "me/street").items():
         (tmp_path / "timm" / name).write_text(text)
     for spec in (tmp_path / "timm", tmp_path / "timm" / "weights.safetensors"):
         back = cion_jax.load(spec)
@@ -178,6 +178,10 @@ def test_a_folder_that_reid_saved(tmp_path, small):
     assert cion_jax.load(tmp_path).digest() == small.digest()
     (tmp_path / "reid_config.json").write_text(json.dumps(config | {"architecture": "timm:resnet50"}))
     with pytest.raises(WeightsError, match="has the architecture 'timm:resnet50', expected one of"):
+        cion_jax.load(tmp_path)
+    letterbox = config | {"preprocessing": config["preprocessing"] | {"resize_mode": "letterbox"}}
+    (tmp_path / "reid_config.json").write_text(json.dumps(letterbox))
+    with pytest.raises(WeightsError, match="images that are not stretched"):
         cion_jax.load(tmp_path)
     (tmp_path / "reid_config.json").write_text("{")
     with pytest.raises(WeightsError, match="cannot be read"):

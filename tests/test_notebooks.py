@@ -99,4 +99,4 @@ def test_executes(path, tmp_path, monkeypatch):
     found = mean_ap(notebook)
     assert not found or found[-1] > found[0]
     assert bool(found) == (path.stem == "quickstart")
-    assert (tmp_path / "reid.onnx").is_file()
+    assert (tmp_path / ("reid.onnx" if path.stem == "quickstart" else "reid/model.onnx")).is_file()

@@ -3,7 +3,8 @@
 An identity-shard folder is a TFDS folder (``dataset_info.json``, ``features.json``) with ArrayRecord files. The
 images of one identity are stored next to each other; within an identity they are sorted by video, tracklet and
 frame. Beside the shards lie ``index.npz`` (which record belongs to whom), ``provenance.parquet`` (where every
-input image came from and what became of it), ``metrics.json``, ``report.html`` and ``README.md`` (the data card).
+input image came from and what became of it), ``metrics.json``, ``report.html``, ``README.md`` (the data card) and
+``croissant.json`` (its description for machines).
 """
 
 from __future__ import annotations
@@ -41,9 +42,13 @@ PROVENANCE_FILE = "provenance.parquet"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 CARD_FILE = "README.md"
+CROISSANT_FILE = "croissant.json"
 REJECTED_FILE = "rejected.jsonl"
 FEATURES_FILE = "features.json"
-FILES = (INFO_FILE, FEATURES_FILE, INDEX_FILE, PROVENANCE_FILE, METRICS_FILE, REPORT_FILE, CARD_FILE, REJECTED_FILE)
+FILES = (
+    *(INFO_FILE, FEATURES_FILE, INDEX_FILE, PROVENANCE_FILE, METRICS_FILE, REPORT_FILE, CARD_FILE, CROISSANT_FILE),
+    REJECTED_FILE,
+)
 
 # What readers raise on bytes that are not what was written.
 _DAMAGED: tuple[type[Exception], ...] = (

@@ -110,14 +110,23 @@ def backbone_of(folder: Path, metadata: Mapping[str, str]) -> tuple[str, dict[st
                 f"expected {expected or 'no such file'}; export the folder again"
             )
         return named, dict(metadata)
+    return _named_by(config, folder / REID)
+
+
+def _named_by(config: Mapping[str, Any], path: Path) -> tuple[str, dict[str, str]]:
+    """As `backbone_of`, by the config alone: a folder that `reid` has written."""
     known = {architecture: name for name in (*REID_OSNETS, *TIMM) if (architecture := reid_architecture(name))}
+    said, values = config["architecture"], config["preprocessing"]
     if said not in known:
+        raise WeightsError(f"{path} has the architecture {printable(said)!r}, expected one of {some(known, 100)}")
+    if (values.get("resize_mode", "stretch"), values.get("to_rgb", True)) != ("stretch", True):
         raise WeightsError(
-            f"{folder / REID} has the architecture {printable(said)!r}, expected one of {some(known, 100)}"
+            f"{path} is of a network for images that are not stretched, or not RGB (resize_mode, to_rgb); here they "
+            "are, and its features would be others"
         )
-    fields = {field: json.dumps(value) for field, value in config["preprocessing"].items() if field in ("mean", "std")}
-    size = config["preprocessing"].get("input_size", Preprocessing().size)
-    return known[said], {"model": known[said], "input_size": json.dumps(size), "names": TIMMS} | fields
+    fields = {field: json.dumps(value) for field, value in values.items() if field in ("mean", "std")}
+    size = json.dumps(values.get("input_size", Preprocessing().size))
+    return known[said], {"model": known[said], "input_size": size, "names": TIMMS} | fields
 
 
 def _config(path: Path) -> dict[str, Any] | None:

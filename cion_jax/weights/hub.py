@@ -72,6 +72,12 @@ def repository_of(target: str) -> str:
     return repository
 
 
+def check(target: str) -> None:
+    """Raises what `push` would, as far as it can be known before there is anything to push."""
+    repository_of(target)
+    _hub(f"--push={target}")
+
+
 def _parsed(spec: str) -> tuple[str, str | None, str | None]:
     match = _SPEC.fullmatch(spec)
     if not match:

@@ -28,6 +28,7 @@ _FILES = (
     (f"`{records.REJECTED_FILE}`", "inputs that could not be used, and why"),
     (f"`{records.METRICS_FILE}`", "counts, noise and scores per level, all settings"),
     (f"`{records.REPORT_FILE}`", "the same with charts and pictures"),
+    (f"`{records.CROISSANT_FILE}`", "this folder in Croissant 1.1, for dataset search engines and hubs"),
 )
 _READ = f"""```python
 import tensorflow_datasets as tfds
@@ -56,10 +57,9 @@ def text(run: RunResult) -> str:
     """The whole card, in Markdown."""
     denoised = len(run.levels) > 1
     images, identities = run.selection["images"], run.selection["identities"]
-    made = "found by progressive multi-level denoising" if denoised else "as the source knows them"
     parts = (
         "# Identity shards\n",
-        f"{images:,} person crops of {identities:,} identities, {made}, for identity-guided pre-training.\n",
+        f"{images:,} person crops of {identities:,} identities, {how_found(run)}, for identity-guided pre-training.\n",
         "## Where it comes from\n",
         _table(("", ""), _origin(run)),
         "## What each level left\n",
@@ -78,6 +78,11 @@ def text(run: RunResult) -> str:
         _KNOWN + _TERMS if not denoised else _ESTIMATES + METHODS[run.method].caveats + _TERMS,
     )
     return "\n".join(parts)
+
+
+def how_found(run: RunResult) -> str:
+    """Where the identities come from, in a few words."""
+    return "found by progressive multi-level denoising" if len(run.levels) > 1 else "as the source knows them"
 
 
 def _origin(run: RunResult) -> list[tuple[str, str]]:

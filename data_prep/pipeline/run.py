@@ -27,7 +27,7 @@ from data_prep.config import Config
 from data_prep.denoise.calibrate import Calibration
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.settings import Thresholds
-from data_prep.output import dataset_card, doubts, faces, shards
+from data_prep.output import croissant, dataset_card, doubts, faces, shards
 from data_prep.output.dataset import read_metrics
 from data_prep.output.provenance import RunResult, images_at
 from data_prep.output.rejects import told
@@ -276,6 +276,7 @@ def _write(
         _LOG.warning("%s", doubt)
     page.write(job.output, result)
     dataset_card.write(job.output, result)
+    croissant.write(job.output, result)
     metrics = {
         "levels": result.levels,
         "thresholds": result.thresholds,
