@@ -306,10 +306,10 @@ def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) 
     if key is None:
         raise ValueError(f"stochastic depth at rate {rate} draws random numbers: call the model with key=...")
     keep = jax.random.bernoulli(key, 1 - rate, (len(x),) + (1,) * (x.ndim - 1))
-    # Not divided by a constant: behind a product with a bias XLA on a GPU might divide the product alone (as in
+    # Not by a constant: behind a product with a bias XLA on a GPU might scale the product alone (as in
     # `Linear.scaled`).
-    share = jnp.where(keep, 1 - rate, 1).astype(x.dtype)
-    return jnp.where(keep, x / share, 0)
+    factor = jnp.where(keep, 1 / (1 - rate), 1).astype(x.dtype)
+    return jnp.where(keep, x * factor, 0)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
