@@ -27,7 +27,7 @@ from typing import NamedTuple
 from absl import app, flags
 
 from benchmarks.common import ROOT, commit, processor
-from cion_jax.models.options import OPTIONS
+from cion_jax.models.options import ALL, OPTIONS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 MSMT17 = 93_820  # queries and gallery
@@ -53,7 +53,7 @@ class Result(NamedTuple):
 
 def stages(data: str, dry: bool) -> list[Stage]:
     """All of them, in order."""
-    sets = ",".join(["plain", *OPTIONS, "+".join(OPTIONS)])
+    sets = ",".join(["plain", *OPTIONS, "+".join(ALL)])
     step = ("step", f"--batch={8 if dry else 256}", *(("--prototypes=256", "--steps=1") if dry else ("--steps=10",)))
     threads = f"--threads={max((os.cpu_count() or 1) - 2, 1)}"
     three = "--models=vit_tiny" if dry else "--models=vit_base,vit_small,resnet50_ibn"
