@@ -82,7 +82,7 @@ class Attention(nnx.Module):
         q_BNHD, k_BNHD, v_BNHD = self._heads(part.of(qkv_RM))
         if not part.apart:
             return _attend(q_BNHD, k_BNHD, v_BNHD, part.length).reshape(part.rows, -1)
-        first = self._heads(part.first(qkv_RM)[:, None])
+        first = tuple(self._heads(part.first(qkv_RM)[:, None]))
         return joined([y.reshape(-1, self.proj.in_features) for y in attend_apart(first, (q_BNHD, k_BNHD, v_BNHD))])
 
     def _heads(self, qkv_BNM: jax.Array) -> jax.Array:
