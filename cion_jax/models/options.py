@@ -12,7 +12,7 @@ from cion_jax.common.typed_config import ConfigError
 # Name -> what it does; `benchmarks.gpu_session` measures each.
 OPTIONS = {
     "padded_tokens": "tokens are filled up to a multiple of 8 once, not in every block",
-    "class_token_apart": "class tokens lie before the patches, so that 128 and 32 of these fill the attention's tiles",
+    "class_token_apart": "class tokens lie before the patches, so that 128 and 32 of these fill a TPU's tiles",
     "one_pass_gelu": "GELU's derivative is computed with its value, by one exponential",
     "joint_views": "views of all sizes pass through the blocks as rows of one matrix, but for the attention",
 }
