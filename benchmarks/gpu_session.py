@@ -27,19 +27,21 @@ from typing import NamedTuple
 from absl import app, flags
 
 from benchmarks.common import ROOT, commit, processor
-from cion_jax.models.options import OPTIONS
+from cion_jax.models.options import ALL, OPTIONS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 MSMT17 = 93_820  # queries and gallery
+_EIGHT = (("XLA_FLAGS", "--xla_force_host_platform_device_count=8"),)  # CPU devices, to compare with one
 _LEAST = 5.0  # seconds below which nothing is begun
 
 
 class Stage(NamedTuple):
-    """A command and its share of the time, in minutes."""
+    """A command, its share of the time in minutes, and what it finds in its environment besides."""
 
     name: str
     command: tuple[str, ...]
     minutes: float
+    environ: tuple[tuple[str, str], ...] = ()
 
 
 class Result(NamedTuple):
@@ -53,14 +55,14 @@ class Result(NamedTuple):
 
 def stages(data: str, dry: bool) -> list[Stage]:
     """All of them, in order."""
-    sets = ",".join(["plain", *OPTIONS, "+".join(OPTIONS)])
+    sets = ",".join(["plain", *OPTIONS, "+".join(ALL)])
     step = ("step", f"--batch={8 if dry else 256}", *(("--prototypes=256", "--steps=1") if dry else ("--steps=10",)))
     threads = f"--threads={max((os.cpu_count() or 1) - 2, 1)}"
     three = "--models=vit_tiny" if dry else "--models=vit_base,vit_small,resnet50_ibn"
     parity = ("--cases=head,loss",) if dry else ("--minutes=3",)
     forward = ("--models=vit_tiny", "--batch=2") if dry else ("--models=vit_base,vit_small,resnet50_ibn", "--batch=256")
-    return [
-        Stage("parity", ("device_parity", *parity), 3.2),
+    found = [
+        Stage("parity", ("device_parity", *parity), 3.2, _EIGHT if dry else ()),
         Stage("step", (*step, three, f"--options={'plain,joint_views' if dry else sets}", threads), 3.5),
         Stage("fed", (*step, "--models=vit_tiny" if dry else "--models=vit_base", f"--data={data}"), 1.5),
         Stage("views", ("views",), 0.5),
@@ -69,6 +71,7 @@ def stages(data: str, dry: bool) -> list[Stage]:
         Stage("evaluation", ("evaluation", f"--cases={'market-product' if dry else 'msmt17'}"), 1.5),
         Stage("host input", ("host_input",), 0.5),
     ]
+    return [stage._replace(minutes=20.0) for stage in found] if dry else found
 
 
 def run(stage: Stage, seconds: float, out: Path) -> Result:
@@ -80,7 +83,8 @@ def run(stage: Stage, seconds: float, out: Path) -> Result:
     with open(path, "w") as file:
         try:
             limit = min(60 * stage.minutes, seconds)
-            status = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, timeout=limit).returncode
+            environ = {**os.environ, **dict(stage.environ)}
+            status = subprocess.run(command, cwd=ROOT, env=environ, stdout=file, stderr=file, timeout=limit).returncode
             failed = f"exit status {status}: {_last_line(path)}" if status else ""
         except subprocess.TimeoutExpired:
             failed = f"stopped after {limit:.0f} s"

@@ -19,6 +19,12 @@ HloModule jit_f, is_scheduled=true
   ROOT %dus = f32[5,8,128]{2,1,0:T(8,128)} dynamic-update-slice(%p0, %b, %p1, %c, %c)
 }
 
+%within (r0: bf16[64,128], r1: s32[]) -> bf16[8,128] {
+  %r0 = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %r1 = s32[]{:T(128)} parameter(1)
+  ROOT %f = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} fusion(%r0, %r1), calls=%part
+}
+
 %part (q0: bf16[64,128], q1: s32[]) -> bf16[8,128] {
   %q0 = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
   %q1 = s32[]{:T(128)} parameter(1)
@@ -51,7 +57,7 @@ ENTRY %main (x: f32[100,3], w: bf16[64,128], s: (s32[], f32[5,8,128], f32[8,128]
   %copy-done = f32[100,3]{1,0:T(8,128)S(1)} copy-done(%copy-start)
   %slice-start = ((bf16[64,128]{1,0:T(8,128)(2,1)}), bf16[8,128]{1,0:T(8,128)(2,1)S(1)}, u32[]) slice-start(%w)
   %slice-done = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} slice-done(%slice-start)
-  %taken = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} fusion(%w, %k), calls=%part, metadata={op_name="jit(norm)/attention/s"}
+  %taken = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} fusion(%w, %k), calls=%within, metadata={op_name="jit(norm)/attention/s"}
   %loop = (s32[], f32[5,8,128]{2,1,0:T(8,128)}, f32[8,128]{1,0:T(8,128)}) while(%s), condition=%condition, body=%body
   %conv = bf16[8,8]{1,0:S(1)} convolution(%taken, %slice-done), dim_labels=bf_oi->bf, metadata={op_name="attention"}
   %gather = f32[400,3]{1,0:T(8,128)} all-gather(%x), replica_groups={{0,1,2,3}}, dimensions={0}

@@ -178,11 +178,26 @@ class Program:
         for number, name in enumerate(op.operands):
             first = op.operands.index(name) == number
             whole = sum(array.size for array in block[name].arrays if array.main and first)
-            touched = whole if inside is None else _touched(inside, number, whole)
+            touched = whole if inside is None else self._touched(inside, number, whole)
             read += min(whole, touched)
         if inside is None and op.opcode in _TAKES_PART:
             read = sum(array.size for array in op.arrays if array.main)
         return read + self._written(op, block, inside)
+
+    def _touched(self, inside: list[Operation], number: int, whole: int) -> int:
+        """Bytes that a fusion reads of its operand: all, unless every use takes a part of it or updates it in place."""
+        parameter = next(o for o in inside if o.opcode == "parameter" and _parameter_number(o) == number)
+        names, total = _aliases(inside, parameter.name), 0
+        for user in _users(inside, parameter.name):
+            if user.opcode == "fusion":
+                inner = [*self.blocks[user.names("calls")[0]].values()]
+                places = [place for place, name in enumerate(user.operands) if name in names]
+                total += sum(self._touched(inner, place, whole) for place in places)
+            elif user.opcode in _TAKES_PART and user.operands[0] in names:
+                total += sum(array.size for array in user.arrays)
+            elif not (user.opcode == "dynamic-update-slice" and user.operands[0] in names):
+                return whole
+        return total
 
     def _written(self, op: Operation, block: dict[str, Operation], inside: list[Operation] | None) -> int:
         """Of a result that is an operand updated in place, what is new."""
@@ -234,18 +249,6 @@ def _array(match: re.Match) -> Array:
     bits = 8 if match["type"] == "pred" else int(match["bits"])
     space = re.search(r"S\((\d+)\)", rest)
     return Array(shape, math.prod(filled) * bits // 8, space is None or space[1] == "0")
-
-
-def _touched(inside: list[Operation], number: int, whole: int) -> int:
-    """Bytes that a fusion reads of its operand: all, unless every use takes a part of it or updates it in place."""
-    parameter = next(o for o in inside if o.opcode == "parameter" and _parameter_number(o) == number)
-    total = 0
-    for user in _users(inside, parameter.name):
-        if user.opcode in _TAKES_PART and user.operands[0] in _aliases(inside, parameter.name):
-            total += sum(array.size for array in user.arrays)
-        elif not (user.opcode == "dynamic-update-slice" and user.operands[0] in _aliases(inside, parameter.name)):
-            return whole
-    return total
 
 
 def _parameter_number(op: Operation) -> int:

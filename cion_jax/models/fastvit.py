@@ -14,11 +14,11 @@ from jax.typing import DTypeLike
 
 from cion_jax.models import ops
 from cion_jax.models.activations import gelu
+from cion_jax.models.attention import Attention
 from cion_jax.models.depthwise import Depthwise
 from cion_jax.models.fuse import Taps, added, identity, set_taps, taps
 from cion_jax.models.layers import (
     TRUNCATED,
-    Attention,
     BatchNorm,
     Conv,
     Layers,

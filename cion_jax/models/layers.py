@@ -7,7 +7,7 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -225,33 +225,6 @@ class Mlp(nnx.Module):
         return self.fc2(self.activation(self.fc1(x)))
 
 
-# Arrays of tokens [B, N, C] one below the other, each as (B, N, how many of N are tokens; the others fill up).
-Parts = tuple[tuple[int, int, int], ...]
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention with one product for queries, keys and values."""
-
-    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.heads = heads
-        self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
-        self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
-
-    @jax.named_scope("attention")
-    def __call__(self, x: jax.Array, parts: Parts | None = None) -> jax.Array:
-        """[B, N, C] -> [B, N, C]; or, by `parts`, the rows of several such arrays, [sum of B N, C], to the same."""
-        *shape, C = x.shape
-        parts = parts or ((shape[0], shape[1], shape[1]),)
-        qkv_RM, mixed, start = self.qkv(x).reshape(-1, 3 * C), [], 0
-        for B, N, length in parts:
-            qkv = qkv_RM if len(parts) == 1 else qkv_RM[start : start + B * N]
-            q_BNHD, k_BNHD, v_BNHD = jnp.moveaxis(qkv.reshape(B, N, 3, self.heads, -1), 2, 0)
-            mixed.append(_attend(q_BNHD, k_BNHD, v_BNHD, length).reshape(B * N, C))
-            start += B * N
-        rows = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed)
-        return self.proj(rows.reshape(*shape, C))
-
-
 class Layers(nnx.Module):
     """Numbered layers, named "0", "1", ... as in PyTorch's Sequential and ModuleList.
 
@@ -306,10 +279,10 @@ def drop_path(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) 
     if key is None:
         raise ValueError(f"stochastic depth at rate {rate} draws random numbers: call the model with key=...")
     keep = jax.random.bernoulli(key, 1 - rate, (len(x),) + (1,) * (x.ndim - 1))
-    # Not divided by a constant: behind a product with a bias XLA on a GPU might divide the product alone (as in
+    # Not by a constant: behind a product with a bias XLA on a GPU might scale the product alone (as in
     # `Linear.scaled`).
-    share = jnp.where(keep, 1 - rate, 1).astype(x.dtype)
-    return jnp.where(keep, x / share, 0)
+    factor = jnp.where(keep, 1 / (1 - rate), 1).astype(x.dtype)
+    return jnp.where(keep, x * factor, 0)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
@@ -325,7 +298,7 @@ def relative_position_index(window: int) -> np.ndarray:
 
 
 def run(
-    blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool, parts: Parts | None = None
+    blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool, parts: Hashable = None
 ) -> jax.Array:
     """Applies `block(x, train=, key=)` one after another, each with a key of its own.
 
@@ -370,20 +343,7 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
-def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array, length: int) -> jax.Array:
-    """Dot-product attention to the first `length` tokens; in half precision on a GPU by cuDNN, which never writes the
-    [B, H, N, N] weights."""
-    if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
-        return ops.attention(q_BNHD, k_BNHD, v_BNHD, length)
-    B, N, _, _ = q_BNHD.shape
-    even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
-    length_B = jnp.full(B, length, jnp.int32) if N % 2 or length < N else None
-    return jax.nn.dot_product_attention(
-        *even, query_seq_lengths=length_B, key_value_seq_lengths=length_B, implementation="cudnn"
-    )[:, :N]
-
-
-def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None, parts: Parts | None) -> jax.Array:
+def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None, parts: Hashable) -> jax.Array:
     return block(x, train=train, key=key, **({} if parts is None else {"parts": parts}))
 
 

@@ -12,9 +12,12 @@ from cion_jax.common.typed_config import ConfigError
 # Name -> what it does; `benchmarks.gpu_session` measures each.
 OPTIONS = {
     "padded_tokens": "tokens are filled up to a multiple of 8 once, not in every block",
+    "class_token_apart": "class tokens lie before the patches, so that 128 and 32 of these fill a TPU's tiles",
     "one_pass_gelu": "GELU's derivative is computed with its value, by one exponential",
     "joint_views": "views of all sizes pass through the blocks as rows of one matrix, but for the attention",
 }
+# All that go together.
+ALL = ("class_token_apart", "one_pass_gelu", "joint_views")
 TOKENS = 8  # multiple that `padded_tokens` fills up to
 
 
@@ -23,4 +26,6 @@ def check(options: Sequence[str]) -> tuple[str, ...]:
     wrong = [name for name in options if name not in OPTIONS]
     if wrong or len(set(options)) < len(options):
         raise ConfigError(f"options are {', '.join(OPTIONS)}, each once; got {', '.join(options)}")
+    if {"padded_tokens", "class_token_apart"} <= set(options):
+        raise ConfigError("of padded_tokens and class_token_apart one at most: patches alone need no padding")
     return tuple(sorted(options))

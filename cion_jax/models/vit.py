@@ -8,23 +8,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
 
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.activations import Activation, gelu, gelu_in_one_pass
+from cion_jax.models.attention import Attention, Part, Parts, cut, joined
 from cion_jax.models.layers import (
     IBN,
     TRUNCATED,
-    Attention,
     BatchNorm,
     Conv,
     LayerNorm,
     Layers,
     Mlp,
-    Parts,
     drop_path,
     drop_path_rates,
     resize_positions,
@@ -118,11 +116,14 @@ class Block(nnx.Module):
         """Stochastic depth of whole images; several arrays draw one after another."""
         if x.ndim > 2 or parts is None or not train or self.rate == 0:
             return drop_path(x, self.rate, train=train, key=key)
-        arrays = [
-            drop_path(x_BNC, self.rate, train=train, key=None if key is None else jax.random.fold_in(key, number))
-            for number, x_BNC in enumerate(_arrays(x, parts))
-        ]
-        return _rows(arrays)
+        keys = [None if key is None else jax.random.fold_in(key, number) for number in range(len(parts))]
+        pieces = zip(cut(x, parts), parts, keys, strict=True)
+        return joined([self._dropped_part(rows, part, own) for rows, part, own in pieces])
+
+    def _dropped_part(self, x_RC: jax.Array, part: Part, key: jax.Array | None) -> jax.Array:
+        arrays = [part.first(x_RC)[:, None], part.of(x_RC)] if part.apart else [part.of(x_RC)]
+        dropped = [drop_path(x_BNC, self.rate, train=True, key=key) for x_BNC in arrays]  # one key: the same images
+        return joined([x_BNC.reshape(-1, x_BNC.shape[-1]) for x_BNC in dropped])
 
 
 class ViT(nnx.Module):
@@ -151,7 +152,7 @@ class ViT(nnx.Module):
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat = features, remat
-        self.filled, self.joins_views = "padded_tokens" in options, "joint_views" in options
+        self.options, self.joins_views = tuple(options), "joint_views" in options
         activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
@@ -163,32 +164,37 @@ class ViT(nnx.Module):
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
-        x_BNC, part = self._tokens(x_BHWC, train)
-        parts = (part,) if part[1] > part[2] else None
-        x_BNC = run(self.blocks, _channels_innermost(x_BNC), train=train, key=key, remat=self.remat, parts=parts)
-        return self.norm(x_BNC[:, 0])
+        if self.options:
+            return self.joint([x_BHWC], train=train, key=key)[0]
+        x_BNC = _channels_innermost(self._tokens(x_BHWC, train))
+        return self.norm(run(self.blocks, x_BNC, train=train, key=key, remat=self.remat)[:, 0])
 
     def joint(
         self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None
     ) -> list[jax.Array]:
         """The features of images of several sizes, [B_i, H_i, W_i, 3] -> [B_i, features], in one pass: norms and
         products take the tokens of all as rows of one matrix. Statistics of the stem are of each size on its own."""
-        tokens = [self._tokens(x_BHWC, train) for x_BHWC in views]
-        parts = tuple(part for _, part in tokens)
-        x_RC = _channels_innermost(_rows([x_BNC for x_BNC, _ in tokens]))
+        rows, parts = zip(*(self._rows(self._tokens(x_BHWC, train)) for x_BHWC in views), strict=True)
+        x_RC = _channels_innermost(joined(rows))
         x_RC = run(self.blocks, x_RC, train=train, key=key, remat=self.remat, parts=parts)
-        return [self.norm(x_BNC[:, 0]) for x_BNC in _arrays(x_RC, parts)]
+        return [self.norm(part.first(rows)) for part, rows in zip(parts, cut(x_RC, parts), strict=True)]
 
-    def _tokens(self, x_BHWC: jax.Array, train: bool) -> tuple[jax.Array, tuple[int, int, int]]:
-        """Class token, patches and, where asked for, zeros; and what of it is what (see `Parts`)."""
+    def _tokens(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
+        """Class token and patches, [B, N, C]."""
         x_BhwC = self.patch_embed(x_BHWC, train=train)
         B, h, w, C = x_BhwC.shape
         cls_B1C = jnp.broadcast_to(self.cls_token[...], (B, 1, C))
         x_BNC = jnp.concatenate([cls_B1C, x_BhwC.reshape(B, h * w, C)], axis=1) + self._positions(h, w)
-        length = 1 + h * w
-        more = -length % TOKENS if self.filled else 0
-        x_BNC = x_BNC.astype(x_BhwC.dtype)
-        return jnp.pad(x_BNC, ((0, 0), (0, more), (0, 0))) if more else x_BNC, (B, length + more, length)
+        return x_BNC.astype(x_BhwC.dtype)
+
+    def _rows(self, x_BNC: jax.Array) -> tuple[jax.Array, Part]:
+        """Tokens as rows, as the options say."""
+        B, N, C = x_BNC.shape
+        if "class_token_apart" in self.options:
+            return jnp.concatenate([x_BNC[:, 0], x_BNC[:, 1:].reshape(-1, C)]), Part(B, N - 1, N - 1, apart=True)
+        more = -N % TOKENS if "padded_tokens" in self.options else 0
+        filled = jnp.pad(x_BNC, ((0, 0), (0, more), (0, 0)))
+        return filled.reshape(-1, C), Part(B, N + more, N)
 
     def _positions(self, h: int, w: int) -> jax.Array:
         """[1, 1 + h w, C]; weights of a file may have those of the very grid that is wanted instead of GRID's."""
@@ -208,18 +214,6 @@ def _channels_innermost(x: jax.Array) -> jax.Array:
     if jax.default_backend() != "gpu":
         return x
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
-
-
-def _rows(arrays: Sequence[jax.Array]) -> jax.Array:
-    """[B_i, N_i, C] -> [sum of B_i N_i, C]."""
-    return jnp.concatenate([x_BNC.reshape(-1, x_BNC.shape[-1]) for x_BNC in arrays])
-
-
-def _arrays(x_RC: jax.Array, parts: Parts) -> list[jax.Array]:
-    """The inverse of `_rows`."""
-    ends = np.cumsum([B * N for B, N, _ in parts])
-    pieces = jnp.split(x_RC, ends[:-1])
-    return [piece.reshape(B, N, -1) for piece, (B, N, _) in zip(pieces, parts, strict=True)]
 
 
 BACKBONES.register_all(

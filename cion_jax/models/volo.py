@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from cion_jax.models.attention import Attention
 from cion_jax.models.layers import (
     TRUNCATED,
-    Attention,
     BatchNorm,
     Conv,
     LayerNorm,

@@ -10,12 +10,13 @@ from benchmarks.parity_cases import draw
 from cion_jax import models
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.activations import gelu, gelu_in_one_pass
-from cion_jax.models.options import OPTIONS
+from cion_jax.models.options import ALL, OPTIONS
 from cion_jax.tasks.distill.network import Network
 from tests import miniatures
 from tests.runs import assert_equal
 
 miniatures.register()
+PADDED = ("padded_tokens", "one_pass_gelu", "joint_views")
 
 
 def _network(options=(), **changes):
@@ -50,7 +51,7 @@ def plain():
     return _computed()
 
 
-@pytest.mark.parametrize("options", [(name,) for name in OPTIONS] + [tuple(OPTIONS)], ids="+".join)
+@pytest.mark.parametrize("options", [*((name,) for name in OPTIONS), ALL, PADDED], ids="+".join)
 def test_an_option_changes_no_number(options, plain):
     found = _computed(options)
     scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain[1]))
@@ -94,8 +95,9 @@ def test_every_number_of_bfloat16_in_one_pass():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("toy_vit", ("fast",), "options are padded_tokens, one_pass_gelu, joint_views, each once; got fast"),
+        ("toy_vit", ("fast",), "options are padded_tokens, class_token_apart, one_pass_gelu, joint_views, each once"),
         ("toy_vit", ("joint_views", "joint_views"), "each once"),
+        ("toy_vit", ("padded_tokens", "class_token_apart"), "one at most"),
         ("toy_resnet", ("joint_views",), "toy_resnet has no options, got joint_views; leave them out"),
     ],
 )
@@ -104,9 +106,10 @@ def test_options_that_cannot_be(name, options, message):
         models.create(name, options=options, rngs=nnx.Rngs(0))
 
 
-def test_stochastic_depth_drops_whole_images_of_every_size():
+@pytest.mark.parametrize("options", [("joint_views",), ("class_token_apart",)], ids="+".join)
+def test_stochastic_depth_drops_whole_images_of_every_size(options):
     graphdef, params, stats = models.split(
-        nnx.eval_shape(lambda: models.create("toy_vit", options=("joint_views",), rngs=nnx.Rngs(0)))
+        nnx.eval_shape(lambda: models.create("toy_vit", options=options, rngs=nnx.Rngs(0)))
     )
     views = [np.ones((64, size, size, 3), np.float32) for size in (32, 16)]
     module = models.merge(graphdef, draw(params), draw(stats))

@@ -1,0 +1,97 @@
+"""Memory traffic of a few blocks of ViT-B on a TPU that is not there: `python -m benchmarks.block_plan`.
+
+    PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=plain,class_token_apart --tokens=129 --images=48
+
+Forward and backward of `--depth` blocks in bfloat16, compiled for one chip (libtpu as in `cion_jax.plan`), counted by
+`cion_jax.distributed.hlo_traffic`: a minute of a core a row where the whole step takes ten. It says how two spellings
+compare; in the whole step less of a block's activations stays on the chip.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from benchmarks.common import header, table
+from cion_jax import models
+from cion_jax.distributed.hlo_traffic import Program
+from cion_jax.models import layers
+from cion_jax.models.activations import gelu, gelu_in_one_pass
+from cion_jax.models.attention import Part
+from cion_jax.models.options import TOKENS
+from cion_jax.models.vit import Block
+
+FEATURES, HEADS = 768, 12
+PARTS = ("attention", "mlp", "norm", "other")
+
+
+class Blocks(nnx.Module):
+    """Blocks of ViT-B, as the options say."""
+
+    def __init__(self, depth: int, options: tuple[str, ...], images: int, tokens: int):
+        activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
+        kw: dict = {"dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
+        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, activation, **kw) for _ in range(depth))
+        self.part = None
+        self.shape: tuple[int, ...] = (images, tokens, FEATURES)
+        if "class_token_apart" in options:
+            self.part = Part(images, tokens - 1, tokens - 1, apart=True)
+        elif "padded_tokens" in options:
+            self.part = Part(images, tokens + -tokens % TOKENS, tokens)
+        if self.part:
+            self.shape = (self.part.rows, FEATURES)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Of `shape` -> of `shape`."""
+        parts = (self.part,) if self.part else None
+        return layers.run(self.blocks, x, train=True, key=None, remat=False, parts=parts)
+
+
+def compiled(options: str, device: Any, depth: int, images: int, tokens: int) -> Program:
+    """Value and gradient of a loss of the blocks' output, for one device."""
+    names = () if options == "plain" else tuple(options.split("+"))
+    module = nnx.eval_shape(lambda: Blocks(depth, names, images, tokens))
+    graphdef, params, stats = models.split(module)
+    where = SingleDeviceSharding(device)
+
+    def loss(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.square(models.merge(graphdef, params, stats)(x).astype(jnp.float32)).sum()
+
+    def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+    x = jax.ShapeDtypeStruct(module.shape, jnp.bfloat16, sharding=where)
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(jax.tree.map(abstract, params), x).compile()
+    return Program(str(program.as_text()))
+
+
+def _row(options: str, device: Any) -> tuple:
+    args, began = flags.FLAGS, time.perf_counter()
+    program = compiled(options, device, args.depth, args.images, args.tokens)
+    parts = program.by_scope(PARTS[:-1])
+    moved = [parts.get(name, (0, 0))[0] / 1e9 for name in PARTS]
+    seconds = time.perf_counter() - began
+    return options, *(f"{x:.3f}" for x in (sum(moved), *moved)), f"{program.flops() / 1e12:.3f}", f"{seconds:.0f}"
+
+
+def main(_: list[str]) -> None:
+    args = flags.FLAGS
+    header(f"{args.depth} blocks of ViT-B, {args.images} images of {args.tokens} tokens, for {args.topology}")
+    device = topologies.get_topology_desc(args.topology, platform="tpu").devices[0]
+    table(["options", "GB", *PARTS, "TFLOP", "compile s"], (_row(options, device) for options in args.options))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("options", ["plain", "class_token_apart"], "Sets of options, each NAME+NAME or plain.")
+    flags.DEFINE_string("topology", "v5e:2x2", "As in `cion_jax.plan`; one chip of it is compiled for.")
+    flags.DEFINE_integer("depth", 1, "Blocks.", lower_bound=1)
+    flags.DEFINE_integer("images", 48, "Images of one chip.", lower_bound=1)
+    flags.DEFINE_integer("tokens", 129, "Of an image, the class token among them.", lower_bound=2)
+    app.run(main)

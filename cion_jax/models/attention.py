@@ -1,0 +1,130 @@
+"""Multi-head self-attention of tokens that lie as images [B, N, C] or as rows of one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from cion_jax.models import ops
+from cion_jax.models.layers import Linear
+
+
+class Part(NamedTuple):
+    """Tokens of some images among the rows of a matrix.
+
+    Attributes:
+      images: how many.
+      tokens: rows of an image, one below the other.
+      length: how many of these are tokens; the others fill up.
+      apart: whether the images' class tokens lie before all of them, a row an image, and not among them.
+    """
+
+    images: int
+    tokens: int
+    length: int
+    apart: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Of the matrix."""
+        return self.images * (self.tokens + self.apart)
+
+    def of(self, x_RC: jax.Array) -> jax.Array:
+        """[images, tokens, C], class tokens that lie apart not among them."""
+        rest = x_RC[self.images :] if self.apart else x_RC
+        return rest.reshape(self.images, self.tokens, x_RC.shape[-1])
+
+    def first(self, x_RC: jax.Array) -> jax.Array:
+        """[images, C], the class tokens."""
+        return x_RC[: self.images] if self.apart else self.of(x_RC)[:, 0]
+
+
+Parts = tuple[Part, ...]
+
+
+def cut(x_RC: jax.Array, parts: Parts) -> Iterator[jax.Array]:
+    """The rows of every part."""
+    start = 0
+    for part in parts:
+        yield x_RC if len(parts) == 1 else x_RC[start : start + part.rows]
+        start += part.rows
+
+
+def joined(rows: Sequence[jax.Array]) -> jax.Array:
+    """The inverse of `cut`."""
+    return rows[0] if len(rows) == 1 else jnp.concatenate(rows)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with one product for queries, keys and values."""
+
+    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
+        self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
+
+    @jax.named_scope("attention")
+    def __call__(self, x: jax.Array, parts: Parts | None = None) -> jax.Array:
+        """[B, N, C] -> [B, N, C]; or the rows of `parts`, [R, C], to the same."""
+        *shape, C = x.shape
+        parts = parts or (Part(shape[0], shape[1], shape[1]),)
+        qkv_RM = self.qkv(x).reshape(-1, 3 * C)
+        mixed = [self._mixed(qkv, part) for qkv, part in zip(cut(qkv_RM, parts), parts, strict=True)]
+        return self.proj(joined(mixed).reshape(*shape, C))
+
+    def _mixed(self, qkv_RM: jax.Array, part: Part) -> jax.Array:
+        """Rows [R, 3 C] of one part -> [R, C]."""
+        q_BNHD, k_BNHD, v_BNHD = self._heads(part.of(qkv_RM))
+        if not part.apart:
+            return _attend(q_BNHD, k_BNHD, v_BNHD, part.length).reshape(part.rows, -1)
+        first = tuple(self._heads(part.first(qkv_RM)[:, None]))
+        return joined([y.reshape(-1, self.proj.in_features) for y in attend_apart(first, (q_BNHD, k_BNHD, v_BNHD))])
+
+    def _heads(self, qkv_BNM: jax.Array) -> jax.Array:
+        """[B, N, 3 C] -> [3, B, N, H, D]."""
+        return jnp.moveaxis(qkv_BNM.reshape(*qkv_BNM.shape[:2], 3, self.heads, -1), 2, 0)
+
+
+def attend_apart(first: Sequence[jax.Array], rest: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Dot-product attention of class tokens and patches that lie apart: a softmax over both is the two softmaxes, each
+    by its share of the sum of exponentials. So the patches' products have the sizes of tiles, 128 and 32.
+
+    Args:
+      first: queries, keys and values of the class tokens, [B, 1, H, D].
+      rest: of the patches, [B, N, H, D].
+
+    Returns:
+      What they attend to, [B, 1, H, D] and [B, N, H, D].
+    """
+    (q1, k1, v1), (q, k, v) = first, rest
+    scale = q.shape[-1] ** -0.5
+
+    def attended(queries: jax.Array) -> jax.Array:
+        logits_BHQK = scale * ops.wide(jnp.einsum("bqhd,bkhd->bhqk", queries, k, preferred_element_type=jnp.float32))
+        own_BHQ1 = scale * ops.wide(jnp.einsum("bqhd,bkhd->bhqk", queries, k1, preferred_element_type=jnp.float32))
+        highest = jnp.maximum(logits_BHQK.max(-1, keepdims=True), own_BHQ1)
+        highest = jax.lax.stop_gradient(highest)
+        weights_BHQK, own_BHQ1 = jnp.exp(logits_BHQK - highest), jnp.exp(own_BHQ1 - highest)
+        whole = weights_BHQK.sum(-1, keepdims=True) + own_BHQ1
+        mixed_BQHD = jnp.einsum("bhqk,bkhd->bqhd", (weights_BHQK / whole).astype(v.dtype), v)
+        return mixed_BQHD + (own_BHQ1 / whole).astype(v.dtype).swapaxes(1, 2) * v1
+
+    return attended(q1), attended(q)
+
+
+def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array, length: int) -> jax.Array:
+    """Dot-product attention to the first `length` tokens; in half precision on a GPU by cuDNN, which never writes the
+    [B, H, N, N] weights."""
+    if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
+        return ops.attention(q_BNHD, k_BNHD, v_BNHD, length)
+    B, N, _, _ = q_BNHD.shape
+    even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
+    length_B = jnp.full(B, length, jnp.int32) if N % 2 or length < N else None
+    return jax.nn.dot_product_attention(
+        *even, query_seq_lengths=length_B, key_value_seq_lengths=length_B, implementation="cudnn"
+    )[:, :N]
