@@ -23,6 +23,7 @@ ORDER = (
     ("cion_jax.exporting",),
     ("cion_jax.rounds",),  # both halves, one after the other
     ("cion_jax",),  # programs and the Python API
+    ("cion_jax.rounds.__main__",),  # a program that runs others
 )
 # Of data_prep, all of which may import cion_jax.common, cion_jax.neighbors and the modules of `SHARED`.
 PREP_ORDER = (
