@@ -22,6 +22,7 @@ from typing import Any
 from absl import flags
 
 from cion_jax.common import cli
+from cion_jax.common.bounds import between
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import freeze
@@ -126,9 +127,9 @@ def define_flags() -> Callable[[], Config]:
         "checkpoint", None, "NAME=FILE (PyTorch, ONNX or safetensors), or as other commands take it.", required=True
     )
     flags.DEFINE_string("output", None, "Folder of this adaptation.", required=True)
-    flags.DEFINE_float("minutes", 60.0, "For everything, about; turned into steps once.", lower_bound=0.0)
-    flags.DEFINE_integer("rounds", 2, "At most.", lower_bound=1)
-    flags.DEFINE_integer("steps", 0, "Of a round; 0: as many as the minutes allow.", lower_bound=0)
+    cli.define_number("minutes", 60.0, "For everything, about; turned into steps once.", between(0, 10**6), whole=False)
+    cli.define_number("rounds", 2, "At most.", between(1, 1000))
+    cli.define_number("steps", 0, "Of a round; 0: as many as the minutes allow.", between(0, 10**9))
     flags.DEFINE_string("recipe", "adapt", "Config of the training runs: a file or the name of a packaged one.")
     return cli.define_config(Config, "data_prep")
 
