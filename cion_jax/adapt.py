@@ -3,9 +3,10 @@
     python -m cion_jax.adapt --source=mot --input=VIDEOS --checkpoint=osnet_x0_25=FILE.pth --output=DIR [--minutes=60]
 
 Finds identities among the tracks with the network itself, trains it on them, finds better identities with the better
-network, and so on; measures every round without labels and keeps the best network. Written to DIR: `export/` (weights
-for PyTorch, ONNX, cards), `report.html`, `report.json`, and a folder for every round. The same command continues where
-it was stopped; settings of how the input is read are given as `--config.NAME=VALUE`, as to `python -m data_prep`.
+network, and so on; measures every round without labels and keeps the best network. Written to DIR: `export/` (the
+folder of `cion-export --format=folder`: weights, ONNX, configs, card), `report.html`, `report.json`, and a folder for
+every round. The same command continues where it was stopped; settings of how the input is read are given as
+`--config.NAME=VALUE`, as to `python -m data_prep`.
 
 Exit status: 0 done; 1 training had to stop; 2 a mistake; 75 asked to leave by SIGTERM or SIGINT, and saved.
 """
@@ -30,7 +31,7 @@ from cion_jax.data.records import METRICS_FILE
 from cion_jax.data.shards import UnreadableError
 from cion_jax.distributed import cpu_allocator
 from cion_jax.distributed.preemption import LEFT, Signals
-from cion_jax.export import export
+from cion_jax.export import export_folder
 from cion_jax.rounds import report, run
 from cion_jax.rounds.run import Job, LeftError
 from cion_jax.training.checkpoint import SaveError
@@ -40,8 +41,8 @@ from data_prep import sources
 from data_prep.config import Config
 from data_prep.output.dataset import Dataset
 
-KEPT = "export/weights.safetensors"
-FILES = {"safetensors": "weights.safetensors", "onnx": "model.onnx"}
+KEPT = "export"
+"""Folder of the network that is kept, as other software loads it."""
 GRACE = 60.0  # seconds to the end of the process once it is asked to leave
 
 
@@ -58,12 +59,9 @@ def adapt(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> Path:
     """
     rounds, probe = run.run(job, asked_to_leave)
     kept = run.best(rounds)
-    folder = job.output / "export"
-    folder.mkdir(exist_ok=True)
-    network = load(kept.checkpoint)
-    for form, name in FILES.items():
-        if not (folder / name).is_file():
-            export(network, form, folder / name, True, source=kept.checkpoint, network="teacher", licence="")
+    if not (job.output / KEPT).is_dir():
+        network = load(kept.checkpoint)
+        export_folder(network, job.output / KEPT, source=kept.checkpoint, network="teacher", licence="")
     return report.write(job.output, rounds, kept, probe)
 
 
@@ -83,8 +81,8 @@ def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
         except (TrainingStopped, SaveError, UnreadableError) as stop:
             print(f"stopped: {stop}", file=sys.stderr)
             return 1
-    for path in (*(job.output / "export" / name for name in FILES.values()), page):
-        print(path)
+    print(job.output / KEPT)
+    print(page)
     return 0
 
 

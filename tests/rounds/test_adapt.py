@@ -38,10 +38,9 @@ def test_writes_the_network_and_a_report(done):
     best = max(report["rounds"], key=lambda row: row["quality"])
     assert report["kept"] == best["round"]
     kept = cion_jax.load(best["checkpoint"])
-    assert cion_jax.load(done / "export" / "weights.safetensors").digest() == kept.digest()
+    assert cion_jax.load(done / "export").digest() == kept.digest()
     assert {path.name for path in (done / "export").iterdir()} == {
-        *("weights.safetensors", "weights.safetensors.md", "weights.safetensors.sha256"),
-        *("model.onnx", "model.onnx.md", "model.onnx.sha256"),
+        *("weights.safetensors", "model.onnx", "model_uint8.onnx", "example.py", "README.md", "SHA256SUMS"),
     }
     page = (done / "report.html").read_text()
     assert page.count('class="pair"') == 12

@@ -27,14 +27,14 @@ def test_from_videos_to_the_exported_network(tmp_path):
     )
     status, said, errors = command(*adapt)
     assert status == 0, errors
-    assert f"{tmp_path}/out/export/model.onnx" in said.splitlines()
+    assert f"{tmp_path}/out/export" in said.splitlines()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["round"] for row in report["rounds"]] == [0, 1]
 
-    kept = cion_jax.load(tmp_path / "out" / "export" / "weights.safetensors")
+    kept = cion_jax.load(tmp_path / "out" / "export")
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), np.uint8)
     features = kept(list(images))
-    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "export" / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "export" / "model_uint8.onnx"))
     served = session.run(None, {session.get_inputs()[0].name: images})[0]
     np.testing.assert_allclose(served, features / np.linalg.norm(features, axis=1, keepdims=True), atol=1e-4)
 
