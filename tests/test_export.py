@@ -266,7 +266,11 @@ def test_command(tmp_path):
     done = subprocess.run([*command, f"--output={output}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "r.safetensors: resnet18, largest difference 0.0e+00; card in" in done.stdout
-    assert {path.name for path in output.parent.iterdir()} == {"r.safetensors", "r.safetensors.md"}
+    assert {path.name for path in output.parent.iterdir()} == {
+        "r.safetensors",
+        "r.safetensors.md",
+        "r.safetensors.sha256",
+    }
     again = subprocess.run([*command, f"--output={output}"], capture_output=True, text=True)
     assert again.returncode == 2
     assert "is there already; give another name, or --overwrite" in again.stderr

@@ -66,7 +66,7 @@ def description(folder: Path, run: RunResult) -> dict[str, Any]:
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
-        "name": folder.resolve().name or "people",
+        "name": records.DATASET_NAME,
         "description": f"{images:,} images of {identities:,} people, {dataset_card.how_found(run)}.",
         "version": "1.0.0",
         "isLiveDataset": False,

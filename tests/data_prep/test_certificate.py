@@ -17,7 +17,7 @@ from data_prep.output import dataset_card, doubts, shards
 from data_prep.output.report import cases
 from data_prep.types import Image
 from tests.data_prep import small_run
-from tests.data_prep.test_shared_neighbors import SHRINKAGE, nodes, world
+from tests.data_prep.test_shared_neighbors import SHRINKAGE, TRUST, nodes, world
 
 DEFAULT = Config().denoising
 SURE = Estimate(0.8, 0.9, 0.95)
@@ -94,7 +94,7 @@ def estimated(precision=SURE, recall=SURE, of_input=SURE, unlike=0.5):
 
 def test_what_is_worse_than_the_input_is_not_applied(monkeypatch, caplog):
     rows, video, tracklet, _ = world()
-    made = nodes(rows, video, tracklet).normalized(SHRINKAGE)
+    made = nodes(rows, video, tracklet).normalized(SHRINKAGE, TRUST)
     bad = estimated(precision=Estimate(0.1, 0.2, 0.3), of_input=Estimate(0.5, 0.6, 0.7))
     for estimate, applied in ((bad, False), (estimated(), True)):
         monkeypatch.setattr(shared_neighbors, "certify", lambda values, estimate=estimate: estimate)

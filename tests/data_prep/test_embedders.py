@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from cion_jax.common import images
+from cion_jax.common.onnx_session import OnnxError
 from data_prep import embedders
 from data_prep.embedders import color, common
 
@@ -70,7 +71,7 @@ def test_unknown_or_missing(spec, message):
 
 def test_a_file_that_is_no_model(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"not a model")
-    with pytest.raises(embedders.EmbedderError, match="not a usable ONNX model"):
+    with pytest.raises(OnnxError, match="not a usable ONNX model"):
         embedders.open(f"onnx:{tmp_path / 'x.onnx'}")
 
 

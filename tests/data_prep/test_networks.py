@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.extras import MissingPackageError
+from cion_jax.common.onnx_session import OnnxError
 from data_prep import embedders
 from data_prep.embedders import network
 from data_prep.embedders.options import MEAN, STD
@@ -155,7 +156,7 @@ def test_weights_beside_the_file_belong_to_it(tmp_path, monkeypatch):
     external(tmp_path, 3)
     assert embedders.open(f"onnx:{path}").digest != first.digest
     (tmp_path / "net.data").unlink()
-    with pytest.raises(embedders.EmbedderError, match=r"keeps its weights in net\.data, which is not beside it"):
+    with pytest.raises(OnnxError, match=r"keeps its weights in net\.data, which is not beside it"):
         embedders.open(f"onnx:{path}")
 
 

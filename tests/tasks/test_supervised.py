@@ -142,9 +142,9 @@ def test_eight_devices_are_one(shards, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "one", tmp_path / "many", Supervised(one).config, rtol=1e-4)
 
 
-def test_microbatches_keep_whole_identities(shards):
+def test_microbatches_keep_whole_identities(shards, tmp_path):
     with pytest.raises(ConfigError, match=r"whole groups of K = 2 to 16 shares"):
-        train(config(shards, train__accumulate=2), "unused")
+        train(config(shards, train__accumulate=2), tmp_path)
     with pytest.raises(ConfigError, match=r"a microbatch of 2 images has 1 person \(K = 2\)"):
         Supervised(config(shards, train__accumulate=8)).check(
             jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), ("data", "fsdp", "model"))
