@@ -38,9 +38,9 @@ import numpy as np
 from benchmarks import common
 from cion_jax.common import room
 from cion_jax.common.progress import progress
-from cion_jax.neighbors import cosine, linkage, reciprocal, search
+from cion_jax.neighbors import cosine, linkage, normalization, reciprocal, search, shared
 from data_prep.config import PRESETS, Config
-from data_prep.denoise import cross_video, shared_neighbors
+from data_prep.denoise import cross_video
 from data_prep.denoise.levels import Levels
 from data_prep.denoise.method import METHODS
 from data_prep.denoise.published import Published
@@ -57,10 +57,10 @@ IMAGES, TRACKLETS, VIDEOS, WIDTH = 4_800_000, 312_000, 20_000, 512
 SEEN_BEFORE, RECENT, STRAY, JUNK = 0.2, 1000, 0.05, 0.02
 COMMON, TRACKLET, IMAGE = 0.7, (0.2, 0.7), 0.5  # lengths of what makes up a feature, beside the person's 1
 PARTS = (  # of the default's clustering
-    (shared_neighbors, "normalize"),
-    (shared_neighbors, "nearest"),
+    (normalization, "learn"),
+    (shared, "nearest"),
     (reciprocal, "distributions"),
-    (shared_neighbors, "overlaps"),
+    (shared, "overlaps"),
     (linkage, "average"),
 )
 SAMPLE = 4096  # centroids whose links are found by comparing them with all others
