@@ -2,9 +2,9 @@
 
 Two people who are in one video at the same time are two people; the images of a track show one. The share of the
 tracks' pairs of images that are nearer than all but a thousandth of the pairs of different people is what networks are
-compared by. What is more familiar is told beside it: every track is cut in two, and the
-other half is looked for among the halves of its video. Neither knows of another camera: that a network gets better from
-one camera to another can be hoped for, not measured, without labels.
+compared by; all but a hundredth, where it is not sure that all are different. What is more familiar is told beside it:
+every track is cut in two, and the other half is looked for among the halves of its video. Neither knows of another
+camera: that a network gets better from one camera to another can be hoped for, not measured, without labels.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def score(features_ND: np.ndarray, track_N: np.ndarray, video_N: np.ndarray, fra
     every = np.arange(len(means_HD))
     other_H = distance_HH[every, every ^ 1]  # halves 2t and 2t + 1 are of track t
     rank = 1 + (distance_HH < other_H[:, None]).sum(1)  # of equals, the other half comes first
-    reciprocal, found = float((1 / rank).mean()), _operating(x_ND, track_N, _different(track_N, video_N, frame_N))
+    reciprocal, found = float((1 / rank).mean()), _operating(x_ND, track_N, *_different(track_N, video_N, frame_N))
     quality = found[min(found, key=float)]["kept"] if found else reciprocal
     return Score(quality, reciprocal, float((rank == 1).mean()), found)
 
@@ -73,15 +73,18 @@ def _halves(track_N: np.ndarray) -> np.ndarray:
     return 2 * number + (place >= (size // 2)[number])
 
 
-def _different(track_N: np.ndarray, video_N: np.ndarray, frame_N: np.ndarray) -> np.ndarray:
-    """[N, N] whether two images count as different people.
+def _different(track_N: np.ndarray, video_N: np.ndarray, frame_N: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
+    """[N, N] whether two images count as different people, and the rates that such pairs can tell.
 
     Those of tracks that are in one video at the same time; where these are too few for the lowest rate, of any two
-    tracks of a video, some of which a tracker may have cut out of one.
+    tracks of a video, some of which a tracker may have cut out of one. These are the nearest of all, and the better the
+    network the nearer, so that they tell nothing of the lowest rate.
     """
     video_NN = (track_N[:, None] != track_N[None]) & (video_N[:, None] == video_N[None])
     together_NN = video_NN & _together(track_N, frame_N)
-    return together_NN if together_NN.sum() / 2 * min(RATES) >= ENOUGH else video_NN
+    if together_NN.sum() / 2 * min(RATES) >= ENOUGH:
+        return together_NN, RATES
+    return video_NN, RATES[:-1]
 
 
 def _together(track_N: np.ndarray, frame_N: np.ndarray) -> np.ndarray:
@@ -91,14 +94,16 @@ def _together(track_N: np.ndarray, frame_N: np.ndarray) -> np.ndarray:
     return (begin_N[:, None] <= end_N[None]) & (begin_N[None] <= end_N[:, None])
 
 
-def _operating(x_ND: np.ndarray, track_N: np.ndarray, different_NN: np.ndarray) -> dict[str, dict[str, float]]:
+def _operating(
+    x_ND: np.ndarray, track_N: np.ndarray, different_NN: np.ndarray, rates: tuple[float, ...]
+) -> dict[str, dict[str, float]]:
     """Thresholds by false match rate, for the rates that there are pairs enough for."""
     distance_NN = 1 - x_ND @ x_ND.T
     upper_NN = np.triu(np.ones(distance_NN.shape, bool), 1)
     different_M = distance_NN[upper_NN & different_NN]
     same_M = distance_NN[upper_NN & (track_N[:, None] == track_N[None])]
     found = {}
-    for rate in RATES:
+    for rate in rates:
         if len(different_M) * rate >= ENOUGH:
             threshold = float(np.quantile(different_M, rate))
             found[f"{rate:g}"] = {"threshold": threshold, "kept": float((same_M < threshold).mean())}
