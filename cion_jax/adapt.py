@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,9 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import freeze
 from cion_jax.data.records import METRICS_FILE
-from cion_jax.data.shards import UnreadableError
-from cion_jax.distributed import cpu_allocator
-from cion_jax.distributed.preemption import LEFT, Signals
 from cion_jax.export import export_folder
 from cion_jax.rounds import report, run
-from cion_jax.rounds.run import Job, LeftError
-from cion_jax.training.checkpoint import SaveError
-from cion_jax.training.metrics import TrainingStopped
+from cion_jax.rounds.run import Job
 from cion_jax.weights.load import load
 from data_prep import sources
 from data_prep.config import Config
@@ -43,7 +37,6 @@ from data_prep.output.dataset import Dataset
 
 KEPT = "export"
 """Folder of the network that is kept, as other software loads it."""
-GRACE = 60.0  # seconds to the end of the process once it is asked to leave
 
 
 def adapt(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> Path:
@@ -71,19 +64,13 @@ def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
     output = local_path(args.output, "--output")
     options = {"minutes": args.minutes, "rounds": args.rounds, "steps": args.steps, "config": args.recipe}
     job = job_of(args.source, args.input, args.checkpoint, output, dataclasses.asdict(settings()), **options)
-    cpu_allocator.one_step_at_a_time()
-    with Signals(GRACE) as signals:
-        cpu_allocator.keep_freed()
-        try:
-            page = adapt(job, lambda: signals.asked)
-        except LeftError:
-            return LEFT
-        except (TrainingStopped, SaveError, UnreadableError) as stop:
-            print(f"stopped: {stop}", file=sys.stderr)
-            return 1
-    print(job.output / KEPT)
-    print(page)
-    return 0
+
+    def work(asked_to_leave: Callable[[], bool]) -> None:
+        page = adapt(job, asked_to_leave)
+        print(job.output / KEPT)
+        print(page)
+
+    return run.status(work)
 
 
 def job_of(source: str, input: str, checkpoint: str, output: Path, data: Mapping[str, Any], **options: Any) -> Job:

@@ -142,7 +142,7 @@ class Apart:
 
     def among(self, number: np.ndarray) -> Apart:
         """Those with both ends inside, renumbered: `number` [n] is a node's new one, -1 outside."""
-        return Apart(*(_among(number, pairs) for pairs in (self.cannot, self.cooccurring, self.met)))
+        return Apart(*(linkage.between(number, pairs) for pairs in (self.cannot, self.cooccurring, self.met)))
 
 
 def cluster(nodes: Nodes, apart: Apart, own: Settings, search: Search, calibrate: bool = True) -> Found:
@@ -218,13 +218,6 @@ def _around_a_sample(graph: _Graph, most: int) -> tuple[_Graph, np.ndarray]:
     weight = np.where(np.isin(inside, chosen), part.weight, 0)
     near = nearest(part.rows, graph.near.shape[1], len(inside))
     return _Graph(part, near, graph.apart.among(number), graph.alike), weight
-
-
-def _among(number: np.ndarray, pairs: Pairs) -> Pairs:
-    """Pairs with both ends inside, renumbered; -1 is outside."""
-    i, j = number[pairs[0]], number[pairs[1]]
-    inside = (i >= 0) & (j >= 0)
-    return i[inside], j[inside]
 
 
 def _clustered(graph: _Graph, of_one: Pairs, k: int, own: Settings, search: Search) -> Found:

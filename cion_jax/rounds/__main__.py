@@ -34,19 +34,13 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
 from cion_jax.common.paths import local_path
 from cion_jax.data.records import damage
-from cion_jax.data.shards import UnreadableError
-from cion_jax.distributed import cpu_allocator
-from cion_jax.distributed.preemption import LEFT, Signals
-from cion_jax.rounds.run import LeftError
+from cion_jax.rounds.run import LeftError, status
 from cion_jax.tasks import freeze
 from cion_jax.train import train
-from cion_jax.training.checkpoint import SaveError
-from cion_jax.training.metrics import TrainingStopped
 from data_prep import sources
 from data_prep.config import Config
 
 SCORES, TABLE = ("mAP", "rank1"), "rounds.json"
-GRACE = 60.0  # seconds to the end of the process once it is asked to leave
 
 
 @dataclass(frozen=True)
@@ -153,18 +147,7 @@ def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
         args.data,
         settings(),
     )
-    cpu_allocator.one_step_at_a_time()
-    with Signals(GRACE) as signals:
-        cpu_allocator.keep_freed()
-        try:
-            rows = job.run(lambda: signals.asked)
-        except LeftError:
-            return LEFT
-        except (TrainingStopped, SaveError, UnreadableError) as stop:
-            print(f"stopped: {stop}", file=sys.stderr)
-            return 1
-    print(table(rows))
-    return 0
+    return status(lambda asked_to_leave: print(table(job.run(asked_to_leave))))
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -26,12 +26,17 @@ from cion_jax.common import lock
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
 from cion_jax.data.records import damage
+from cion_jax.data.shards import UnreadableError
+from cion_jax.distributed import cpu_allocator
+from cion_jax.distributed.preemption import LEFT, Signals
 from cion_jax.rounds import budget, probe, recipes
 from cion_jax.rounds.budget import Plan
 from cion_jax.rounds.halves import Score
 from cion_jax.rounds.probe import Probe
 from cion_jax.training import loop
+from cion_jax.training.checkpoint import SaveError
 from cion_jax.training.config import RunConfig
+from cion_jax.training.metrics import TrainingStopped
 from cion_jax.weights import start as weights_start
 from cion_jax.weights import statistics
 from cion_jax.weights.backbone import Backbone
@@ -41,6 +46,7 @@ from data_prep.config import Config
 from data_prep.types import Source
 
 T = TypeVar("T")
+GRACE = 60.0  # seconds to the end of the process once it is asked to leave
 ENOUGH = 0.005  # rise of the quality below which another round is not worth its time
 
 
@@ -129,6 +135,25 @@ class _Given:
 
 class LeftError(Exception):
     """Asked to leave; what is done is saved."""
+
+
+def status(work: Callable[[Callable[[], bool]], object]) -> int:
+    """Exit status of a program that trains in rounds: 0 done, 1 training had to stop, `LEFT` asked to leave and saved.
+
+    Args:
+      work: takes what says whether it is asked to leave.
+    """
+    cpu_allocator.one_step_at_a_time()
+    with Signals(GRACE) as signals:
+        cpu_allocator.keep_freed()
+        try:
+            work(lambda: signals.asked)
+        except LeftError:
+            return LEFT
+        except (TrainingStopped, SaveError, UnreadableError) as stop:
+            print(f"stopped: {stop}", file=sys.stderr)
+            return 1
+    return 0
 
 
 def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[list[Round], Probe]:
