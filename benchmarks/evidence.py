@@ -35,7 +35,7 @@ import numpy as np
 import data_prep
 from benchmarks import common
 from benchmarks.denoise_quality import JUNK, Case, Embedded, Ours, chains, spoilt
-from cion_jax.common import packaged_configs
+from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
 from cion_jax.data.records import METRICS_FILE, Index
@@ -245,13 +245,6 @@ def summary(found: list[dict[str, Any]]) -> None:
     common.table(["learned from", "seeds", "steps", *(f"{key}, %" for key in SCORES), "mAP over single images"], table)
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def main() -> None:
     """Reads the flags, does what is missing, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,7 +268,7 @@ def main() -> None:
     if unknown:
         parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
     asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
-    settings = {name: _value(text) for name, text in (change.split("=", 1) for change in args.set)}
+    settings = dict(cli.change(text, "--set") for text in args.set)
     study = Study(args.data, args.out, args.steps, args.config, settings)
     done = {(line["row"], line["seed"]) for line in lines(args.out / LINES)}
     missing = [what for what in asked if what not in done]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import json
 import sys
 import traceback
 import typing
@@ -74,6 +75,21 @@ def define_number(
     holder = define(name, default, help, flag_values=values)
     flags.register_validator(name, lambda value: value is None or value in bounds, f"must be {bounds}", values)
     return holder
+
+
+def change(text: str, flag: str) -> tuple[str, Any]:
+    """Name and value of a change to a config, "train.steps=3"; the value is read as JSON, as text where it is none.
+
+    Raises:
+      UserError: there is no "="; `flag` is who gave the text.
+    """
+    name, is_change, value = text.partition("=")
+    if not is_change:
+        raise UserError(f"{flag}={text}: expected NAME=VALUE, a setting of the recipe, as in train.steps=100")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def config_files() -> list[Path]:

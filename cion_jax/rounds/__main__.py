@@ -142,22 +142,12 @@ def main(settings: Callable[[], Config], _: Sequence[str]) -> int:
         args.rounds,
         args.start == "scratch",
         args.keep_embedder,
-        dict(map(_change, args.train)),
+        dict(cli.change(text, "--train") for text in args.train),
         args.benchmark,
         args.data,
         settings(),
     )
     return status(lambda asked_to_leave: print(table(job.run(asked_to_leave))))
-
-
-def _change(text: str) -> tuple[str, Any]:
-    name, is_change, value = text.partition("=")
-    if not is_change:
-        raise UserError(f"--train={text}: expected NAME=VALUE, a setting of the recipe, as in train.steps=100")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def define_flags() -> Callable[[], Config]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cion_jax.common import cli
 from cion_jax.common.errors import UserError
 from cion_jax.rounds import __main__ as rounds
 from cion_jax.rounds.run import LeftError
@@ -33,13 +34,13 @@ def test_who_finds_the_identities_of_a_round(tmp_path):
 
 
 def test_changes_to_the_recipe_are_values():
-    assert [rounds._change(text) for text in ("train.steps=3", "a=1e-3", "name=toy")] == [
+    assert [cli.change(text, "--train") for text in ("train.steps=3", "a=1e-3", "name=toy")] == [
         ("train.steps", 3),
         ("a", 1e-3),
         ("name", "toy"),
     ]
     with pytest.raises(UserError, match="expected NAME=VALUE"):
-        rounds._change("train.steps")
+        cli.change("train.steps", "--train")
 
 
 def test_the_table_has_a_row_for_every_round():
