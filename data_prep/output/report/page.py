@@ -85,7 +85,8 @@ def _doubts(run: RunResult) -> Section | None:
     text = (
         "" if run.certificate is None else f"Estimated without labels, over pairs of images: {run.certificate.told()}. "
     )
-    return Section("How right it is", f"{len(found)} doubts", text + " ".join(found))
+    count = f"{len(found)} doubt" + ("" if len(found) == 1 else "s")
+    return Section("How right it is", count, text + " ".join(found))
 
 
 def _distances(run: RunResult) -> Section | None:
