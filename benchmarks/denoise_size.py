@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG of the curves")
     args = parser.parse_args()
     common.header("identities of Market-1501's train folder among strangers")
-    market = Embedded(args.data, args.onnx, args.cache)
+    market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
     names = market.source.videos()
     camera = np.unique([name[:2] for name in names], return_inverse=True)[1]  # c1s1 is camera 1, sequence 1
     fitted, real = Strangers.fit(market.clean, camera), spoilt(market.clean, market.junk(args.seed), args.seed, 1)

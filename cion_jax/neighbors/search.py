@@ -23,7 +23,7 @@ _BLOCK = 1024  # rows and columns of one tile: 4 MB of similarities
 _TILE = 2048  # rows and columns that are compared at a time for nearest neighbors
 _PIECE_BLOCKS = 64
 _PIECE = _BLOCK * _PIECE_BLOCKS  # rows whose links without a range come in one piece
-_INDEX = 2 * 2**30  # bytes of rows that one index may hold; while it is built ScaNN takes two and a half times as much
+_INDEX = 3 * 2**29  # bytes of rows that one index may hold; while it is built ScaNN takes two and a half times as much
 LINKED = 64  # nearest neighbors of which links without a range are taken above `exact` rows, unless told
 EXACT = 50_000  # rows up to which nearest neighbors are found by comparing all pairs, unless told
 
