@@ -164,7 +164,9 @@ def measured(case: Case) -> Iterator[tuple[str, tuple[float, float, float], str,
     labels = Ours(case).identities()
     yield "ours, no labels", score(labels, case.truth), "", time.process_time() - start
     start = time.process_time()
-    found = [(score(labels, case.truth), eps) for eps, labels in denoise_rivals.dbscan(case.rows, case.tracklet)]
+    found = [
+        (score(labels, case.truth), eps) for eps, labels in denoise_rivals.dbscan(case.rows, case.tracklet, case.video)
+    ]
     best, eps = max(found, key=lambda pair: pair[0][2])
     yield "DBSCAN of images, best radius", best, f"{eps:g}", time.process_time() - start
 
