@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +48,12 @@ def _dtype() -> type:
     return jnp.float32 if _on_cpu() else jnp.bfloat16
 
 
-def _seconds(function, *arguments) -> float:
+def _seconds(function: Callable, *arguments: Any) -> float:
     compiled = jax.jit(function).lower(*arguments).compile()
     return _median(lambda: jax.block_until_ready(compiled(*arguments)))
 
 
-def _median(run) -> float:
+def _median(run: Callable[[], object]) -> float:
     return median_seconds(run, REPEATS, time.process_time if BUSY.value else time.perf_counter)
 
 
@@ -62,16 +64,16 @@ def _peak() -> float:
     return size**3 / _seconds(jnp.matmul, matrix, matrix)
 
 
-def _forward(module) -> tuple:
+def _forward(module: nnx.Module) -> tuple:
     """Function and arguments of a forward pass in evaluation mode."""
     graphdef, *trees = models.split(module)
     return lambda trees, x: models.merge(graphdef, *trees)(x), trees
 
 
-def _training(module) -> tuple:
+def _training(module: nnx.Module) -> tuple:
     graphdef, params, stats = models.split(module)
 
-    def loss(params, stats, x):
+    def loss(params: dict, stats: dict, x: jax.Array) -> jax.Array:
         return jnp.square(models.merge(graphdef, params, stats)(x, train=True, key=jax.random.key(0))).sum()
 
     return jax.grad(loss), params, stats
@@ -105,7 +107,7 @@ def _timm_seconds(name: str) -> float | None:
         return _median(lambda: model(images))
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
     header(f"backbones: {BATCH.value} images of {HEIGHT}x{WIDTH}, {jnp.dtype(_dtype()).name}")
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {peak / 1e9:.0f} G multiply-adds/s")

@@ -16,7 +16,7 @@ import argparse
 import importlib.util
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -263,7 +263,7 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
     def of(labels: np.ndarray) -> dict[str, float]:
         return score.score(labels, case.truth)
 
-    def best(found) -> dict[str, float]:
+    def best(found: Iterable[tuple[float, np.ndarray]]) -> dict[str, float]:
         scored = [(threshold, of(labels)) for threshold, labels in found]
         threshold, scores = max(scored, key=lambda pair: pair[1]["pairwise_f1"])
         return {**scores, "threshold": float(threshold)}
@@ -281,8 +281,12 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, float]]]:
     ours = Ours(case)
     for name, labels in ours.levels().items():
         yield name, of(labels)
-    for option in ("cannot_link", "normalize", "calibrate"):
-        yield f"  without {option}", of(ours.identities(replace(DEFAULT, **{option: False})))
+    for option, settings in (
+        ("cannot_link", replace(DEFAULT, cannot_link=False)),
+        ("normalize", replace(DEFAULT, normalize=False)),
+        ("calibrate", replace(DEFAULT, calibrate=False)),
+    ):
+        yield f"  without {option}", of(ours.identities(settings))
     yield "ours, best threshold", best(ours.at(np.arange(0.6, 1.21, 0.1)))
 
 

@@ -68,14 +68,15 @@ class Strangers:
             spread = means[here].T @ means[here] / here.sum()
             tracklet.append(spread - person - image[-1] * (1 / size[here]).mean())
         known = [(video[truth == who], size[truth == who]) for who in np.unique(truth[truth >= 0])]
-        return cls(
-            of_video, camera, _root(person), *(np.stack([_root(c) for c in x]) for x in (tracklet, image)), known
-        )
+        roots = [np.stack([_root(covariance) for covariance in part]) for part in (tracklet, image)]
+        return cls(of_video, camera, _root(person), roots[0], roots[1], known)
 
     def draw(self, tracklets: int, rng: np.random.Generator) -> Case:
         """At least so many tracklets, videos numbered from 0, people from 0."""
-        video, size, who = [], [], []
-        while sum(map(len, video)) < tracklets:
+        video: list[np.ndarray] = []
+        size: list[np.ndarray] = []
+        who: list[np.ndarray] = []
+        while sum(len(part) for part in video) < tracklets:
             own = self.people[rng.integers(len(self.people))]
             world = len(video) // len(self.people) * len(self.of_video)
             who.append(np.full(len(own[0]), len(who)))
@@ -138,8 +139,11 @@ def among(real: Case, strangers: Case) -> Case:
         tracklet=strangers.tracklet + tracklet,
         truth=-2 - strangers.truth,
     )
-    names = ("rows", "video", "tracklet", "frame", "truth")
-    return Case(*(np.concatenate([getattr(real, name), getattr(strangers, name)]) for name in names))
+
+    def both(name: str) -> np.ndarray:
+        return np.concatenate([getattr(real, name), getattr(strangers, name)])
+
+    return Case(both("rows"), both("video"), both("tracklet"), both("frame"), both("truth"))
 
 
 def score(labels: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:

@@ -58,7 +58,9 @@ def run(asked: list[World], seeds: list[int], sources: worlds.Sources, names: li
     wanted = [(world, seed) for seed in seeds for world in asked]
     for world, seed in progress(wanted, "worlds"):
         missing = [name for name in names if (world.name, world.part, seed, name) not in known]
-        case = worlds.make(world, sources, seed) if missing else None
+        if not missing:
+            continue
+        case = worlds.make(world, sources, seed)
         for name in missing:
             key = (world.name, world.part, seed, name)
             known[key] = dict(zip(("world", "part", "seed", "row"), key, strict=True), **measured(case, name))

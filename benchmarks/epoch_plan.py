@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def _index() -> Index:
     return Index(identity, np.arange(IMAGES) // 5)
 
 
-def _peak_mib(build) -> float:
+def _peak_mib(build: Callable[[], object]) -> float:
     tracemalloc.start()
     kept = build()
     peak = tracemalloc.get_traced_memory()[1]

@@ -52,25 +52,25 @@ def _data(size: str, part: int = 1) -> tuple[np.ndarray, np.ndarray, list[np.nda
     return query_QD, gallery_GD, [query_ids, gallery_ids, query_cams, gallery_cams]
 
 
-def _product(query_QD, gallery_GD, labels) -> float:
+def _product(query_QD: np.ndarray, gallery_GD: np.ndarray, labels: list[np.ndarray]) -> float:
     for _ in blocks(Between(query_QD, gallery_GD)):
         pass
     return float("nan")
 
 
-def _ours(query_QD, gallery_GD, labels) -> float:
+def _ours(query_QD: np.ndarray, gallery_GD: np.ndarray, labels: list[np.ndarray]) -> float:
     return metrics.evaluate(Between(query_QD, gallery_GD), metrics.Pairing(*labels)).mean_ap
 
 
-def _ours_reranked(query_QD, gallery_GD, labels) -> float:
+def _ours_reranked(query_QD: np.ndarray, gallery_GD: np.ndarray, labels: list[np.ndarray]) -> float:
     return metrics.evaluate(Reranked(query_QD, gallery_GD), metrics.Pairing(*labels)).mean_ap
 
 
-def _rival(query_QD, gallery_GD, labels) -> float:
+def _rival(query_QD: np.ndarray, gallery_GD: np.ndarray, labels: list[np.ndarray]) -> float:
     return rivals.evaluate(rivals.distances(query_QD, gallery_GD), *labels)
 
 
-def _rival_reranked(query_QD, gallery_GD, labels) -> float:
+def _rival_reranked(query_QD: np.ndarray, gallery_GD: np.ndarray, labels: list[np.ndarray]) -> float:
     return rivals.evaluate(rivals.rerank(query_QD, gallery_GD), *labels)
 
 

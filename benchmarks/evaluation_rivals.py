@@ -12,7 +12,13 @@ def distances(query_QD: np.ndarray, gallery_GD: np.ndarray) -> np.ndarray:
     return 1 - query_QD @ gallery_GD.T
 
 
-def evaluate(distance_QG: np.ndarray, query_ids, gallery_ids, query_cams, gallery_cams) -> float:
+def evaluate(
+    distance_QG: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    query_cams: np.ndarray,
+    gallery_cams: np.ndarray,
+) -> float:
     """mAP by sorting all rows at once and a loop over queries, as most evaluations in Python have it."""
     order_QG = np.argsort(distance_QG, axis=1)
     match_QG = (gallery_ids[order_QG] == query_ids[:, None]).astype(np.int32)

@@ -29,7 +29,9 @@ from cion_jax.exporting import folder
 from cion_jax.weights.backbone import Backbone, fit
 from cion_jax.weights.load import load
 
-ENV = flags.DEFINE_string("env", None, "Virtual environment with torch, timm, reid, boxmot and onnxruntime.")
+ENV = flags.DEFINE_string(
+    "env", None, "Virtual environment with torch, timm, reid, boxmot and onnxruntime.", required=True
+)
 MODELS = flags.DEFINE_list("models", None, "Backbones to try; all of them by default.")
 IMAGES = flags.DEFINE_integer("images", 100, "How many.", lower_bound=1)
 CROPS = flags.DEFINE_string("crops", None, "Folder of images of people; without one, colored noise.")
@@ -110,5 +112,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("env")
     app.run(main)

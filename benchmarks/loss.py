@@ -8,6 +8,7 @@ and writes the gradient once, at the rate at which this machine copies an array 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -23,11 +24,19 @@ KS = (2, 4, 8)
 CONFIG = LossConfig()
 
 
-def _of_logits(z_BVP, t_BUP, center_P, *, k: int):
+def _of_logits(z_BVP: jax.Array, t_BUP: jax.Array, center_P: jax.Array, *, k: int) -> jax.Array:
     return identity_guided_loss(z_BVP, t_BUP, center_P, k, CONFIG)[0]
 
 
-def _streamed(x_BVF, kernel_FP, y_BUF, prototypes_FP, center_P, *, k: int):
+def _streamed(
+    x_BVF: jax.Array,
+    kernel_FP: jax.Array,
+    y_BUF: jax.Array,
+    prototypes_FP: jax.Array,
+    center_P: jax.Array,
+    *,
+    k: int,
+) -> jax.Array:
     of = partial(product, dtype=jnp.float32)
     student = Logits.against(x_BVF, kernel_FP, of, CONFIG.chunk)
     teacher = Logits.against(y_BUF, prototypes_FP, of, CONFIG.chunk)
@@ -35,10 +44,13 @@ def _streamed(x_BVF, kernel_FP, y_BUF, prototypes_FP, center_P, *, k: int):
     return student_loss(student, teacher, targets, k, CONFIG)[0]
 
 
-def _measure(loss, operands, argnums) -> tuple[float, float]:
+def _measure(
+    loss: Callable[..., jax.Array], operands: Sequence[jax.Array], argnums: int | tuple[int, ...]
+) -> tuple[float, float]:
     """Seconds, and GiB while it runs."""
     compiled = jax.jit(jax.value_and_grad(loss, argnums)).lower(*operands).compile()
     memory = compiled.memory_analysis()
+    assert memory is not None  # every backend here plans
     total = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     return median_seconds(lambda: jax.block_until_ready(compiled(*operands))), total / 2**30
 

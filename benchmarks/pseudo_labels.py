@@ -46,6 +46,8 @@ def made_up(count: int) -> tuple[labels.Sightings, np.ndarray]:
 def measured(data: Path, file: Path) -> tuple[labels.Sightings, np.ndarray]:
     """The training images of a benchmark with the features of a file."""
     target = open_target(data)
+    if target.truth is None:
+        raise SystemExit(f"--data={data}: nothing says who is on its images; give a benchmark as unpacked")
     known = FeatureFile(file)
     found = known.features[known.rows([Path(target.reader.where(i)) for i in range(len(target))])]
     found = cosine.unit(found, np.float32)

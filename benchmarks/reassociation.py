@@ -26,8 +26,12 @@ from cion_jax.weights.load import load
 from data_prep import sources
 from data_prep.types import Image, Reject, Source
 
-VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos with true tracks, as --source=mot reads it.")
-CHECKPOINTS = flags.DEFINE_multi_string("checkpoint", None, "NAME=FILE, a folder, or as other commands take it.")
+VIDEOS = flags.DEFINE_string(
+    "videos", None, "Folder of videos with true tracks, as --source=mot reads it.", required=True
+)
+CHECKPOINTS = flags.DEFINE_multi_string(
+    "checkpoint", None, "NAME=FILE, a folder, or as other commands take it.", required=True
+)
 IMAGES = flags.DEFINE_integer("images", 16, "Of a track at most, evenly in time.", lower_bound=2)
 DRAWS = 1000
 
@@ -130,5 +134,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["videos", "checkpoint"])
     app.run(main)

@@ -25,7 +25,7 @@ class _IBN(nn.Module):
         self.half = width // 2
         self.IN, self.BN = nn.InstanceNorm2d(self.half, affine=True), nn.BatchNorm2d(width - self.half)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         instance, batch = torch.split(x, self.half, 1)
         return torch.cat((self.IN(instance.contiguous()), self.BN(batch.contiguous())), 1)
 
@@ -48,14 +48,14 @@ class _Bottleneck(nn.Module):
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.body(x) + self.shortcut(x), inplace=True)
 
 
 class _ResNet50IBN(nn.Sequential):
     features = 2048
 
-    def __init__(self):
+    def __init__(self) -> None:
         layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(3, 2, 1)]
         inputs = 64
@@ -74,7 +74,7 @@ class _Block(nn.Module):
         self.qkv, self.proj = nn.Linear(features, 3 * features), nn.Linear(features, features)
         self.mlp = nn.Sequential(nn.Linear(features, 4 * features), nn.GELU(), nn.Linear(4 * features, features))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         b, n, c = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v)
@@ -104,7 +104,7 @@ class _ViTSmall(nn.Module):
         self.blocks = nn.Sequential(*(_Block(self.features, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(self.features, 1e-6)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)
         x = (x + F.interpolate(self.positions, x.shape[2:], mode="bicubic")).flatten(2).transpose(1, 2)
         return self.norm(self.blocks(torch.cat((self.cls.expand(len(x), -1, -1), x), 1)))[:, 0]
@@ -123,13 +123,13 @@ class _Network(nn.Module):
         self.last.parametrizations.weight.original0.data.fill_(1)
         self.last.parametrizations.weight.original0.requires_grad = False
 
-    def forward(self, views):
+    def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
         sizes = [views[:GLOBALS], views[GLOBALS:]]
         features = torch.cat([self.backbone(torch.cat(same)) for same in sizes if same])
         return self.last(F.normalize(self.mlp(features), dim=-1))
 
 
-def _loss(student, teacher, center):
+def _loss(student: torch.Tensor, teacher: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
     """Every pair of views of every pair of images of an identity, one after another."""
     t = [x.view(-1, K, x.shape[1]) for x in F.softmax((teacher - center) / 0.04, -1).chunk(GLOBALS)]
     s = [x.view(-1, K, x.shape[1]) for x in F.log_softmax(student / 0.1, -1).chunk(GLOBALS + LOCALS)]

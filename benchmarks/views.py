@@ -19,7 +19,9 @@ def _row(batch: int) -> tuple:
     arguments = jax.device_put((jax.random.key(0), image, np.full((batch, 2), (256, 128), np.int32)))
     views = jax.jit(make_views, static_argnames="config").lower(*arguments, config=ViewsConfig()).compile()
     seconds = median_seconds(lambda: jax.block_until_ready(views(*arguments)))
-    memory = views.memory_analysis().temp_size_in_bytes / 2**20
+    planned = views.memory_analysis()
+    assert planned is not None  # every backend here plans
+    memory = planned.temp_size_in_bytes / 2**20
     return batch, f"{batch / seconds:.0f}", f"{seconds * 1e3:.1f}", f"{memory / batch:.1f}"
 
 

@@ -249,14 +249,15 @@ def _renumbered(case: Case, kept: np.ndarray) -> Case:
 
 def _stretched(case: Case, frames: int, rng: np.random.Generator) -> tuple[Case, np.ndarray]:
     """Every tracklet made `frames` long: its images are way points; and the first new row of every old one."""
-    order, rows, first = [], [], np.zeros(len(case.rows), np.int64)
+    order: list[np.ndarray] = []
+    rows, first = [], np.zeros(len(case.rows), np.int64)
     for own in np.split(np.arange(len(case.rows)), np.flatnonzero(np.diff(case.tracklet)) + 1):
         at = np.linspace(0, len(own) - 1, frames)
         low = np.floor(at).astype(int)
         share = (at - low)[:, None]
         between = case.rows[own[low]] * (1 - share) + case.rows[own[np.minimum(low + 1, len(own) - 1)]] * share
         jitter = rng.standard_normal(between.shape) * 0.3 / np.sqrt(between.shape[1])
-        first[own] = sum(map(len, order)) + np.searchsorted(low, np.arange(len(own)))
+        first[own] = sum(len(part) for part in order) + np.searchsorted(low, np.arange(len(own)))
         order.append(own[low])
         rows.append(cosine.unit(between + jitter, np.float32))
     whole = np.concatenate(order)

@@ -203,6 +203,7 @@ def _scann(scann: Any, rows: np.ndarray, k: int) -> np.ndarray:
             piece = slice(start, start + _PIECE)
             found, of_found = searcher.search_batched_parallel(rows[piece])
             best[piece], product[piece] = _largest(best[piece], product[piece], found + first, of_found)
+        del searcher  # else it stays while the next one is built
         room.let_go(rows)
     for start in range(0, count, _PIECE):
         piece = slice(start, start + _PIECE)
