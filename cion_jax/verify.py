@@ -22,7 +22,8 @@ from cion_jax.common import cli
 from cion_jax.common.paths import local_path
 from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.data.verify_data import is_data, verify_data
+from cion_jax.data.records import is_data
+from cion_jax.data.verify_data import verify_data
 from cion_jax.reid import adaptation
 from cion_jax.weights.verify_file import is_exported, verify_exported, verify_file
 from cion_jax.weights.verify_run import is_run, verify_run

@@ -27,6 +27,21 @@ def read_regular(path: Path) -> bytes:
     return Path(path).read_bytes()
 
 
+def read_text(path: Path) -> str:
+    """The text of a regular file: UTF-8, or UTF-16 where a mark says so, as spreadsheets write it.
+
+    Raises:
+      UserError: names the file where it cannot be read or is of another encoding.
+    """
+    try:
+        data = read_regular(path)
+        return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8: {error}; save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def walk(root: Path, depth: int | None = None) -> Iterator[Path]:
     """Everything below a folder, sorted within each folder, without hidden names; links to folders are followed.
 

@@ -42,18 +42,21 @@ class FeatureFile:
         check_name(path)
         self.path, self.about = path, about(path)
         keys, features = (_npz if path.suffix == ".npz" else _parquet)(path)
+        if features.ndim == 4 and features.shape[2:] == (1, 1):  # as networks with a pooling layer at the end give them
+            features = features[:, :, 0, 0]
         if keys.ndim != 1 or features.ndim != 2 or len(keys) != len(features) or features.dtype.kind not in "fiu":
             raise FeatureFileError(
                 f"{path} holds {keys.size} keys and features {features.shape} {features.dtype}, expected N keys and "
                 "[N, d] numbers; all features have one width"
             )
-        self.keys = [str(key) for key in keys]
+        self.keys = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]
         with np.errstate(over="ignore"):
             self.features = np.asarray(features, np.float32)
-        self._row = {key: row for row, key in enumerate(self.keys)}
-        if len(self._row) < len(self.keys):
-            raise FeatureFileError(f"{path} has {len(self.keys) - len(self._row)} keys twice; every image has one row")
-        names = [Path(key).name for key in self.keys]
+        paths = [key.replace("\\", "/").removeprefix("./") for key in self.keys]  # as Windows and `find` write them
+        self._row = {key: row for row, key in enumerate(paths)}
+        if len(self._row) < len(paths):
+            raise FeatureFileError(f"{path} has {len(paths) - len(self._row)} keys twice; every image has one row")
+        names = [Path(key).name for key in paths]
         self._name = {name: row for row, name in enumerate(names)} if len(set(names)) == len(names) else {}
 
     def rows(self, paths: Sequence[Path]) -> np.ndarray:

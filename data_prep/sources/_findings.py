@@ -46,6 +46,7 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
         )
     elif gone or past:
         found.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
+    found += filter(None, [reading.assumed])
     found += [*_of_boxes(opened, reading), *_of_text(opened), *_of_pictures(opened)]
     tracked = any(row.track >= 0 for row in rows)
     return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(found), tuple(problems), tracked)

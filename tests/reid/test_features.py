@@ -103,3 +103,12 @@ def test_what_has_changed_is_embedded_again(embedder, tmp_path):
     embedder.run(choice=("another",))
     resumable.forget(tmp_path / "out.npz")
     assert not (tmp_path / ".out.npz.chunks").exists()
+
+
+def test_keys_and_features_of_other_programs(tmp_path):
+    keys = np.array([b"./query/1.jpg", rb"gallery\2.jpg"])
+    np.savez(tmp_path / "f.npz", keys=keys, features=np.eye(2, 3, dtype=np.float32)[:, :, None, None])
+    file = FeatureFile(tmp_path / "f.npz")
+    assert file.features.shape == (2, 3)
+    paths = [tmp_path / "gallery" / "2.jpg", tmp_path / "query" / "1.jpg", tmp_path / "query" / "2.jpg"]
+    np.testing.assert_array_equal(file.rows(paths[:2]), [1, 0])

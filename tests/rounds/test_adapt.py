@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,3 +96,29 @@ def test_too_few_tracks(people, tmp_path):
         shutil.copy(path, tmp_path / "few")
     with pytest.raises(UserError, match="3 tracks of two images or more that can be read, expected at least 8"):
         run(tmp_path / "few", tmp_path / "out")
+
+
+def test_another_network_under_the_same_name_is_refused(people, done, tmp_path):
+    output = shutil.copytree(done, tmp_path / "out")
+    job = json.loads((output / "job.json").read_text())
+    (output / "job.json").write_text(json.dumps(job | {"network": "0" * 64}))
+    with pytest.raises(UserError, match="was begun with other settings: network was '000"):
+        run(people, output)
+
+
+def test_a_wrong_recipe_is_told_before_identities_are_found(people, tmp_path):
+    with pytest.raises(UserError, match="the recipe adapt is of supervised or distill, got 'foo'"):
+        run(people, tmp_path / "out", config="adapt:foo")
+    assert not (tmp_path / "out" / "round1").exists()
+
+
+def test_a_data_set_is_read_again_as_it_was(tmp_path, monkeypatch, capsys):
+    settings = {"mot.first_frame": 0, "mot.box": None, "tracks": None, "seed": 7, "annotations.root": None}
+    metrics = {"source": {"name": "mot", "input": "videos"}, "settings": settings}
+    monkeypatch.setattr("cion_jax.adapt.Dataset", lambda folder: SimpleNamespace(metrics=metrics))
+    (tmp_path / "metrics.json").touch()
+    job = job_of("", str(tmp_path), NETWORK, tmp_path / "out", {})
+    assert (job.source, str(job.input), job.data.mot.first_frame, job.data.seed) == ("mot", "videos", 0, 0)
+    assert "videos is read as for " in capsys.readouterr().err
+    given = {"mot": {"first_frame": 1}}
+    assert job_of("", str(tmp_path), NETWORK, tmp_path / "out", given).data.mot.first_frame == 1
