@@ -23,10 +23,11 @@ from typing import Any
 
 from absl import flags
 
-from cion_jax.common import cli
+from cion_jax.common import checksums, cli
 from cion_jax.common.bounds import between
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
+from cion_jax.common.printable import lines
 from cion_jax.common.typed_config import freeze
 from cion_jax.data.records import METRICS_FILE, damage
 from cion_jax.export import export_folder
@@ -55,9 +56,12 @@ def adapt(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> Path:
     """
     rounds, probe = run.run(job, asked_to_leave)
     kept = run.best(rounds)
-    if not (job.output / KEPT).is_dir():
-        network = load(kept.checkpoint)
-        export_folder(network, job.output / KEPT, source=kept.checkpoint, network="teacher", licence="")
+    made = job.output / KEPT
+    for line in (wrong := checksums.damage(made / checksums.SUMS)):
+        print(f"{lines(line)}: it is exported again", file=sys.stderr)
+    if wrong or not made.is_dir():
+        origin = {"source": kept.checkpoint, "network": "teacher", "licence": ""}
+        export_folder(load(kept.checkpoint), made, overwrite=bool(wrong), **origin)
     return report.write(job.output, rounds, kept, probe)
 
 

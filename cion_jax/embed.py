@@ -258,6 +258,11 @@ def adapt(found: Adaptation, features: np.ndarray, camera: Sequence[str], what: 
     return found(features, camera)
 
 
+def choice_of(backbone: Extractor, flip: bool) -> list[Any]:
+    """What determines features besides the images: what a killed run embedded with another is not taken over."""
+    return [backbone.digest(), backbone.name, backbone.step, flip]
+
+
 def define_overwrite() -> None:
     """Defines --overwrite, of every command that writes a file."""
     flags.DEFINE_bool("overwrite", False, "Replaces an output that is there already.")
@@ -280,7 +285,7 @@ def main(_: Sequence[str]) -> None:
     backbone = extractor_of_flags()
     adaptation = adaptation_of_flags(backbone)
 
-    choice = [backbone.digest(), backbone.name, backbone.step, args.flip]
+    choice = choice_of(backbone, args.flip)
     embedded = resumable.embed(functools.partial(embed_part, backbone), parts, output, choice)
     list_unreadable(embedded.unreadable, sum(part.count for part in parts), "input")
     features = unit(embedded.features, np.float32, 0) if args.normalize else embedded.features

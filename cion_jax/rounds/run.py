@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import data_prep
-from cion_jax.common import lock
+from cion_jax.common import checksums, lock
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
 from cion_jax.common.printable import lines
@@ -113,7 +113,8 @@ class Clock:
     def __init__(self, path: Path):
         self._path = path
         with damage(path, "give another --output"):
-            self.seconds: dict[str, float] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            self.seconds: dict[str, float] = {part: float(seconds) for part, seconds in found.items()}
 
     def timed(self, part: str, work: Callable[[], T]) -> T:
         """Does a part; the first time that it comes to its end counts."""
@@ -231,8 +232,8 @@ def _claim(job: Job) -> None:
             raise UserError(f"{job.output} holds something else; give a new --output")
         write_text(path, json.dumps(wanted, indent=1) + "\n")
     with damage(path, "give another --output"):
-        found = json.loads(path.read_text("utf-8"))
-        different = [name for name in wanted if name in found and found[name] != wanted[name]]
+        found = {"network": wanted.get("network")} | json.loads(path.read_text("utf-8"))
+        different = [name for name in wanted if found.get(name) != wanted[name]]
     if different:
         said = ", ".join(f"{name} was {found.get(name)!r}, is {wanted[name]!r}" for name in different)
         raise UserError(f"{job.output} was begun with other settings: {said}; give them again, or a new --output")
@@ -258,6 +259,7 @@ def _start(job: Job, measured: Probe) -> str:
         given = load(job.checkpoint)
         part = path.with_name("start.part")
         FORMATS["safetensors"].write(part, statistics.match(given, measured.pictures()))
+        checksums.write(checksums.beside(path), {path.name: part})  # whoever reads the weights looks at it
         part.rename(path)
     return str(path)
 
@@ -272,6 +274,8 @@ def _scored(job: Job, number: int, checkpoint: str, measured: Probe, data: dict[
         write_text(path, json.dumps(dataclasses.asdict(measured.score(features_ND)), indent=1) + "\n")
     with damage(path, "delete it; it is made again"):
         found = Round(number, checkpoint, Score(**json.loads(path.read_text("utf-8"))), data or {})
+        if not 0 <= found.score.quality <= 1:
+            raise ValueError(f"its quality is {found.score.quality}")
     print(
         f"round {number}: quality {found.score.quality:.4f}, other half of a track first in {found.score.rank1:.1%}",
         file=sys.stderr,
