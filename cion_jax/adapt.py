@@ -109,7 +109,7 @@ def _as_it_was_read(folder: Path, data: Mapping[str, Any]) -> tuple[str, Path, d
         origin, recorded = metrics["source"], dict(metrics["settings"])
         source, input = str(origin["name"]), Path(origin["input"])
     usual = dataclasses.asdict(Config())
-    settings = {name: dict(value) if isinstance(value, Mapping) else value for name, value in (usual | data).items()}
+    settings = {name: dict(value) if isinstance(value, Mapping) else value for name, value in {**usual, **data}.items()}
     taken = []
     for name in filter(_READING.match, recorded):
         group, _, leaf = name.rpartition(".")

@@ -72,9 +72,9 @@ def _verify_rounds(path: Path) -> Report:
 
 _SHOWN = 10
 KINDS = [
-    Kind("rounds of training", lambda path: bool(_in_rounds(path)), _verify_rounds),
     Kind("a run", is_run, lambda path: Report(*verify_run(path))),
     Kind("a data set", is_data, lambda path: Report(*verify_data(path))),
+    Kind("rounds of training", lambda path: bool(_in_rounds(path)), _verify_rounds),
     Kind("a folder of exports", is_exported, lambda path: Report(*verify_exported(path))),
     Kind("an adaptation", adaptation.is_adaptation, lambda path: Report(*adaptation.verify(path))),
     Kind("a file of weights", Path.is_file, lambda path: Report(*verify_file(path))),

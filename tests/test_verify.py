@@ -38,7 +38,8 @@ def test_everything_damaged_is_named_and_the_rest_still_checked(tmp_path, capsys
     assert "nowhere: 1 damaged: nothing was checked" in said.out
     assert "a.pth: 3 damaged: 3 tensors" in said.out
     assert (
-        "nowhere does not exist; expected a run or a data set or a folder of exports or an adaptation or " in said.err
+        "nowhere does not exist; expected a run or a data set or rounds of training or a folder of exports or an adaptation or "
+        in said.err
     )
     assert "its member data/1 is damaged" in said.err
     assert "flipped: " in said.err

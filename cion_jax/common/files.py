@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
         data = read_regular(path)
         return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8: {error}; save it as UTF-8") from error
+        raise UserError(f"{path} is no text in UTF-8, which was expected: {error}; save it so") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 

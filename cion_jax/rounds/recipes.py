@@ -49,10 +49,15 @@ def settings(
     return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=steps))
 
 
+def loaded(recipe: str) -> ml_collections.ConfigDict:
+    """A recipe as it is; UserError where there is none of that name."""
+    name, _, argument = recipe.partition(":")
+    return packaged_configs.load(name, *filter(None, [argument]))
+
+
 def unfitted(recipe: str, changes: Mapping[str, Any], data: Path, given: Backbone, checkpoint: str = "") -> RunConfig:
     """The same before the identities are known, which `data` need not hold yet; UserError as of `settings`."""
-    name, _, argument = recipe.partition(":")
-    values = packaged_configs.load(name, *filter(None, [argument]))
+    values = loaded(recipe)
     own = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name, **_images(values, given)}
     return freeze(values, {**own, **changes})
 

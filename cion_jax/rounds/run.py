@@ -173,6 +173,7 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
       UserError: input, checkpoint, settings and output do not fit together.
       LeftError: it was asked to leave.
     """
+    recipes.loaded(job.config)  # mistakes are told before the work, not after it
     source = _source(job)
     job.output.mkdir(parents=True, exist_ok=True)
     with lock.held(job.output, "an adaptation"):
@@ -182,7 +183,7 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
         start = clock.timed("start", lambda: _start(job, measured))
         rounds = [clock.timed("score", lambda: _scored(job, 0, start, measured))]
         given = _Given(load(start), start, measured, clock)
-        recipes.unfitted(job.config, job.settings, job.output, given.network)  # before the work, not after it
+        recipes.unfitted(job.config, job.settings, job.output, given.network)
         for number in range(1, job.rounds + 1):
             latest = _round(job, number, rounds[-1], given, asked_to_leave)
             if latest is None:

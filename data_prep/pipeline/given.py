@@ -87,7 +87,7 @@ def _one(wanted: Sequence[str], there: Sequence[str]) -> str:
     for name in wanted:
         if name in there:
             return name
-    raise ValueError(f"it holds {', '.join(there) or 'nothing'}, none of {', '.join(wanted)}")
+    raise ValueError(f"it has no array {wanted[0]}, it holds {', '.join(there) or 'nothing'}")
 
 
 def _text(key: object) -> str:

@@ -120,7 +120,9 @@ def _table(file: Path, text: str) -> Iterator[Entry]:
     if _name(names, PATHS) is not None and (
         twice := sorted({name for name in header if name and header.count(name) > 1})
     ):
-        raise SourceError(f"{file}: got two columns called {', '.join(twice)[:120]}; which is meant cannot be told")
+        raise SourceError(
+            f"{file}: got two columns called {', '.join(twice)[:120]}; expected one, or which is meant cannot be told"
+        )
     started = _name(names, PATHS) is None
     for number, row in enumerate(rows, 1):
         if not any(row):

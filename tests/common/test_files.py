@@ -82,7 +82,7 @@ def test_texts_of_spreadsheets_are_read(tmp_path, encoding):
 
 def test_what_is_no_text_is_named(tmp_path):
     (tmp_path / "t.csv").write_bytes("ö".encode("latin-1"))
-    with pytest.raises(UserError, match=r"t.csv is no text in UTF-8: .*; save it as UTF-8"):
+    with pytest.raises(UserError, match=r"t.csv is no text in UTF-8, which was expected: .*; save it so"):
         files.read_text(tmp_path / "t.csv")
     with pytest.raises(UserError, match=r"cannot be read: got a folder"):
         files.read_text(tmp_path)

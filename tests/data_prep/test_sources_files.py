@@ -206,7 +206,7 @@ def test_useless_annotation_files_are_errors(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("l.csv", "id,file_path,id\n1,a.jpg,2", "got two columns called id; which is meant"),
+        ("l.csv", "id,file_path,id\n1,a.jpg,2", "got two columns called id; expected one"),
         ("l.csv", "file_path,id\n0,a.jpg,2", "first of 1 rejects: got .*, 3 fields, the header has 2"),
         ("l.json", '[{"file_path": "a.jpg", "id": 1, "id": 2}]', "an entry has a name twice: .*'id', 'id'"),
     ],
