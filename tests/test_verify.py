@@ -37,10 +37,8 @@ def test_everything_damaged_is_named_and_the_rest_still_checked(tmp_path, capsys
     said = capsys.readouterr()
     assert "nowhere: 1 damaged: nothing was checked" in said.out
     assert "a.pth: 3 damaged: 3 tensors" in said.out
-    assert (
-        "nowhere does not exist; expected a run or a data set or rounds of training or a folder of exports or an adaptation or "
-        in said.err
-    )
+    kinds = "a run or a data set or rounds of training or a folder of exports or an adaptation or "
+    assert f"nowhere does not exist; expected {kinds}" in said.err
     assert "its member data/1 is damaged" in said.err
     assert "flipped: " in said.err
     assert "x\\x1bnan: 24 of 24 numbers are not finite" in said.err

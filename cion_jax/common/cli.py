@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import io
 import json
 import sys
 import traceback
@@ -123,7 +124,7 @@ def run(
       ours: what of the command line is parsed here, program's name included; raises UserError.
       names: the command takes names of files beside flags.
     """
-    logging.set_verbosity(logging.WARNING)
+    _prepare_output()
 
     def guarded(call: Callable, argv: Sequence[str]) -> Any:
         try:
@@ -151,6 +152,13 @@ def run(
     except BaseException:
         traceback.print_exc()
         leave(1)
+
+
+def _prepare_output() -> None:
+    """Logs warnings only; names of files, which can be any bytes, do not end what prints them after its work."""
+    logging.set_verbosity(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 _HELP = {"--help", "-help", "-h", "--helpshort"}

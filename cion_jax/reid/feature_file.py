@@ -52,7 +52,7 @@ class FeatureFile:
         self.keys = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]
         with np.errstate(over="ignore"):
             self.features = np.asarray(features, np.float32)
-        paths = [key.replace("\\", "/").removeprefix("./") for key in self.keys]  # as Windows and `find` write them
+        paths = [_plain(key) for key in self.keys]
         self._row = {key: row for row, key in enumerate(paths)}
         if len(self._row) < len(paths):
             raise FeatureFileError(f"{path} has {len(paths) - len(self._row)} keys twice; every image has one row")
@@ -76,10 +76,20 @@ class FeatureFile:
     def _find(self, path: Path) -> int:
         parts = path.parts
         for start in range(len(parts)):
-            row = self._row.get("/".join(parts[start:]).replace("//", "/"))
+            row = self._row.get(_plain("/".join(parts[start:]).replace("//", "/")))
             if row is not None:
                 return row
-        return self._name.get(path.name, -1)
+        return self._name.get(_plain(path.name), -1)
+
+
+def _plain(key: str) -> str:
+    """A key as all of its spellings are: Windows has backslashes, `find` a dot before it, names can be any bytes."""
+    return _text(key).replace("\\", "/").removeprefix("./")
+
+
+def _text(key: str) -> str:
+    """A key in UTF-8: what is no text in it is escaped."""
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -113,7 +123,7 @@ def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str
         else:
             pa, pq = _arrow(path)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
-            table = pa.table({"key": pa.array(keys, pa.string()), "feature": lists})
+            table = pa.table({"key": pa.array(map(_text, keys), pa.string()), "feature": lists})
             pq.write_table(table.replace_schema_metadata({"cion_jax": json.dumps(about)}), file)
 
 

@@ -117,12 +117,9 @@ def _table(file: Path, text: str) -> Iterator[Entry]:
     names = dict.fromkeys(header)
     if _name(names, PATHS) is None and header and not is_picture(Path(header[0])):
         raise SourceError(f"{file}: got columns {', '.join(header)[:120]}, expected file_path and id among them")
-    if _name(names, PATHS) is not None and (
-        twice := sorted({name for name in header if name and header.count(name) > 1})
-    ):
-        raise SourceError(
-            f"{file}: got two columns called {', '.join(twice)[:120]}; expected one, or which is meant cannot be told"
-        )
+    twice = ", ".join(sorted({name for name in header if name and header.count(name) > 1}))
+    if twice and _name(names, PATHS) is not None:
+        raise SourceError(f"{file}: got two columns called {twice[:120]}; expected one of each, or none is sure")
     started = _name(names, PATHS) is None
     for number, row in enumerate(rows, 1):
         if not any(row):

@@ -34,6 +34,8 @@ def main(argv):
     print(settings())
     if settings().seed == 13:
         raise UserError("seed 13 brings bad luck")
+    if settings().seed == 16:
+        print("\\udcff.jpg")
     if settings().seed == 14:
         open("a file that is not there")
     if settings().seed == 15:
@@ -124,3 +126,10 @@ def test_a_number_beyond_its_bounds_is_named_with_them(value):
     with pytest.raises(flags.Error, match=r"flag --far.*(must be in \[0, 2\]|invalid literal|could not convert)"):
         values(["x", f"--far={value}"])
     assert values(["x", "--far=1.5"]) == ["x"]
+
+
+def test_names_that_are_no_text_are_printed(command, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    done = command("--config.seed=16")
+    assert done.returncode == 0
+    assert done.stdout.endswith("\\udcff.jpg\n")

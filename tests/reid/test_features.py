@@ -112,3 +112,11 @@ def test_keys_and_features_of_other_programs(tmp_path):
     assert file.features.shape == (2, 3)
     paths = [tmp_path / "gallery" / "2.jpg", tmp_path / "query" / "1.jpg", tmp_path / "query" / "2.jpg"]
     np.testing.assert_array_equal(file.rows(paths[:2]), [1, 0])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_names_that_are_no_text_are_written_and_found(tmp_path, suffix):
+    path = tmp_path / f"f{suffix}"
+    keys = ["v/\udcff.jpg", "v/a.jpg"]
+    feature_file.write(path, keys, np.eye(2, dtype=np.float32), {})
+    np.testing.assert_array_equal(FeatureFile(path).rows([tmp_path / key for key in keys]), [0, 1])
