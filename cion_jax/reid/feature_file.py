@@ -17,6 +17,7 @@ import numpy as np
 from cion_jax.common import npz
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
+from cion_jax.common.printable import utf8
 
 SUFFIXES = (".npz", ".parquet")
 _KEYS, _FEATURES = ("keys", "paths", "key", "path"), ("features", "feature")
@@ -84,12 +85,7 @@ class FeatureFile:
 
 def _plain(key: str) -> str:
     """A key as all of its spellings are: Windows has backslashes, `find` a dot before it, names can be any bytes."""
-    return _text(key).replace("\\", "/").removeprefix("./")
-
-
-def _text(key: str) -> str:
-    """A key in UTF-8: what is no text in it is escaped."""
-    return key.encode("utf-8", "backslashreplace").decode()
+    return utf8(key).replace("\\", "/").removeprefix("./")
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -123,7 +119,7 @@ def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str
         else:
             pa, pq = _arrow(path)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
-            table = pa.table({"key": pa.array(map(_text, keys), pa.string()), "feature": lists})
+            table = pa.table({"key": pa.array(map(utf8, keys), pa.string()), "feature": lists})
             pq.write_table(table.replace_schema_metadata({"cion_jax": json.dumps(about)}), file)
 
 

@@ -204,6 +204,12 @@ def test_any_folder_by_the_usual_names(tree):
     assert (benchmark.query.identity.tolist(), benchmark.gallery.identity.tolist()) == ([12], [0, 12])
 
 
+def test_names_that_are_no_text_are_read_or_told(tree):
+    folder = tree(query=["1_c1_\udcff.jpg"], gallery=["1_c2.jpg", "\udcff.jpg"])
+    benchmark = benchmarks.load("folder", folder)
+    assert (benchmark.query.identity.tolist(), len(benchmark.gallery.unnamed)) == ([1], 1)
+
+
 def test_tables(tree):
     folder = tree(a=["1.jpg", "2.jpg", "3.jpg"])
     rows = ["a/1.jpg,anna,yard,query", "a/2.jpg,anna,hall,gallery", "a/3.jpg,0,hall,gallery"]

@@ -17,7 +17,7 @@ from typing import Any
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import read_text
 from cion_jax.common.patterns import compiled
-from cion_jax.common.printable import printable
+from cion_jax.common.printable import printable, utf8
 from cion_jax.reid.benchmarks.base import (
     DISTRACTOR,
     JUNK,
@@ -61,7 +61,7 @@ def _folders(folder: Path, pattern: Any) -> Benchmark:
     parts = {}
     for part in _PARTS:
         files = images_in(folder / part, f"0001_c2_anything.jpg, or {part}.csv, or images.csv")
-        matches = [(path, pattern.fullmatch(path.name)) for path in files]
+        matches = [(path, pattern.fullmatch(utf8(path.name))) for path in files]
         unnamed = tuple(path for path, match in matches if not match)
         if len(unnamed) == len(files):
             raise BenchmarkError(
