@@ -21,6 +21,7 @@ from pathlib import Path
 from absl import app, flags
 
 _CASES = flags.DEFINE_string("cases", None, "Folder of cases.", required=True)
+_NAMED = ("source", "input")  # flags
 _SECONDS = 300  # that a case may take
 _ASK = """
 import json, subprocess, sys
@@ -36,15 +37,17 @@ if module == ["data_prep"]:
 
 
 def main(_: Sequence[str]) -> None:
-    """Prints the table."""
+    """Prints the table; what is the same twice is there once."""
     print("| case | source | what the doctor says | status |\n|---|---|---|---|")
     for check in sorted(Path(_CASES.value).glob("*/check.py")):
-        for kept, status, out, err in _asked(check):
-            source, place = (
-                next(x.partition("=")[2] for x in kept if x.startswith(f"--{n}=")) for n in ("source", "input")
-            )
-            said = _said(err if status else out).replace(place, "INPUT").replace("|", "\\|")
-            print(f"| {check.parent.name} | {source} | {said} | {status} |")
+        for row in dict.fromkeys(_row(*each) for each in _asked(check)):
+            print(f"| {check.parent.name} | {row}")
+
+
+def _row(kept: list[str], status: int, out: str, err: str) -> str:
+    source, place = (next(each.partition("=")[2] for each in kept if each.startswith(f"--{n}=")) for n in _NAMED)
+    said = _said(err if status else out).replace(place, "INPUT").replace("|", "\\|")
+    return f"{source} | {said} | {status} |"
 
 
 def _asked(check: Path) -> Iterator[tuple[list[str], int, str, str]]:
