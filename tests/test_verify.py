@@ -1,5 +1,7 @@
 """The program that checks what is kept."""
 
+import os
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -49,3 +51,8 @@ def test_what_holds_no_state_dict(tmp_path, capsys):
     writer.save(tmp_path / "a.pth", {"epoch": 3})
     assert verify.main(["verify", str(tmp_path / "a.pth")]) == 2
     assert "'epoch' is no tensor" in capsys.readouterr().err
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert verify.verify(tmp_path / "pipe").damage

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -53,6 +54,9 @@ def define_config(
     def settings() -> Any:
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
+        if not isinstance(holder.value, ml_collections.ConfigDict):
+            kind = type(holder.value).__name__
+            raise typed_config.ConfigError(f"--config: get_config() returned a {kind}, expected a ConfigDict")
         try:
             holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
         except OSError as error:  # there is no such file, or it fails
@@ -175,8 +179,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
     try:
         return flags.FLAGS([argv[0], *_with_files([*defaults, *argv[1:]])])
-    except (KeyError, AttributeError) as error:  # a setting of another task than the file's
-        raise typed_config.ConfigError(f"the config file has no such setting: {error}") from error
+    except (flags.Error, UserError, OSError):
+        raise
+    except Exception as error:  # of the config file, which may do anything
+        raise typed_config.ConfigError(_failed(error)) from error
+
+
+def _failed(error: Exception) -> str:
+    """What to say of an error that came up while a config file was read."""
+    if isinstance(error, KeyError | AttributeError) and "get_config" not in str(error):
+        return f"the config file has no such setting: {error}"  # of another task than the file's
+    said = "".join(traceback.format_exception_only(error)).strip()
+    return f"the config file cannot be used, it needs a function get_config() that returns settings: {said}"
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:

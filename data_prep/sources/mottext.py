@@ -23,6 +23,7 @@ PEDESTRIAN = "1"
 GROUND_TRUTH_TAIL = (2, 3)  # columns behind the box where the second of them is a class
 _COMMENTS, _MARKS = ("#", "//", "%"), "#/% "
 _CLEAN = str.maketrans("", "", "\"'[](){}\0")
+_LONGEST = 100_000  # signs of a line
 _BOX = 4  # numbers of a box, in front of them frame and id
 
 # Names of columns, in lower case without anything but letters and digits.
@@ -83,6 +84,10 @@ def table(path: Path) -> Table:
     rows, rejects, columns = [], [], _Columns()
     started = commas = False
     for number, line in enumerate(_rows.text_of(path).splitlines(), 1):
+        if len(line) > _LONGEST:
+            detail = f"got {line[:80]!r} and so on, {len(line):,} signs, expected at most {_LONGEST:,}"
+            rejects.append(Reject("malformed line", f"{path}:{number}", detail))
+            continue
         fields = [] if line.lstrip().startswith(_COMMENTS) and not _is_header(line) else split(line)
         if not any(fields):
             continue

@@ -132,3 +132,21 @@ def test_names_that_are_no_text_are_printed(command):
     done = command("--config.seed=16")
     assert done.returncode == 0
     assert done.stdout.endswith("\\udcff.jpg\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "has no attribute 'get_config'"),
+        ("def get_config(:", "SyntaxError: invalid syntax"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("def get_config(): return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def get_config(): return {}", "get_config() returned a dict, expected a ConfigDict"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used(command, tmp_path, text, message):
+    (tmp_path / "config.py").write_text(text)
+    done = command()
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr

@@ -230,3 +230,10 @@ def test_rows_that_are_longer_than_their_header_are_not_read(tmp_path):
     images, rejects = sources.open("mot", tmp_path).read("a")
     assert images == []
     assert {reject.detail.rpartition(", ")[2] for reject in rejects} == {"got 7"}
+
+
+def test_a_line_that_goes_on_costs_itself(tmp_path):
+    written = text(tmp_path / "tracks.txt", [line(1), line(2) + "," * 200_000, line(3)])
+    table = mottext.table(written)
+    assert [row.frame for row in table.rows] == [1, 3]
+    assert "200,0" in table.rejects[0].detail
