@@ -18,7 +18,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class OnnxBackbone:
-    """A network with one input [N, 3, H, W] float32 (RGB / 255, ImageNet mean and std) and output [N, d] or [N, d, 1, 1].
+    """A network from [N, 3, H, W] float32 (RGB / 255, ImageNet mean and std) to [N, d] or [N, d, 1, 1].
 
     H and W come from the file; N may be free or fixed. Images are resized bilinearly, as the field's tests do.
 
