@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -54,11 +53,12 @@ def define_config(
     def settings() -> Any:
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
-        if not isinstance(holder.value, ml_collections.ConfigDict):
-            kind = type(holder.value).__name__
-            raise typed_config.ConfigError(f"--config: get_config() returned a {kind}, expected a ConfigDict")
         try:
-            holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
+            update = getattr(holder.value, "update_from_flattened_dict", None)
+            if update is None:
+                kind = type(holder.value).__name__
+                raise typed_config.ConfigError(f"--config: get_config() returned a {kind}, expected a ConfigDict")
+            update(dict.fromkeys(unused, "unused"))
         except OSError as error:  # there is no such file, or it fails
             raise typed_config.ConfigError(f"--config: {error}") from error
         return typed_config.freeze(_chosen(schema, holder.value), holder.value)
