@@ -57,15 +57,13 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
 def _lost_frames(video: Path) -> list[str]:
     """What to say of a video whose frames cannot be numbered behind a damage."""
     at = _avi.broken(video)
-    return (
-        []
-        if at is None
-        else [
-            f"{video} is damaged from byte {at:,} on: the decoder goes on behind it and does not count the frames that it "
-            "lost, so that all further boxes would be cut from other frames; get the video again, or say "
-            "--config.mot.first_frame=1 (or 0) to take frames as they decode"
-        ]
-    )
+    if at is None:
+        return []
+    return [
+        f"{video} is damaged from byte {at:,} on: the decoder goes on behind it and does not count the frames that "
+        "it lost, so that all further boxes would be cut from other frames; get the video again, or say "
+        "--config.mot.first_frame=1 (or 0) to take frames as they decode"
+    ]
 
 
 def fingerprint(clip: Clip) -> str:
