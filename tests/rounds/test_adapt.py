@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,7 +117,7 @@ def test_a_wrong_recipe_is_told_before_identities_are_found(people, tmp_path):
 def test_a_data_set_is_read_again_as_it_was(tmp_path, monkeypatch, capsys):
     settings = {"mot.first_frame": 0, "mot.box": None, "tracks": None, "seed": 7, "annotations.root": None}
     metrics = {"source": {"name": "mot", "input": "videos"}, "settings": settings}
-    monkeypatch.setattr("cion_jax.adapt.Dataset", lambda folder: SimpleNamespace(metrics=metrics))
+    monkeypatch.setattr(sys.modules["cion_jax.adapt"], "Dataset", lambda folder: SimpleNamespace(metrics=metrics))
     (tmp_path / "metrics.json").touch()
     job = job_of("", str(tmp_path), NETWORK, tmp_path / "out", {})
     assert (job.source, str(job.input), job.data.mot.first_frame, job.data.seed) == ("mot", "videos", 0, 0)
@@ -155,7 +156,7 @@ def test_a_damaged_export_is_written_again(people, done, capsys):
     weights.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
     run(people, done)
     assert "weights.safetensors is not what was written" in capsys.readouterr().err
-    assert weights.read_bytes() == bytes(whole)
+    assert verify(done / "export").damage == []
 
 
 def test_all_of_it_is_verified(done):
