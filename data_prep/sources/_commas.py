@@ -64,7 +64,7 @@ def _is_whole(row: Row) -> bool:
 def _may_be_halves(row: Row) -> bool:
     """Whether eight numbers may be four with decimal commas, of a box that has a size."""
     fractions = (f"{row.box[1]:.0f}", f"{row.box[3]:.0f}", *row.tail[1:4:2])
-    large = len(row.tail) >= 4 and all(each.isdecimal() and _SMALL <= float(each) for each in row.tail[:3:2])
+    large = len(row.tail) >= 4 and all(each.isdecimal() and float(each) >= _SMALL for each in row.tail[:3:2])
     return large and all(map(str.isdecimal, fractions))
 
 
