@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from cion_jax.common import packaged_configs, typed_config
 from cion_jax.common.bounds import Bounds
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import NotRegularError
 from cion_jax.common.printable import lines
 
 MISTAKE = 2  # exit status where nothing could be done
@@ -133,7 +134,7 @@ def run(
     def guarded(call: Callable, argv: Sequence[str]) -> Any:
         try:
             return call(argv)
-        except (UserError, flags.Error) as error:
+        except (UserError, flags.Error, NotRegularError) as error:
             print(f"error: {lines(error)}", file=sys.stderr)
         except OSError as error:
             if error.errno not in _REFUSALS:

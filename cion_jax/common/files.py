@@ -12,13 +12,17 @@ from pathlib import Path
 from cion_jax.common.errors import UserError
 
 
+class NotRegularError(OSError):
+    """A pipe, a socket, a device or a folder in the place of a file."""
+
+
 def check_regular(path: Path) -> None:
     """Raises OSError where there is no such file, or it is a pipe, a socket or a device: reading it may never end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket"))
         kind = next((name for test, name in kinds if test(mode)), "a device")
-        raise OSError(errno.EINVAL, f"got {kind}, expected a regular file", str(path))
+        raise NotRegularError(errno.EINVAL, f"got {kind}, expected a regular file", str(path))
 
 
 def read_regular(path: Path) -> bytes:

@@ -16,6 +16,7 @@ import dataclasses
 import errno
 from cion_jax.common import cli
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import read_regular
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -34,6 +35,8 @@ def main(argv):
     print(settings())
     if settings().seed == 13:
         raise UserError("seed 13 brings bad luck")
+    if settings().seed == 17:
+        read_regular("/dev/zero")
     if settings().seed == 16:
         print("\\udcff.jpg")
     if settings().seed == 14:
@@ -89,6 +92,7 @@ def test_overrides(command):
         (["--sed=1"], "Unknown command line flag 'sed'"),
         (["stray"], "takes only --flags, got 'stray'"),
         (["--config.seed=13"], "seed 13 brings bad luck"),
+        (["--config.seed=17"], "got a device, expected a regular file"),
         (["--config.seed=15"], 'Permission denied: "a file of somebody else\'s"; make room, or give a place'),
     ],
 )
