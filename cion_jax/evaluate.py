@@ -48,6 +48,7 @@ from cion_jax.weights.extractor import Extractor
 from cion_jax.weights.load import weights_file
 
 RANKS = (1, 5, 10)
+_MANY = 20  # pictures, all of which are hardly the same one
 _COLUMNS = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{r}": f"Rank-{r}" for r in RANKS}
 
 
@@ -185,12 +186,12 @@ def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> 
 
 
 def _check_distinct(gallery_GD: np.ndarray) -> None:
-    """Raises ScoreError where features tell nobody apart, and says on stderr how many of them point nowhere."""
+    """Raises ScoreError where features tell nobody of many apart; says on stderr that few are alike, or point nowhere."""
     if len(gallery_GD) > 1 and (gallery_GD == gallery_GD[0]).all():
-        raise ScoreError(
-            f"the features of all {len(gallery_GD)} images or tracklets of the gallery are the same: the network or "
-            "the file that they come from is broken"
-        )
+        said = f"the features of all {len(gallery_GD)} images or tracklets of the gallery are the same"
+        if len(gallery_GD) >= _MANY:
+            raise ScoreError(f"{said}: the network or the file that they come from is broken")
+        print(f"warning: {said}", file=sys.stderr)
     if zeros := int((gallery_GD == 0).all(axis=1).sum()):
         print(f"warning: the features of {zeros} of {len(gallery_GD)} in the gallery are all 0", file=sys.stderr)
 
