@@ -186,7 +186,7 @@ def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> 
 
 
 def _check_distinct(gallery_GD: np.ndarray) -> None:
-    """Raises ScoreError where features tell nobody of many apart; says on stderr that few are alike, or point nowhere."""
+    """Raises ScoreError where features tell nobody of many apart; warns where they are few, or some point nowhere."""
     if len(gallery_GD) > 1 and (gallery_GD == gallery_GD[0]).all():
         said = f"the features of all {len(gallery_GD)} images or tracklets of the gallery are the same"
         if len(gallery_GD) >= _MANY:
