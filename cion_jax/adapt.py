@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from cion_jax.common import cli
+from cion_jax.common import checksums, cli
 from cion_jax.common.bounds import between
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
+from cion_jax.common.printable import lines
 from cion_jax.common.typed_config import freeze
-from cion_jax.data.records import METRICS_FILE
+from cion_jax.data.records import METRICS_FILE, damage
 from cion_jax.export import export_folder
 from cion_jax.rounds import report, run
 from cion_jax.rounds.run import Job
@@ -35,6 +38,7 @@ from data_prep import sources
 from data_prep.config import Config
 from data_prep.output.dataset import Dataset
 
+_READING = re.compile(r"tracks$|(mot|annotations)\.")  # settings of how an input is read
 KEPT = "export"
 """Folder of the network that is kept, as other software loads it."""
 
@@ -52,9 +56,12 @@ def adapt(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> Path:
     """
     rounds, probe = run.run(job, asked_to_leave)
     kept = run.best(rounds)
-    if not (job.output / KEPT).is_dir():
-        network = load(kept.checkpoint)
-        export_folder(network, job.output / KEPT, source=kept.checkpoint, network="teacher", licence="")
+    made = job.output / KEPT
+    for line in (wrong := checksums.damage(made / checksums.SUMS)):
+        print(f"{lines(line)}: it is exported again", file=sys.stderr)
+    if wrong or not made.is_dir():
+        origin = {"source": kept.checkpoint, "network": "teacher", "licence": ""}
+        export_folder(load(kept.checkpoint), made, overwrite=bool(wrong), **origin)
     return report.write(job.output, rounds, kept, probe)
 
 
@@ -91,9 +98,28 @@ def job_of(source: str, input: str, checkpoint: str, output: Path, data: Mapping
             raise UserError(
                 f"--input={folder} is no data set of data_prep; say its format, --source={'|'.join(sources.REGISTRY)}"
             )
-        origin = Dataset(folder).metrics["source"]
-        source, folder = origin["name"], Path(origin["input"])
+        source, folder, data = _as_it_was_read(folder, data)
     return Job(source, folder, spelled_out(checkpoint), output, data=freeze(Config, data), **options)
+
+
+def _as_it_was_read(folder: Path, data: Mapping[str, Any]) -> tuple[str, Path, dict[str, Any]]:
+    """(format, input, settings) of a data set; those of reading are its own where `data` has no others."""
+    with damage(folder / METRICS_FILE):
+        metrics = Dataset(folder).metrics
+        origin, recorded = metrics["source"], dict(metrics["settings"])
+        source, input = str(origin["name"]), Path(origin["input"])
+    usual = dataclasses.asdict(Config())
+    settings = {name: dict(value) if isinstance(value, Mapping) else value for name, value in {**usual, **data}.items()}
+    taken = []
+    for name in filter(_READING.match, recorded):
+        group, _, leaf = name.rpartition(".")
+        inside, default = (settings[group], usual[group]) if group else (settings, usual)
+        if leaf in default and inside.get(leaf) == default[leaf] != recorded[name]:
+            inside[leaf] = recorded[name]
+            taken.append(f"config.{name}={recorded[name]}")
+    if taken:
+        print(f"{input} is read as for {folder}: {', '.join(taken)}", file=sys.stderr)
+    return source, input, settings
 
 
 def spelled_out(checkpoint: str) -> str:

@@ -258,6 +258,11 @@ def adapt(found: Adaptation, features: np.ndarray, camera: Sequence[str], what: 
     return found(features, camera)
 
 
+def choice_of(backbone: Extractor, flip: bool) -> list[Any]:
+    """What determines features besides the images: what a killed run embedded with another is not taken over."""
+    return [backbone.digest(), backbone.name, backbone.step, flip]
+
+
 def define_overwrite() -> None:
     """Defines --overwrite, of every command that writes a file."""
     flags.DEFINE_bool("overwrite", False, "Replaces an output that is there already.")
@@ -280,7 +285,7 @@ def main(_: Sequence[str]) -> None:
     backbone = extractor_of_flags()
     adaptation = adaptation_of_flags(backbone)
 
-    choice = [args.checkpoint, args.network, *args.ignore, backbone.name, backbone.step, args.flip]
+    choice = choice_of(backbone, args.flip)
     embedded = resumable.embed(functools.partial(embed_part, backbone), parts, output, choice)
     list_unreadable(embedded.unreadable, sum(part.count for part in parts), "input")
     features = unit(embedded.features, np.float32, 0) if args.normalize else embedded.features
@@ -309,7 +314,7 @@ def _parts(folder: Path, source: str | None, settings: Sequence[str]) -> tuple[l
         raise ConfigError(f"--source_setting={settings[0]} is of a format of data_prep; say which one as --source")
     if not folder.is_dir():
         raise ConfigError(f"--input={folder} is no folder; give one with images, or identity shards")
-    if (folder / records.INDEX_FILE).is_file():
+    if records.is_data(folder):
         return image_parts.of_shards(folder), [folder / records.INDEX_FILE]
     paths = sorted(path for path in walk(folder) if path.suffix.lower() in images.SUFFIXES and not path.is_dir())
     if not paths:

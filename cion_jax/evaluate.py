@@ -48,6 +48,7 @@ from cion_jax.weights.extractor import Extractor
 from cion_jax.weights.load import weights_file
 
 RANKS = (1, 5, 10)
+_MANY = 20  # pictures, all of which are hardly the same one
 _COLUMNS = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{r}": f"Rank-{r}" for r in RANKS}
 
 
@@ -62,6 +63,7 @@ def main(_: Sequence[str]) -> None:
     features = args.features and local_path(args.features, "--features")
     inputs = [features] if features else weights_file(args.checkpoint)
     inputs += [path for benchmark in chosen for part in (benchmark.query, benchmark.gallery) for path in part.paths]
+    inputs += [path for folder in _folders(args.benchmark, args.data) for path in benchmarks.tables(folder)]
     output, report = args.output and local_path(args.output, "--output"), None
     if output:
         replaceable(output, "--output", args.overwrite, inputs)
@@ -111,6 +113,7 @@ def score(
     gallery, gallery_ND, gallery_lost = _features(extractor, benchmark.gallery, "gallery")
     query_ND, gallery_ND, adapted = _adapted(extractor, adaptation, (query, gallery), (query_ND, gallery_ND))
     query_QD, gallery_GD = query.pooled(query_ND), gallery.pooled(gallery_ND)
+    _check_distinct(gallery_GD)
     distances = _distances(query_QD, gallery_GD, metric, reranked, expansion)
     left = Benchmark(benchmark.name, benchmark.protocol, query, gallery, benchmark.label)
     pairing = metrics.Pairing(query.identity, gallery.identity, query.camera, gallery.camera)
@@ -182,6 +185,17 @@ def _features(extractor: Extractor | FeatureFile, images: Images, part: str) -> 
     return left, found.features, found.unreadable
 
 
+def _check_distinct(gallery_GD: np.ndarray) -> None:
+    """Raises ScoreError where features tell nobody of many apart; warns where they are few, or some point nowhere."""
+    if len(gallery_GD) > 1 and (gallery_GD == gallery_GD[0]).all():
+        said = f"the features of all {len(gallery_GD)} images or tracklets of the gallery are the same"
+        if len(gallery_GD) >= _MANY:
+            raise ScoreError(f"{said}: the network or the file that they come from is broken")
+        print(f"warning: {said}", file=sys.stderr)
+    if zeros := int((gallery_GD == 0).all(axis=1).sum()):
+        print(f"warning: the features of {zeros} of {len(gallery_GD)} in the gallery are all 0", file=sys.stderr)
+
+
 def _adapted(
     extractor: Extractor | FeatureFile,
     adaptation: Adaptation | None,
@@ -200,8 +214,14 @@ def _adapted(
 
 def _model(extractor: Extractor | FeatureFile) -> dict[str, Any]:
     if isinstance(extractor, FeatureFile):
-        return {"model": f"features of {extractor.path.name}", "step": None, "input_size": None}
-    return {"model": extractor.name, "step": extractor.step, "input_size": extractor.size}
+        made = extractor.about.get("extractor")
+        return {"model": f"features of {extractor.path.name}", "step": None, "input_size": None, "extractor": made}
+    return {
+        "model": extractor.name,
+        "step": extractor.step,
+        "input_size": extractor.size,
+        "extractor": extractor.digest(),
+    }
 
 
 def _report() -> Callable[[Path, Sequence[Scored]], Path]:
@@ -243,6 +263,11 @@ def _benchmarks(chosen: Sequence[str], data: str | None, **options: str | None) 
         )
         for name, _, folder in parts
     ]
+
+
+def _folders(chosen: Sequence[str], data: str | None) -> list[Path]:
+    """The folders that --benchmark and --data name, once they are known to be right."""
+    return [Path(each.partition("=")[2] or str(data)).expanduser() for each in chosen]
 
 
 def define_flags() -> None:

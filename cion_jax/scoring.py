@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import sys
 from pathlib import Path
 
+from cion_jax.common.files import read_regular
+from cion_jax.common.paths import local_path
+from cion_jax.common.printable import printable
 from cion_jax.evaluate import evaluate
 from cion_jax.reid import benchmarks
 from cion_jax.reid.benchmarks import Benchmark
@@ -28,7 +32,9 @@ def scorer(config: RunConfig, workdir: Path) -> Score:
     Raises:
       BenchmarkError: no such benchmark there; before the training and not after its first epochs.
     """
-    benchmark = benchmarks.load(config.evaluate.benchmark, Path(config.evaluate.path or config.data.path))
+    benchmark = benchmarks.load(
+        config.evaluate.benchmark, local_path(config.evaluate.path or config.data.path, "config.evaluate.path")
+    )
     return functools.partial(_score, workdir, benchmark)
 
 
@@ -36,9 +42,18 @@ def _score(workdir: Path, benchmark: Benchmark, step: int) -> dict[str, float]:
     result = evaluate(load(str(workdir / FOLDER / str(step))), benchmark)
     row = {name: result[name] for name in _ROW}
     kept = workdir / BEST / SCORE
-    if not kept.is_file() or json.loads(kept.read_text())["mAP"] < row["mAP"]:
+    if _best(kept) < row["mAP"]:
         _keep(workdir, step, row)
     return row
+
+
+def _best(kept: Path) -> float:
+    """mAP of the best checkpoint so far, none where there is none or its file is damaged."""
+    try:
+        return float(json.loads(read_regular(kept))["mAP"]) if kept.is_file() else -1.0
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        print(f"{kept} is damaged ({printable(error)}): the next checkpoint takes its place", file=sys.stderr)
+        return -1.0
 
 
 def _keep(workdir: Path, step: int, row: dict[str, float]) -> None:

@@ -12,7 +12,8 @@ A threshold keeps what is nearer: given as a cosine distance, or as the false po
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cion_jax.common import cli, contact_sheet, images
 from cion_jax.common.bounds import SHARE, between
 from cion_jax.common.files import read_regular, replaceable, walk, write_text
 from cion_jax.common.paths import local_path
+from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.embed import (
     adapt,
@@ -43,15 +45,16 @@ def main(_: Sequence[str]) -> None:
     """Answers every query."""
     args = flags.FLAGS
     file, query = local_path(args.index, "--index"), local_path(args.query, "--query")
-    adapted = feature_file.about(file).get("adapt")
-    threshold = _threshold(args.threshold, args.fpr, args.scores, adapted)
+    about = feature_file.about(file)
+    adapted = about.get("adapt")
+    threshold = _threshold(args.threshold, args.fpr, args.scores, about)
     given = {"--output": args.output, "--sheet": args.sheet}
     outputs = {flag: local_path(name, flag) for flag, name in given.items() if name}
     for flag, path in outputs.items():
         replaceable(path, flag, args.overwrite, [file, query])
     index = indexes.opened(file)
     index = index.grouped() if args.group == "tracklet" else index
-    names, query_QD = _queries(query, adapted)
+    names, query_QD = _queries(query, about)
     row_QK, distance_QK, said = index.search(query_QD, args.top)
     answers = [
         {
@@ -82,7 +85,7 @@ def table(answers: Sequence[dict[str, Any]], said: str, threshold: float | None)
 
 
 def _threshold(
-    threshold: float | None, fpr: float | None, scores: str | None, adapted: dict[str, Any] | None
+    threshold: float | None, fpr: float | None, scores: str | None, about: Mapping[str, Any]
 ) -> float | None:
     """The cosine distance below which people are the same; None where no threshold is asked for."""
     if fpr is None:
@@ -95,6 +98,8 @@ def _threshold(
         plain = found["metric"] == "cosine" and not found["rerank"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--scores={scores} is no result of cion_jax.evaluate of one benchmark: {error!r}") from error
+    adapted = about.get("adapt")
+    _check_network(found, f"--scores={scores}", about, "evaluate and embed with the same --checkpoint")
     if _digest(found.get("adapt")) != _digest(adapted):
         raise ConfigError(
             f"--scores={scores} is of features adapted as {_digest(found.get('adapt'))}, the index as "
@@ -102,6 +107,8 @@ def _threshold(
         )
     if not plain:
         raise ConfigError(f"--scores={scores} is of another distance; evaluate with cosine and without re-ranking")
+    if not all(type(value) in (int, float) and 0 <= value <= 2 for value in points.values()):
+        raise ConfigError(f"--scores={scores} has thresholds that are no cosine distances: {list(points.values())[:5]}")
     if fpr not in points:
         raise ConfigError(f"--scores={scores} knows false positive rates {', '.join(map(str, points))}, got {fpr}")
     return points[fpr]
@@ -120,13 +127,25 @@ def _check_adapted(query: dict[str, Any] | None, index: dict[str, Any] | None) -
         )
 
 
-def _queries(query: Path, adapted: dict[str, Any] | None) -> tuple[list[str], np.ndarray]:
+def _check_network(of: Mapping[str, Any], what: str, index: Mapping[str, Any], remedy: str) -> None:
+    """Refuses what another network made; of files that do not say which it was nothing is known."""
+    made, indexed = of.get("extractor"), index.get("extractor")
+    if made and indexed and made != indexed and not flags.FLAGS.allow_other_network:
+        raise ConfigError(
+            f"{what} is of the network {of.get('model')} ({made[:12]}), the index of {index.get('model')} "
+            f"({indexed[:12]}): their features have nothing to do with one another; {remedy}, or "
+            "--allow_other_network where one is an export of the other"
+        )
+
+
+def _queries(query: Path, about: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
     """Names and features of the queries, of a file of features or embedded: adapted as those of the index are."""
     if query.suffix in feature_file.SUFFIXES:
         if flags.FLAGS.adapt:
             raise ConfigError("features of a file are taken as they are; adapt them when they are embedded")
         file = FeatureFile(query)
-        _check_adapted(file.about.get("adapt"), adapted)
+        _check_network(file.about, f"--query={query}", about, "embed both with the same --checkpoint")
+        _check_adapted(file.about.get("adapt"), about.get("adapt"))
         return file.keys, file.features
     paths = sorted(
         path for path in (walk(query) if query.is_dir() else [query]) if path.suffix.lower() in images.SUFFIXES
@@ -138,8 +157,10 @@ def _queries(query: Path, adapted: dict[str, Any] | None) -> tuple[list[str], np
     if flags.FLAGS.checkpoint is None:
         raise ConfigError("queries that are images need --checkpoint, that of the index")
     extractor = extractor_of_flags()
+    own = {"extractor": extractor.digest(), "model": extractor.name}
+    _check_network(own, f"--checkpoint={flags.FLAGS.checkpoint}", about, "give that of the index")
     adaptation = adaptation_of_flags(extractor)
-    _check_adapted(adaptation.about() if adaptation else None, adapted)
+    _check_adapted(adaptation.about() if adaptation else None, about.get("adapt"))
     found = embed_files(extractor, paths, "embedding queries")
     list_unreadable(found.unreadable, len(paths), "query")
     if found.kept.sum() == 0:
@@ -164,6 +185,12 @@ def _draw(sheet: Path, answers: Sequence[dict[str, Any]], query: Path, gallery: 
     def jpegs(numbers: list[int]) -> list[bytes | None]:
         return [read_regular(paths[number]) if paths[number].is_file() else None for number in numbers]
 
+    if lost := [path for path in paths if not path.is_file()]:
+        print(
+            f"warning: {len(lost)} of {len(paths)} pictures of the sheet are not there, the first: "
+            f"{printable(lost[0])}; --images=DIR says where the keys of the index start",
+            file=sys.stderr,
+        )
     contact_sheet.save(sheet, contact_sheet.sheet(columns, jpegs))
 
 
@@ -180,6 +207,9 @@ def define_flags() -> None:
     flags.DEFINE_string("scores", None, "JSON file of cion_jax.evaluate, of the same checkpoint.")
     flags.DEFINE_enum("group", "image", ("image", "tracklet"), "What is found: images, or folders of them as one.")
     define_adapt_flags(own_means=False)
+    flags.DEFINE_bool(
+        "allow_other_network", False, "Answers even where index and queries say to be of two networks (an ONNX export)."
+    )
     flags.DEFINE_string("output", None, "JSON file to write.")
     flags.DEFINE_string("sheet", None, "Contact sheet (PNG) to draw.")
     define_overwrite()

@@ -2,7 +2,8 @@
 
     python -m cion_jax.verify RUN|DATA|FILE ...
 
-A run's folder: every array of every checkpoint against its digest, the rows of measurements, the config. A data set:
+What `cion_jax.adapt` and `cion_jax.rounds` wrote: the data set and the run of every round, and the export. A run's
+folder: every array of every checkpoint against its digest, the rows of measurements, the config. A data set:
 numbers of records, every checksum, every picture decoded, index and provenance against the records. Files of weights
 (torch.save and safetensors): every checksum, every length and offset, every number. What `--adapt_output` wrote: its
 digest. What `cion_jax.export` wrote, and the folder that it lies in: the digests beside it. Where a folder has digests
@@ -22,7 +23,8 @@ from cion_jax.common import cli
 from cion_jax.common.paths import local_path
 from cion_jax.common.printable import printable
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.data.verify_data import is_data, verify_data
+from cion_jax.data.records import is_data
+from cion_jax.data.verify_data import verify_data
 from cion_jax.reid import adaptation
 from cion_jax.weights.verify_file import is_exported, verify_exported, verify_file
 from cion_jax.weights.verify_run import is_run, verify_run
@@ -56,10 +58,23 @@ class Kind:
     check: Callable[[Path], Report]
 
 
+def _in_rounds(path: Path) -> list[Path]:
+    """Data sets, runs and the export of a folder that programs which train in rounds wrote."""
+    found = [each for name in ("data", "run") for each in sorted(path.glob(f"round*/{name}"))]
+    return found and [*found, *(each for each in [path / "export"] if each.is_dir())]
+
+
+def _verify_rounds(path: Path) -> Report:
+    reports = {each.relative_to(path): verify(each) for each in _in_rounds(path)}
+    damage = [f"{name}: {line}" for name, report in reports.items() for line in report.damage]
+    return Report("; ".join(f"{name}: {report.looked_at}" for name, report in reports.items()), damage)
+
+
 _SHOWN = 10
 KINDS = [
     Kind("a run", is_run, lambda path: Report(*verify_run(path))),
     Kind("a data set", is_data, lambda path: Report(*verify_data(path))),
+    Kind("rounds of training", lambda path: bool(_in_rounds(path)), _verify_rounds),
     Kind("a folder of exports", is_exported, lambda path: Report(*verify_exported(path))),
     Kind("an adaptation", adaptation.is_adaptation, lambda path: Report(*adaptation.verify(path))),
     Kind("a file of weights", Path.is_file, lambda path: Report(*verify_file(path))),

@@ -167,12 +167,19 @@ def test_digest_tells_weights_and_sizes_apart():
     assert len(set(digests)) == 3
 
 
+def test_what_a_killed_run_embedded_with_other_weights_of_that_name_is_not_taken_over():
+    first, second = (load(SMALL), dataclasses.replace(load(SMALL), params={"x": np.ones(1)}))
+    assert embed.choice_of(first, False) != embed.choice_of(second, False)
+    assert embed.choice_of(first, False) == embed.choice_of(load(SMALL), False)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("random:resnet18-ibn", "did you mean 'resnet18_ibn'"),
         ("random:resnet18_ibn@64", "random:NAME@HEIGHTxWIDTH, got 'random:resnet18_ibn@64'"),
         ("random:resnet18_ibn@0x64", "got 'random:resnet18_ibn@0x64'"),
+        ("random:resnet18_ibn@5000x64", "images of 5000x64, expected at most 4096 pixels a side"),
     ],
 )
 def test_specs_that_do_not_exist(spec, message):

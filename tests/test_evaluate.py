@@ -19,7 +19,7 @@ from flax import nnx
 from cion_jax import models
 from cion_jax.common.errors import UserError
 from cion_jax.common.preprocessing import Preprocessing
-from cion_jax.evaluate import _benchmarks, evaluate, score, table
+from cion_jax.evaluate import _benchmarks, _check_distinct, evaluate, score, table
 from cion_jax.reid import adaptation, benchmarks, metrics, unlabeled
 from cion_jax.reid.adaptation import learn
 from cion_jax.reid.analysis import analyze
@@ -311,3 +311,18 @@ def test_mistakes_end_with_one_message(street):
         done.stderr
         == "error: give either --checkpoint, for features to be made, or --features=FILE, for those of a file\n"
     )
+
+
+def test_features_that_tell_nobody_apart_are_refused(street, capsys):
+    paths = sorted(str(path.relative_to(street)) for path in street.rglob("*.jpg"))
+    benchmark = benchmarks.load("market1501", street)
+    np.savez(street / "same.npz", keys=paths, features=np.full((len(paths), 3), 0.5, np.float32))
+    score(FeatureFile(street / "same.npz"), benchmark)
+    assert "warning: the features of all 6 images or tracklets of the gallery are the same" in capsys.readouterr().err
+    with pytest.raises(ScoreError, match="features of all 20 images or tracklets of the gallery are the same: the net"):
+        _check_distinct(np.full((20, 3), 0.5, np.float32))
+    features = np.random.default_rng(0).random((len(paths), 3), np.float32)
+    features[[i for i, path in enumerate(paths) if "0000_c2" in path]] = 0
+    np.savez(street / "zero.npz", keys=paths, features=features)
+    score(FeatureFile(street / "zero.npz"), benchmark)
+    assert "warning: the features of 1 of 6 in the gallery are all 0" in capsys.readouterr().err

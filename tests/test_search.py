@@ -197,3 +197,38 @@ def test_queries_are_adapted_like_the_index(tmp_path, command, capsys):
     assert max(float(line[1]) for line in lines) < 1e-3
     with pytest.raises(UserError, match="queries' features are adapted as not at all, the index's as"):
         command(*given)
+
+
+def test_what_another_network_made_is_refused(tmp_path, command):
+    """Two networks' features of one width would be compared, and anybody found."""
+    for name, made in (("f.npz", "1" * 64), ("q.npz", "2" * 64)):
+        about = {"extractor": made, "model": "m"}
+        feature_file.write(tmp_path / name, ["a.jpg"], np.eye(1, 2, dtype=np.float32), about)
+    given = [f"--index={tmp_path / 'f.npz'}", f"--query={tmp_path / 'q.npz'}"]
+    with pytest.raises(UserError, match=r"is of the network m \(222222222222\), the index of m \(111111111111\)"):
+        command(*given)
+    command(*given, "--allow_other_network")
+    query = tmp_path / "a.png"
+    cv2.imwrite(str(query), np.full((8, 4, 3), 90, np.uint8))
+    with pytest.raises(UserError, match=r"--checkpoint=random:toy@32x16 is of the network toy .*, the index of m"):
+        command(given[0], f"--query={query}", "--checkpoint=random:toy@32x16")
+    point = {"fpr": 0.001, "tpr": 0.5, "threshold": 0.5}
+    scores = {"metric": "cosine", "rerank": False, "tpr_at_fpr": [point], "extractor": "2" * 64, "model": "m"}
+    (tmp_path / "score.json").write_text(json.dumps(scores))
+    with pytest.raises(UserError, match="evaluate and embed with the same --checkpoint"):
+        command(given[0], given[0].replace("index", "query"), "--fpr=1e-3", f"--scores={tmp_path / 'score.json'}")
+
+
+@pytest.mark.parametrize("threshold", ["NaN", "-1", '"0.5"', "null"])
+def test_a_threshold_that_is_no_distance_is_refused(tmp_path, command, threshold):
+    index = written(tmp_path / "f.npz", ["a.jpg"], [[1, 0]])
+    points = f'[{{"fpr": 0.001, "threshold": {threshold}}}]'
+    (tmp_path / "score.json").write_text(f'{{"metric": "cosine", "rerank": false, "tpr_at_fpr": {points}}}')
+    with pytest.raises(UserError, match="thresholds that are no cosine distances"):
+        command(f"--index={index}", f"--query={index}", "--fpr=1e-3", f"--scores={tmp_path / 'score.json'}")
+
+
+def test_pictures_of_a_sheet_that_are_not_there_are_told(tmp_path, command, capsys):
+    index = written(tmp_path / "f.npz", ["a.jpg"], [[1, 0]])
+    command(f"--index={index}", f"--query={index}", f"--sheet={tmp_path / 's.png'}", f"--images={tmp_path / 'no'}")
+    assert "2 of 2 pictures of the sheet are not there, the first: " in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """The program that checks what is kept."""
 
+import os
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -37,9 +39,8 @@ def test_everything_damaged_is_named_and_the_rest_still_checked(tmp_path, capsys
     said = capsys.readouterr()
     assert "nowhere: 1 damaged: nothing was checked" in said.out
     assert "a.pth: 3 damaged: 3 tensors" in said.out
-    assert (
-        "nowhere does not exist; expected a run or a data set or a folder of exports or an adaptation or " in said.err
-    )
+    kinds = "a run or a data set or rounds of training or a folder of exports or an adaptation or "
+    assert f"nowhere does not exist; expected {kinds}" in said.err
     assert "its member data/1 is damaged" in said.err
     assert "flipped: " in said.err
     assert "x\\x1bnan: 24 of 24 numbers are not finite" in said.err
@@ -50,3 +51,8 @@ def test_what_holds_no_state_dict(tmp_path, capsys):
     writer.save(tmp_path / "a.pth", {"epoch": 3})
     assert verify.main(["verify", str(tmp_path / "a.pth")]) == 2
     assert "'epoch' is no tensor" in capsys.readouterr().err
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert verify.verify(tmp_path / "pipe").damage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import io
 import json
 import sys
 import traceback
@@ -19,6 +20,7 @@ from ml_collections import config_flags
 from cion_jax.common import packaged_configs, typed_config
 from cion_jax.common.bounds import Bounds
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import NotRegularError
 from cion_jax.common.printable import lines
 
 MISTAKE = 2  # exit status where nothing could be done
@@ -53,7 +55,11 @@ def define_config(
         if holder.value is None:
             raise typed_config.ConfigError("--config is not given; give a config file or a name, e.g. --config=vit_b")
         try:
-            holder.value.update_from_flattened_dict(dict.fromkeys(unused, "unused"))
+            update = getattr(holder.value, "update_from_flattened_dict", None)
+            if update is None:
+                kind = type(holder.value).__name__
+                raise typed_config.ConfigError(f"--config: get_config() returned a {kind}, expected a ConfigDict")
+            update(dict.fromkeys(unused, "unused"))
         except OSError as error:  # there is no such file, or it fails
             raise typed_config.ConfigError(f"--config: {error}") from error
         return typed_config.freeze(_chosen(schema, holder.value), holder.value)
@@ -123,12 +129,12 @@ def run(
       ours: what of the command line is parsed here, program's name included; raises UserError.
       names: the command takes names of files beside flags.
     """
-    logging.set_verbosity(logging.WARNING)
+    _prepare_output()
 
     def guarded(call: Callable, argv: Sequence[str]) -> Any:
         try:
             return call(argv)
-        except (UserError, flags.Error) as error:
+        except (UserError, flags.Error, NotRegularError) as error:
             print(f"error: {lines(error)}", file=sys.stderr)
         except OSError as error:
             if error.errno not in _REFUSALS:
@@ -153,6 +159,13 @@ def run(
         leave(1)
 
 
+def _prepare_output() -> None:
+    """Logs warnings only; names of files, which can be any bytes, do not end what prints them after its work."""
+    logging.set_verbosity(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 _HELP = {"--help", "-help", "-h", "--helpshort"}
 _schemas: dict[str, list[type]] = {}
 _defaults: dict[str, str | None] = {}  # not given to the flag, which would read the overrides before they are checked
@@ -167,8 +180,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
     defaults = [f"--{flag}={file}" for flag, file in _defaults.items() if file and flag not in given]
     try:
         return flags.FLAGS([argv[0], *_with_files([*defaults, *argv[1:]])])
-    except (KeyError, AttributeError) as error:  # a setting of another task than the file's
-        raise typed_config.ConfigError(f"the config file has no such setting: {error}") from error
+    except (flags.Error, UserError, OSError):
+        raise
+    except Exception as error:  # of the config file, which may do anything
+        raise typed_config.ConfigError(_failed(error)) from error
+
+
+def _failed(error: Exception) -> str:
+    """What to say of an error that came up while a config file was read."""
+    if isinstance(error, KeyError | AttributeError) and "get_config" not in str(error):
+        return f"the config file has no such setting: {error}"  # of another task than the file's
+    said = "".join(traceback.format_exception_only(error)).strip()
+    return f"the config file cannot be used, it needs a function get_config() that returns settings: {said}"
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:

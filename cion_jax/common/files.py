@@ -12,19 +12,38 @@ from pathlib import Path
 from cion_jax.common.errors import UserError
 
 
+class NotRegularError(OSError):
+    """A pipe, a socket, a device or a folder in the place of a file."""
+
+
 def check_regular(path: Path) -> None:
     """Raises OSError where there is no such file, or it is a pipe, a socket or a device: reading it may never end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket"))
         kind = next((name for test, name in kinds if test(mode)), "a device")
-        raise OSError(errno.EINVAL, f"got {kind}, expected a regular file", str(path))
+        raise NotRegularError(errno.EINVAL, f"got {kind}, expected a regular file", str(path))
 
 
 def read_regular(path: Path) -> bytes:
     """The bytes of a regular file; raises OSError as `check_regular` does."""
     check_regular(path)
     return Path(path).read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file: UTF-8, or UTF-16 where a mark says so, as spreadsheets write it.
+
+    Raises:
+      UserError: names the file where it cannot be read or is of another encoding.
+    """
+    try:
+        data = read_regular(path)
+        return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8, which was expected: {error}; save it so") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def walk(root: Path, depth: int | None = None) -> Iterator[Path]:

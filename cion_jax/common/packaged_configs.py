@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 from pathlib import Path
 from typing import Any
@@ -45,5 +46,18 @@ def find(given: str) -> str:
 
 
 def load(name: str, *arguments: str) -> Any:
-    """The settings of a packaged config, to be changed: what its `get_config(*arguments)` returns."""
-    return runpy.run_path(find(name))["get_config"](*arguments)
+    """The settings of a config, to be changed: what its `get_config(*arguments)` returns.
+
+    Raises:
+      ConfigError: there is no such file, or it has no such function.
+    """
+    file = find(name)
+    try:
+        get_config = runpy.run_path(file)["get_config"]
+        inspect.signature(get_config).bind(*arguments)
+    except (OSError, SyntaxError, KeyError, TypeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{file} is no config, a Python file with get_config({', '.join(arguments)}): {said}"
+        ) from error
+    return get_config(*arguments)

@@ -11,7 +11,7 @@ from typing import Any
 import re2
 
 from cion_jax.common.errors import UserError
-from cion_jax.common.printable import printable
+from cion_jax.common.printable import printable, utf8
 
 _MEMORY = 2**23  # bytes that a compiled expression may take
 
@@ -46,5 +46,4 @@ def check_patterns(patterns: Iterable[str], flag: str) -> None:
 
 def matches_one(patterns: Iterable[Any], text: str) -> bool:
     """Whether one of the compiled expressions matches the whole text, which may hold what is no UTF-8."""
-    plain = text.encode("utf-8", "backslashreplace").decode()
-    return any(pattern.fullmatch(plain) for pattern in patterns)
+    return any(pattern.fullmatch(utf8(text)) for pattern in patterns)

@@ -19,6 +19,11 @@ def printable(text: object, longest: int = _LONGEST) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "replace").decode() for sign in cut)
 
 
+def utf8(text: str) -> str:
+    """A text that UTF-8 can hold: of names of files, which can be any bytes, what is no text is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def lines(text: object) -> str:
     """A text of any length and any number of lines without terminal escapes and other signs that cannot be seen."""
     return "\n".join(printable(line, len(line)) for line in str(text).split("\n"))

@@ -59,7 +59,7 @@ def of_shards(folder: Path) -> list[Part]:
     Raises:
       ShardError: shards are missing or do not fit their index.
     """
-    reader = ShardReader(folder)
+    reader = ShardReader.of_intact(folder)
     files = [[path.name, *_state(path)] for path in sorted(folder.iterdir()) if path.is_file()]
     chunks = [range(start, min(start + CHUNK, len(reader))) for start in range(0, len(reader), CHUNK)]
     return [Part(len(some), [some.start, some.stop, files], _records(reader, some)) for some in chunks]

@@ -68,6 +68,11 @@ class DatasetError(UserError):
     """A folder of identity shards that is incomplete or damaged."""
 
 
+def is_data(path: Path) -> bool:
+    """Whether a path is a folder of identity shards, or what is left of one."""
+    return path.is_dir() and any((path / name).exists() for name in (INFO_FILE, INDEX_FILE))
+
+
 @dataclass(frozen=True)
 class Index:
     """Which identity and which source tracklet every record belongs to, in record order.

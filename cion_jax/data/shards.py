@@ -20,7 +20,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from cion_jax.common import images
 from cion_jax.common.files import read_regular
 from cion_jax.common.paths import local_path
-from cion_jax.data import records
+from cion_jax.data import intact, records
 from cion_jax.data.records import Index
 
 # Random access: what lies behind the record asked for is not read ahead.
@@ -65,6 +65,12 @@ class ShardReader:
                 f"{folder}: {records.INDEX_FILE} knows {len(self.index.identity)} records, the shards hold "
                 f"{len(self)}; write the dataset again with data_prep"
             )
+
+    @classmethod
+    def of_intact(cls, folder: Path | str) -> ShardReader:
+        """A reader of a data set that is compared with its digests first (`intact.check`); raises DatasetError."""
+        intact.check(local_path(str(folder), "the folder of the data"))
+        return cls(folder)
 
     def __len__(self) -> int:
         return self._first[-1]

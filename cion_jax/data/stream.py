@@ -132,7 +132,7 @@ class IdentityStream:
           ShardError, DatasetError: no complete data set there.
           PlanError: the settings contradict each other or the data.
         """
-        reader = ShardReader(path)
+        reader = ShardReader.of_intact(path)
         units = Units.of(reader.index, kind)
         timeline = Timeline(units, epochs, batch_size, curriculum)
         return cls(reader, units, timeline, functools.partial(EpochPlan, units, seed), canvas, threads)

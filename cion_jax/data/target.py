@@ -17,9 +17,10 @@ import numpy as np
 
 from cion_jax.common import crop_names
 from cion_jax.common.images import SUFFIXES
+from cion_jax.common.paths import local_path
 from cion_jax.data import records, train_split
 from cion_jax.data.image_files import FileReader
-from cion_jax.data.records import INDEX_FILE, DatasetError
+from cion_jax.data.records import DatasetError, is_data
 from cion_jax.data.shards import ShardReader
 from cion_jax.data.train_split import Protocol
 
@@ -59,11 +60,11 @@ def open_target(path: str | Path, protocol: Protocol = "trainval") -> Target:
     Raises:
       DatasetError: no such folder, no image in it, or a list that does not fit the files.
     """
-    folder = Path(path)
+    folder = local_path(str(path), "the folder of the images")
     if not folder.is_dir():
         raise DatasetError(f"{path} is no folder; give a folder of images, a benchmark as unpacked, or identity shards")
-    if (folder / INDEX_FILE).is_file():
-        return _of_shards(ShardReader(folder))
+    if is_data(folder):
+        return _of_shards(ShardReader.of_intact(folder))
     root, paths = _files(folder, protocol)
     if not paths:
         raise DatasetError(f"no image in {root}; expected files ending in {', '.join(SUFFIXES)}")

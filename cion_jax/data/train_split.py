@@ -18,11 +18,12 @@ from typing import Literal
 import numpy as np
 
 from cion_jax.common import crop_names
-from cion_jax.common.files import walk
+from cion_jax.common.files import read_text, walk
 from cion_jax.common.images import SUFFIXES
+from cion_jax.common.paths import local_path
 from cion_jax.common.printable import some
 from cion_jax.data.image_files import FileReader
-from cion_jax.data.records import INDEX_FILE, DatasetError
+from cion_jax.data.records import DatasetError, is_data
 from cion_jax.data.shards import ShardReader
 
 Protocol = Literal["train", "trainval"]
@@ -43,11 +44,11 @@ def open_people(path: str | Path, protocol: Protocol = "trainval") -> ShardReade
     Raises:
       DatasetError: no such folder, nothing to train on in it, or a list that does not fit the files.
     """
-    folder = Path(path)
+    folder = local_path(str(path), "config.data.path")
     if not folder.is_dir():
         raise DatasetError(f"config.data.path={path} is no folder; give identity shards or a benchmark as unpacked")
-    if (folder / INDEX_FILE).is_file():
-        return ShardReader(folder)
+    if is_data(folder):
+        return ShardReader.of_intact(folder)
     if is_listed(folder):
         return _reader(*listed(folder, protocol))
     return _named(train_folder(folder))
@@ -111,7 +112,7 @@ def _rows(file: Path) -> list[tuple[str, int]]:
     if not file.is_file():
         raise DatasetError(f"no list {file}; unpack MSMT17 again, or give --config.data.protocol=train")
     rows, wrong = [], []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         name, _, person = line.strip().rpartition(" ")
         if name and person.isdecimal():
             rows.append((name, int(person)))

@@ -30,11 +30,6 @@ class _Seen(NamedTuple):
     tracklet: tuple[str, str]
 
 
-def is_data(path: Path) -> bool:
-    """Whether a path is a folder of identity shards, or what is left of one."""
-    return path.is_dir() and any((path / name).exists() for name in (records.INFO_FILE, records.INDEX_FILE))
-
-
 def verify_data(folder: Path) -> tuple[str, list[str]]:
     """(what was looked at, what is damaged: a line each)."""
     damage = [*_small_files(folder), *checksums.damage(folder / checksums.SUMS, _written(folder))]

@@ -170,6 +170,8 @@ def save(path: Path, adaptation: Adaptation) -> None:
 
 def is_adaptation(path: Path) -> bool:
     """Whether a file says that it is one."""
+    if not path.is_file():
+        return False
     try:
         with safetensors.safe_open(path, "numpy") as file:
             return str((file.metadata() or {}).get("kind", "")).startswith("cion_jax adaptation")

@@ -17,6 +17,7 @@ import numpy as np
 from cion_jax.common import npz
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
+from cion_jax.common.printable import utf8
 
 SUFFIXES = (".npz", ".parquet")
 _KEYS, _FEATURES = ("keys", "paths", "key", "path"), ("features", "feature")
@@ -42,18 +43,21 @@ class FeatureFile:
         check_name(path)
         self.path, self.about = path, about(path)
         keys, features = (_npz if path.suffix == ".npz" else _parquet)(path)
+        if features.ndim == 4 and features.shape[2:] == (1, 1):  # as networks with a pooling layer at the end give them
+            features = features[:, :, 0, 0]
         if keys.ndim != 1 or features.ndim != 2 or len(keys) != len(features) or features.dtype.kind not in "fiu":
             raise FeatureFileError(
                 f"{path} holds {keys.size} keys and features {features.shape} {features.dtype}, expected N keys and "
                 "[N, d] numbers; all features have one width"
             )
-        self.keys = [str(key) for key in keys]
+        self.keys = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]
         with np.errstate(over="ignore"):
             self.features = np.asarray(features, np.float32)
-        self._row = {key: row for row, key in enumerate(self.keys)}
-        if len(self._row) < len(self.keys):
-            raise FeatureFileError(f"{path} has {len(self.keys) - len(self._row)} keys twice; every image has one row")
-        names = [Path(key).name for key in self.keys]
+        paths = [_plain(key) for key in self.keys]
+        self._row = {key: row for row, key in enumerate(paths)}
+        if len(self._row) < len(paths):
+            raise FeatureFileError(f"{path} has {len(paths) - len(self._row)} keys twice; every image has one row")
+        names = [Path(key).name for key in paths]
         self._name = {name: row for row, name in enumerate(names)} if len(set(names)) == len(names) else {}
 
     def rows(self, paths: Sequence[Path]) -> np.ndarray:
@@ -73,10 +77,15 @@ class FeatureFile:
     def _find(self, path: Path) -> int:
         parts = path.parts
         for start in range(len(parts)):
-            row = self._row.get("/".join(parts[start:]).replace("//", "/"))
+            row = self._row.get(_plain("/".join(parts[start:]).replace("//", "/")))
             if row is not None:
                 return row
-        return self._name.get(path.name, -1)
+        return self._name.get(_plain(path.name), -1)
+
+
+def _plain(key: str) -> str:
+    """A key as all of its spellings are: Windows has backslashes, `find` a dot before it, names can be any bytes."""
+    return utf8(key).replace("\\", "/").removeprefix("./")
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def write(path: Path, keys: Sequence[str], features: np.ndarray, about: dict[str
         else:
             pa, pq = _arrow(path)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
-            table = pa.table({"key": pa.array(keys, pa.string()), "feature": lists})
+            table = pa.table({"key": pa.array(map(utf8, keys), pa.string()), "feature": lists})
             pq.write_table(table.replace_schema_metadata({"cion_jax": json.dumps(about)}), file)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from cion_jax.common import checksums
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import finished
 from cion_jax.neighbors import search
@@ -122,6 +123,7 @@ def opened(path: Path) -> Index:
             np.save(
                 out, np.concatenate([unit(file.features[r], np.float32, 0).astype(np.float16) for r in _blocks(file)])
             )
+        checksums.write(checksums.beside(folder / "rows.npy"), {"rows.npy": folder / "rows.npy"})
         with finished(about) as part:
             part.write_text(json.dumps({"of": state, "keys": file.keys}))
         known = Index(file.keys, np.load(folder / "rows.npy", mmap_mode="r"))
@@ -131,6 +133,7 @@ def opened(path: Path) -> Index:
 def _known(folder: Path) -> Index | None:
     """The index of a folder; None where its files are damaged."""
     try:
+        checksums.check(folder / "rows.npy")
         keys, rows = (
             json.loads((folder / "index.json").read_text())["keys"],
             np.load(folder / "rows.npy", mmap_mode="r"),

@@ -68,7 +68,7 @@ def opened(path: Path, most: int = MOST) -> Unlabeled:
             f"--adapt={path} is neither a folder of tracklets nor a file; give identity shards, a benchmark as "
             "unpacked, a folder of CAMERA/TRACKLET/IMAGE, a file of features, or what --adapt_output wrote"
         )
-    if (path / records.INDEX_FILE).is_file():
+    if records.is_data(path):
         return _of_shards(path, most)
     inside, files = train_images(path)
     camera, tracklet = places([file.relative_to(inside).as_posix() for file in files], str(path))
@@ -133,7 +133,7 @@ def _of_shards(folder: Path, most: int) -> Unlabeled:
     import pyarrow.compute as pc  # only now: other data do without it
     import pyarrow.parquet as pq
 
-    reader = ShardReader(folder)
+    reader = ShardReader.of_intact(folder)
     path = folder / records.PROVENANCE_FILE
     with records.damage(path):
         table = pq.read_table(path, columns=["record", records.KEY, records.VIDEO, records.TRACKLET])

@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,11 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
 from cion_jax.common.paths import local_path
 from cion_jax.data.records import damage
+from cion_jax.reid import benchmarks
 from cion_jax.rounds.run import LeftError, status
 from cion_jax.tasks import freeze
 from cion_jax.train import train
+from cion_jax.training.config import RunConfig
 from data_prep import sources
 from data_prep.config import Config
 
@@ -68,6 +70,9 @@ class Rounds:
           LeftError: it was asked to leave.
           TrainingStopped, SaveError, UnreadableError: as of `training.loop.train`.
         """
+        self._config({})  # mistakes are told before the work, not after it
+        if self.benchmark:
+            benchmarks.load(self.benchmark, local_path(self.data, "--data"))
         self.output.mkdir(parents=True, exist_ok=True)
         with lock.held(self.output, "rounds of self-training"):
             rows = []
@@ -97,23 +102,30 @@ class Rounds:
         own: dict[str, Any] = {"data.path": str(folder / "data")}
         if number > 1 and not self.scratch:
             own["init_from"] = str(self._folder(number - 1) / "run")
-        name, _, argument = self.recipe.partition(":")
-        config = freeze(packaged_configs.load(name, *filter(None, [argument])), own | self.train)
-        if not train(config, folder / "run", asked_to_leave):
+        if not train(self._config(own), folder / "run", asked_to_leave):
             raise LeftError
         last = found["levels"][-1]
         known = {key: last[key] for key in ("images", "identities", "noise", "pairwise_f1", "bcubed_f1") if key in last}
         return {"round": number, "embedder": embedder, **known, **self._scored(folder)}
 
+    def _config(self, own: Mapping[str, Any]) -> RunConfig:
+        """Settings of a training run: the recipe's, with a round's own and the user's changes."""
+        name, _, argument = self.recipe.partition(":")
+        return freeze(
+            packaged_configs.load(name, *filter(None, [argument])), {"data.path": "unused", **own, **self.train}
+        )
+
     def _scored(self, folder: Path) -> dict[str, float]:
-        """Frozen scores of a round's backbone, measured once; empty without a benchmark."""
+        """Frozen scores of a round's backbone, measured once on a benchmark; empty without one."""
         path = folder / "score.json"
         if not self.benchmark:
             return {}
-        if not path.is_file():
-            write_text(path, json.dumps(cion_jax.evaluate(folder / "run", self.benchmark, self.data)) + "\n")
+        asked = {"asked": [self.benchmark, self.data]}
         with damage(path, "delete it; it is made again"):
-            found = json.loads(path.read_text("utf-8"))
+            found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            if found.get("asked") != asked["asked"]:
+                found = cion_jax.evaluate(folder / "run", self.benchmark, self.data) | asked
+                write_text(path, json.dumps(found) + "\n")
             return {key: found[key] for key in SCORES}
 
 

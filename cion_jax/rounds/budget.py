@@ -48,7 +48,10 @@ def written(path: Path, make: Callable[[], Plan]) -> Plan:
     if not path.is_file():
         write_text(path, json.dumps(dataclasses.asdict(make()), indent=1) + "\n")
     with damage(path, "give another --output"):
-        return Plan(**json.loads(path.read_text("utf-8")))
+        found = Plan(**json.loads(path.read_text("utf-8")))
+        if min(found.steps, found.rounds) < 1:
+            raise ValueError(f"it has {found.steps} steps and {found.rounds} rounds")
+        return found
 
 
 def plan(left: float, rounds: int, overhead: float, seconds: float) -> Plan:

@@ -37,10 +37,7 @@ def settings(
     Raises:
       UserError: the recipe does not fit the network or the identities.
     """
-    name, _, argument = recipe.partition(":")
-    values = packaged_configs.load(name, *filter(None, [argument]))
-    own = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name, **_images(values, given)}
-    config = freeze(values, {**own, **changes})
+    config = unfitted(recipe, changes, data, given, checkpoint)
     index, epochs = Index.load(data), min(EPOCHS, steps)
     if hasattr(config.data, "instances"):
         k, devices = config.data.instances, jax.device_count()
@@ -50,6 +47,19 @@ def settings(
     else:
         epochs = max(1, round(steps * config.data.batch_size / len(index.identity)))
     return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=steps))
+
+
+def loaded(recipe: str) -> ml_collections.ConfigDict:
+    """A recipe as it is; UserError where there is none of that name."""
+    name, _, argument = recipe.partition(":")
+    return packaged_configs.load(name, *filter(None, [argument]))
+
+
+def unfitted(recipe: str, changes: Mapping[str, Any], data: Path, given: Backbone, checkpoint: str = "") -> RunConfig:
+    """The same before the identities are known, which `data` need not hold yet; UserError as of `settings`."""
+    values = loaded(recipe)
+    own = {"data.path": str(data), "init_from": checkpoint, "model.name": given.name, **_images(values, given)}
+    return freeze(values, {**own, **changes})
 
 
 def _images(values: ml_collections.ConfigDict, given: Backbone) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import jinja2
 import numpy as np
 
 from cion_jax.common import images
-from cion_jax.common.files import write_text
+from cion_jax.common.files import read_regular, write_text
+from cion_jax.data.records import damage
 from cion_jax.neighbors import cosine
 from cion_jax.rounds.probe import Probe
 from cion_jax.rounds.run import Round
@@ -25,7 +27,7 @@ def write(folder: Path, rounds: list[Round], kept: Round, probe: Probe) -> Path:
     """Writes `report.json` and `report.html`; returns the latter."""
     numbers = {"kept": kept.number, "rounds": [_row(each) for each in rounds]}
     write_text(folder / "report.json", json.dumps(numbers, indent=1) + "\n")
-    before, after = (np.load(folder / f"round{number}" / "probe.npy") for number in (0, kept.number))
+    before, after = (_features(folder / f"round{number}" / "probe.npy", probe) for number in (0, kept.number))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     rates = list(kept.score.operating)
@@ -33,6 +35,15 @@ def write(folder: Path, rounds: list[Round], kept: Round, probe: Probe) -> Path:
     text = page.get_template("report.html").render(rounds=numbers["rounds"], kept=kept.number, rates=rates, lists=lists)
     write_text(folder / "report.html", text)
     return folder / "report.html"
+
+
+def _features(path: Path, probe: Probe) -> np.ndarray:
+    """[N, d] of the probe, as they were when a round was measured."""
+    with damage(path, f"delete {path.with_name('score.json')}; both are made again"):
+        found = np.load(io.BytesIO(read_regular(path)), allow_pickle=False)
+        if found.ndim != 2 or len(found) != len(probe.jpegs):
+            raise ValueError(f"features {found.shape} of {len(probe.jpegs)} pictures")
+        return found
 
 
 def _row(each: Round) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 import data_prep
-from cion_jax.common import lock
+from cion_jax.common import checksums, lock
 from cion_jax.common.errors import UserError
 from cion_jax.common.files import write_text
+from cion_jax.common.printable import lines
 from cion_jax.data.records import damage
 from cion_jax.data.shards import UnreadableError
 from cion_jax.distributed import cpu_allocator
@@ -47,6 +48,7 @@ from data_prep.types import Source
 
 T = TypeVar("T")
 GRACE = 60.0  # seconds to the end of the process once it is asked to leave
+_START = "start.safetensors"
 ENOUGH = 0.005  # rise of the quality below which another round is not worth its time
 
 
@@ -111,7 +113,8 @@ class Clock:
     def __init__(self, path: Path):
         self._path = path
         with damage(path, "give another --output"):
-            self.seconds: dict[str, float] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            self.seconds: dict[str, float] = {part: float(seconds) for part, seconds in found.items()}
 
     def timed(self, part: str, work: Callable[[], T]) -> T:
         """Does a part; the first time that it comes to its end counts."""
@@ -170,6 +173,7 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
       UserError: input, checkpoint, settings and output do not fit together.
       LeftError: it was asked to leave.
     """
+    recipes.loaded(job.config)  # mistakes are told before the work, not after it
     source = _source(job)
     job.output.mkdir(parents=True, exist_ok=True)
     with lock.held(job.output, "an adaptation"):
@@ -179,6 +183,7 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
         start = clock.timed("start", lambda: _start(job, measured))
         rounds = [clock.timed("score", lambda: _scored(job, 0, start, measured))]
         given = _Given(load(start), start, measured, clock)
+        recipes.unfitted(job.config, job.settings, job.output, given.network)
         for number in range(1, job.rounds + 1):
             latest = _round(job, number, rounds[-1], given, asked_to_leave)
             if latest is None:
@@ -222,28 +227,40 @@ def _source(job: Job) -> Source:
 
 def _claim(job: Job) -> None:
     """Raises UserError where the folder is another job's."""
-    path, wanted = job.output / "job.json", job.record()
+    path, wanted = job.output / "job.json", job.record() | _network(job)
     if not path.is_file():
         if any(each.name != ".lock" for each in job.output.iterdir()):
             raise UserError(f"{job.output} holds something else; give a new --output")
         write_text(path, json.dumps(wanted, indent=1) + "\n")
     with damage(path, "give another --output"):
-        found = json.loads(path.read_text("utf-8"))
-    different = [name for name in wanted if found.get(name) != wanted[name]]
+        found = {"network": wanted.get("network")} | json.loads(path.read_text("utf-8"))
+        different = [name for name in wanted if found.get(name) != wanted[name]]
     if different:
         said = ", ".join(f"{name} was {found.get(name)!r}, is {wanted[name]!r}" for name in different)
         raise UserError(f"{job.output} was begun with other settings: {said}; give them again, or a new --output")
+
+
+def _network(job: Job) -> dict[str, str]:
+    """What tells the network that was given from another one of the same name; nothing where it is gone meanwhile."""
+    try:
+        return {"network": load(job.checkpoint).digest()}
+    except UserError as error:
+        if not (job.output / _START).is_file():
+            raise
+        print(f"--checkpoint is not what it was, a copy of it is gone on with: {lines(error)}", file=sys.stderr)
+        return {}
 
 
 def _start(job: Job, measured: Probe) -> str:
     """The file of the network that was given, with the statistics of these images."""
     from cion_jax.exporting.formats import FORMATS
 
-    path = job.output / "start.safetensors"
+    path = job.output / _START
     if not path.is_file():
         given = load(job.checkpoint)
         part = path.with_name("start.part")
         FORMATS["safetensors"].write(part, statistics.match(given, measured.pictures()))
+        checksums.write(checksums.beside(path), {path.name: part})  # whoever reads the weights looks at it
         part.rename(path)
     return str(path)
 
@@ -258,6 +275,8 @@ def _scored(job: Job, number: int, checkpoint: str, measured: Probe, data: dict[
         write_text(path, json.dumps(dataclasses.asdict(measured.score(features_ND)), indent=1) + "\n")
     with damage(path, "delete it; it is made again"):
         found = Round(number, checkpoint, Score(**json.loads(path.read_text("utf-8"))), data or {})
+        if not 0 <= found.score.quality <= 1:
+            raise ValueError(f"its quality is {found.score.quality}")
     print(
         f"round {number}: quality {found.score.quality:.4f}, other half of a track first in {found.score.rank1:.1%}",
         file=sys.stderr,

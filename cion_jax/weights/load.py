@@ -37,6 +37,8 @@ Network = Literal["teacher", "student"]
 _NAME = r"(?P<name>[^@=]*)(@(?P<height>[1-9]\d*)x(?P<width>[1-9]\d*))?"
 _RANDOM, _FILE = re.compile(f"random:{_NAME}"), re.compile(f"file:{_NAME}=(?P<path>.+)")
 
+_LARGEST = 4096  # pixels of a side of the images that a network takes
+
 State = dict[str, np.ndarray]
 
 
@@ -232,4 +234,8 @@ def _parse(pattern: re.Pattern, spec: str, spelling: str) -> tuple[str, tuple[in
     if not match:
         raise ConfigError(f"--checkpoint takes {spelling}, got {spec!r}")
     size = (int(match["height"]), int(match["width"])) if match["height"] else DEFAULT.size
+    if max(size) > _LARGEST:
+        raise ConfigError(
+            f"--checkpoint={spec}: images of {size[0]}x{size[1]}, expected at most {_LARGEST} pixels a side"
+        )
     return match["name"], size, match.groupdict().get("path", "")

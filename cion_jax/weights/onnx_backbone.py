@@ -18,7 +18,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class OnnxBackbone:
-    """A network with one input [N, 3, H, W] float32 (RGB / 255, ImageNet mean and std) and output [N, d].
+    """A network from [N, 3, H, W] float32 (RGB / 255, ImageNet mean and std) to [N, d] or [N, d, 1, 1].
 
     H and W come from the file; N may be free or fixed. Images are resized bilinearly, as the field's tests do.
 
@@ -70,4 +70,5 @@ class OnnxBackbone:
     def _run(self, x_NCHW: np.ndarray) -> np.ndarray:
         """[n, d] of n images; a batch of fixed size is filled up with the last image."""
         filled = onnx_session.filled(x_NCHW, self._fixed)
-        return np.asarray(self._session.run(filled, self._session.outputs[0]), np.float32)[: len(x_NCHW)]
+        found = np.asarray(self._session.run(filled, self._session.outputs[0]), np.float32)[: len(x_NCHW)]
+        return found[:, :, 0, 0] if found.shape[2:] == (1, 1) else found

@@ -15,6 +15,7 @@ from cion_jax.common.errors import UserError
 from cion_jax.neighbors import cosine
 from data_prep.types import Image
 
+_KEYS, _FEATURES = ("keys", "paths", "key", "path"), ("features", "feature")  # as `cion_jax.embed` and others have it
 _EXPECTED = "expected .npz or .parquet with `keys` (texts) and `features` (a row of numbers each)"
 
 
@@ -64,15 +65,30 @@ class GivenFeatures:
 
 def _npz(path: Path) -> tuple[list[str], np.ndarray]:
     try:
-        return [str(key) for key in npz.read(path, "keys").tolist()], npz.read(path, "features")
+        there = npz.names(path)
+        keys = npz.read(path, _one(_KEYS, there)).tolist()
+        return [_text(key) for key in keys], npz.read(path, _one(_FEATURES, there))
     except (ValueError, TypeError) as error:
         raise FeaturesError(f"{path}: {error}; {_EXPECTED}") from error
 
 
 def _parquet(path: Path) -> tuple[list[str], np.ndarray]:
     try:
-        table = pq.read_table(path, columns=["keys", "features"])
-        rows = table["features"].to_pylist()
-        return [str(key) for key in table["keys"].to_pylist()], np.array(rows, np.float32).reshape(len(rows), -1)
+        there = pq.read_schema(path).names
+        keys, features = _one(_KEYS, there), _one(_FEATURES, there)
+        table = pq.read_table(path, columns=[keys, features])
+        rows = table[features].to_pylist()
+        return [_text(key) for key in table[keys].to_pylist()], np.array(rows, np.float32).reshape(len(rows), -1)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise FeaturesError(f"{path}: {error}; {_EXPECTED}") from error
+
+
+def _one(wanted: Sequence[str], there: Sequence[str]) -> str:
+    for name in wanted:
+        if name in there:
+            return name
+    raise ValueError(f"it has no array {wanted[0]}, it holds {', '.join(there) or 'nothing'}")
+
+
+def _text(key: object) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cion_jax.common.files import read_regular
 from data_prep.config import MotConfig
-from data_prep.sources import _geometry, _numbering
+from data_prep.sources import _avi, _geometry, _numbering
 from data_prep.sources._opened import Opened
 from data_prep.sources._picture_numbers import left_out
 from data_prep.sources._reading import Reading
@@ -46,9 +46,24 @@ def of(opened: Opened, reading: Reading, settings: MotConfig) -> Finding:
         )
     elif gone or past:
         found.append(f"{max(gone, past)} of {len(rows)} rows have no picture")
+    if opened.clip.video is not None and settings.first_frame is None:
+        problems += _lost_frames(opened.clip.video)
+    found += filter(None, [reading.assumed])
     found += [*_of_boxes(opened, reading), *_of_text(opened), *_of_pictures(opened)]
     tracked = any(row.track >= 0 for row in rows)
     return Finding(opened.clip.name, _cells(opened, reading), reading.why, tuple(found), tuple(problems), tracked)
+
+
+def _lost_frames(video: Path) -> list[str]:
+    """What to say of a video whose frames cannot be numbered behind a damage."""
+    at = _avi.broken(video)
+    if at is None:
+        return []
+    return [
+        f"{video} is damaged from byte {at:,} on: the decoder goes on behind it and does not count the frames that "
+        "it lost, so that all further boxes would be cut from other frames; get the video again, or say "
+        "--config.mot.first_frame=1 (or 0) to take frames as they decode"
+    ]
 
 
 def fingerprint(clip: Clip) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cion_jax.common.files import read_regular
+from cion_jax.common.errors import UserError
+from cion_jax.common.files import read_text
 from data_prep.sources.pictures import is_picture
 from data_prep.types import SourceError
 
@@ -46,7 +47,7 @@ def load(file: Path) -> Iterator[Entry]:
         yield from _json_lines(file, text)
         return
     try:
-        found = json.loads(text, parse_float=Fraction)
+        found = _loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and error.lineno > 1:
             yield from _json_lines(file, text)
@@ -61,11 +62,20 @@ def load(file: Path) -> Iterator[Entry]:
 
 def _text(file: Path) -> str:
     try:
-        return read_regular(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{file}: {error}; expected a list in UTF-8") from error
-    except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error.strerror or error}") from error
+        return read_text(file)
+    except UserError as error:
+        raise SourceError(str(error)) from error
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_float=Fraction, object_pairs_hook=_object)
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"an entry has a name twice: {short([name for name, _ in pairs])}")
+    return found
 
 
 def _entries(file: Path, found: Any) -> Sequence[Any]:
@@ -89,7 +99,7 @@ def _json_lines(file: Path, text: str) -> Iterator[Entry]:
         if not line.strip():
             continue
         try:
-            yield _entry(f"{file}:{number}", json.loads(line, parse_float=Fraction))
+            yield _entry(f"{file}:{number}", _loads(line))
         except (ValueError, RecursionError) as error:
             yield Entry(f"{file}:{number}", wrong=f"got {short(line)}, expected a line {EXPECTED}: {error}")
 
@@ -107,6 +117,9 @@ def _table(file: Path, text: str) -> Iterator[Entry]:
     names = dict.fromkeys(header)
     if _name(names, PATHS) is None and header and not is_picture(Path(header[0])):
         raise SourceError(f"{file}: got columns {', '.join(header)[:120]}, expected file_path and id among them")
+    twice = ", ".join(sorted({name for name in header if name and header.count(name) > 1}))
+    if twice and _name(names, PATHS) is not None:
+        raise SourceError(f"{file}: got two columns called {twice[:120]}; expected one of each, or none is sure")
     started = _name(names, PATHS) is None
     for number, row in enumerate(rows, 1):
         if not any(row):
@@ -115,7 +128,9 @@ def _table(file: Path, text: str) -> Iterator[Entry]:
             started = True
             continue
         where = f"{file}:{number}"
-        if _name(names, PATHS) is not None:
+        if any(row[len(header) :]) and _name(names, PATHS) is not None:
+            yield Entry(where, wrong=f"got {short(row)}, {len(row)} fields, the header has {len(header)}")
+        elif _name(names, PATHS) is not None:
             yield _entry(where, dict(zip(header, row, strict=False)))
         elif len(row) < 2:
             yield Entry(where, wrong=f"got {short(row)}, expected a path and an id")

@@ -64,7 +64,7 @@ class Found(NamedTuple):
       numbering: None where two readings fit and differ.
       why: the evidence, in words.
       votes: the readings (0, 1, `NAMES`) that this sequence allows; what others of one tracker say may decide.
-      readings: those that fit, where `numbering` is None.
+      readings: those that fit, where `numbering` is None or could have been another one.
     """
 
     numbering: Numbering | None
@@ -108,7 +108,7 @@ def find(counts: Mapping[int, int], frames: Frames, others: frozenset[int] = ALL
         return _nearest(counts, frames, list(readings.values()), says)
     votes = frozenset(fits) | (frozenset() if frames.named else {NAMES})
     several = _differ(counts, frames, list(fits.values()))
-    told = {which: each for which, each in fits.items() if which in others} if several else {}
+    told = {which: each for which, each in fits.items() if which in others} or fits if several else {}
     left = _at_the_ends(counts, frames, told or fits)
     if _differ(counts, frames, left):
         return Found(None, says, votes, tuple(dict.fromkeys(fits.values())))
@@ -116,7 +116,7 @@ def find(counts: Mapping[int, int], frames: Frames, others: frozenset[int] = ALL
         says += f"; the other texts count from {left[0].first}"
     if there := _what_is_there(counts, frames, left[0]):
         return Found(None, says, votes, (left[0], there))
-    return Found(left[0], says, votes)
+    return Found(left[0], says, votes, tuple(dict.fromkeys(fits.values())) if len(told) == len(fits) else ())
 
 
 def missing(counts: Mapping[int, int], frames: Frames, numbering: Numbering, exactly: bool = False) -> int:

@@ -18,6 +18,7 @@ from data_prep.types import Reject
 
 _JUMPS = 0.3  # heights of a box from frame to frame: people do not go that fast
 _FEW = 5  # boxes whose id has another box in the same frame, that may be slips; rows that tell nothing
+_ALONE = 20  # boxes, of which no two have one id, from which on ids are no tracks
 _TWICE = 0.2  # share of boxes whose id has another box in the same frame, from which on ids are no tracks
 _LARGE = 2**62
 
@@ -67,6 +68,7 @@ class Reading:
       why: what was decided by which evidence, a line each.
       problems: what could not be decided, both readings named; a text that has any must not be read.
       numbering_problem: whether that is where the frames start.
+      assumed: what was taken though something else would fit as well, with how to say otherwise; empty for nothing.
     """
 
     form: str
@@ -75,6 +77,7 @@ class Reading:
     why: tuple[str, ...]
     problems: tuple[str, ...]
     numbering_problem: bool = False
+    assumed: str = ""
 
 
 class Located(NamedTuple):
@@ -118,18 +121,24 @@ def decide(
     """
     classes = _classes.find(table, settings, names)
     form, form_why, form_problem = _form(table, evidence.form, settings, others)
-    numbering, number_why, number_problem = _number(table, frames, evidence, settings, others)
+    numbering, number_why, number_problem, assumed = _number(table, frames, evidence, settings, others)
     why = (number_why, form_why, classes.why)
     ids = "" if classes.problem else _ids(table, classes)
     columns = (_order(table, evidence, settings), _before_the_box(table, settings))
-    problems = (number_problem, form_problem, classes.problem, *columns, ids)
+    commas = table.doubt if settings.box is None else ""
+    problems = (commas, number_problem, form_problem, classes.problem, *columns, ids)
     said = tuple(filter(None, problems))
-    return Reading(form, numbering, classes, tuple(filter(None, why)), said, bool(number_problem))
+    return Reading(form, numbering, classes, tuple(filter(None, why)), said, bool(number_problem), assumed)
 
 
 def _ids(table: Table, classes: Classes) -> str:
-    """What to say where ids are no tracks: many people of one id in one frame."""
+    """What to say where ids are no tracks: many people of one id in one frame, or as many ids as boxes."""
     rows = [row for row in table.rows if row.track >= 0 and classes.admits(row)]
+    if len(rows) >= _ALONE and len({row.track for row in rows}) == len(rows):
+        return (
+            f"ids are no tracks: none of {len(rows)} ids has a second box, so they count boxes; write the tracker's "
+            "ids there (for crops that nobody tracked there is --source=annotations)"
+        )
     boxes = Counter((frame, track) for frame, track, _ in {row[:3] for row in rows})
     twice = boxes.total() - len(boxes)
     if twice < _FEW or twice <= _TWICE * len(rows):
@@ -203,19 +212,25 @@ def _form(table: Table, found: _geometry.Form, settings: MotConfig, others: Othe
 
 def _number(
     table: Table, frames: Frames, evidence: Evidence, settings: MotConfig, others: Others
-) -> tuple[Numbering, str, str]:
-    """Numbering of the frames, why, and what cannot be decided."""
+) -> tuple[Numbering, str, str, str]:
+    """Numbering of the frames, why, what cannot be decided, and what was taken though another one fits."""
     if settings.first_frame is not None:
-        return _numbering.given(settings.first_frame, frames), f"config.mot.first_frame={settings.first_frame}", ""
+        return _numbering.given(settings.first_frame, frames), f"config.mot.first_frame={settings.first_frame}", "", ""
     if table.first_frame is not None:
         numbering = _numbering.given(table.first_frame, frames)
-        return numbering, f"{table.format}: frames from {table.first_frame}", ""
+        return numbering, f"{table.format}: frames from {table.first_frame}", "", ""
     found = _numbering.find(evidence.counts, frames, others.firsts)
+    either = [_numbering.told(each, frames) for each in sorted(found.readings)]
     if found.numbering is not None:
-        return found.numbering, f"frames from {found.numbering.first}: {found.why}", ""
-    either = " or ".join(_numbering.told(each, frames) for each in sorted(found.readings))
-    problem = f"frames may be counted {either}: {found.why}; say which number the first picture has in the text"
-    return Numbering(1), "", problem
+        taken = _numbering.told(found.numbering, frames)
+        assumed = f"frames are taken to be counted {taken}, as the text begins at the first picture by that alone"
+        assumed += f"; as fits, too: {', '.join(each for each in either if each != taken)}"
+        why = f"frames from {found.numbering.first}: {found.why}"
+        return found.numbering, why, "", assumed if either else ""
+    problem = (
+        f"frames may be counted {' or '.join(either)}: {found.why}; say which number the first picture has in the text"
+    )
+    return Numbering(1), "", problem, ""
 
 
 def locate(table: Table, frames: Frames, reading: Reading) -> tuple[list[Located], list[Reject]]:

@@ -61,6 +61,7 @@ class Table:
       flagged: whether 0 in the first column behind the box says that a row does not count, as in ground truth.
       people: classes of people where the format defines them, else None.
       names: what a list beside the text calls the classes, from 0.
+      doubt: why it cannot be told where its columns begin; empty where it can.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Table:
     flagged: bool = False
     people: frozenset[str] | None = None
     names: tuple[str, ...] = ()
+    doubt: str = ""
 
     @cached_property
     def _prefix(self) -> str:

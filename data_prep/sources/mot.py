@@ -19,6 +19,7 @@ from data_prep.sources.frames import cut, from_pictures, from_video, is_video, s
 from data_prep.sources.pictures import drop_duplicates
 from data_prep.types import Finding, Image, Reject, SourceError
 
+_DETECTIONS = "det/det.txt"  # of MOTChallenge
 TRUTH = "truth.txt"
 _ASKED = 64  # sequences whose texts are read to find out what they say together
 
@@ -163,6 +164,8 @@ class Mot:
         if texts:
             name = texts[0] if len(texts) == 1 else "NAME"
             detail += f", which holds {', '.join(texts)}; where one is it, say --config.tracks={name}"
+        if (clip.folder / _DETECTIONS).is_file():
+            detail += f"; {_DETECTIONS} holds detections without tracks: run a tracker first"
         return Reject("no track text", clip.name, detail)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.sources import _rows
+from data_prep.sources import _commas, _rows
 from data_prep.sources._rows import Rectangle, Row, Table
 from data_prep.types import Reject, SourceError
 
@@ -23,6 +23,7 @@ PEDESTRIAN = "1"
 GROUND_TRUTH_TAIL = (2, 3)  # columns behind the box where the second of them is a class
 _COMMENTS, _MARKS = ("#", "//", "%"), "#/% "
 _CLEAN = str.maketrans("", "", "\"'[](){}\0")
+_LONGEST = 100_000  # signs of a line
 _BOX = 4  # numbers of a box, in front of them frame and id
 
 # Names of columns, in lower case without anything but letters and digits.
@@ -60,13 +61,14 @@ class Box(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Where the numbers of a row stand, and what a header says about them."""
+    """Where the numbers of a row stand, and what a header says about them; it has no more columns than `most`."""
 
     frame: int = 0
     track: int = 1
     box: tuple[int, ...] = (2, 3, 4, 5)
     label: int | None = None
     form: str | None = None
+    most: int | None = None
 
     @property
     def least(self) -> int:
@@ -80,8 +82,12 @@ def table(path: Path) -> Table:
       SourceError: the file cannot be read, or its header names columns that are not understood.
     """
     rows, rejects, columns = [], [], _Columns()
-    started = False
+    started = commas = False
     for number, line in enumerate(_rows.text_of(path).splitlines(), 1):
+        if len(line) > _LONGEST:
+            detail = f"got {line[:80]!r} and so on, {len(line):,} signs, expected at most {_LONGEST:,}"
+            rejects.append(Reject("malformed line", f"{path}:{number}", detail))
+            continue
         fields = [] if line.lstrip().startswith(_COMMENTS) and not _is_header(line) else split(line)
         if not any(fields):
             continue
@@ -89,13 +95,14 @@ def table(path: Path) -> Table:
             columns = _header(split(line.lstrip(_MARKS)), f"{path}:{number}")
             started = True
             continue
-        started = True
+        started, commas = True, commas or _has_commas(line)
         row = _row(fields, columns, str(number))
         if isinstance(row, str):
             rejects.append(Reject("malformed line", f"{path}:{number}", f"got {line[:80]!r}, {row}"))
         else:
             rows.append(row)
-    return Table(path, "MOT text", rows, rejects, box=columns.form, flagged=is_ground_truth(path))
+    doubt = _commas.doubt(rows) if commas else ""
+    return Table(path, "MOT text", rows, rejects, box=columns.form, flagged=is_ground_truth(path), doubt=doubt)
 
 
 def read(path: Path) -> tuple[list[Box], list[Reject]]:
@@ -143,7 +150,7 @@ def as_class(token: str) -> str:
 
 def split(line: str) -> list[str]:
     """Fields of a line, separated by semicolons, bars, commas, tabs or spaces."""
-    line = line.translate(_CLEAN).strip()
+    line = _commas.unquoted(line).translate(_CLEAN).strip()
     for separator in ";|":
         if separator in line:
             return [field.strip().replace(",", ".") for field in line.split(separator)]
@@ -153,6 +160,12 @@ def split(line: str) -> list[str]:
             return fields
         line = line.replace(",", ".")  # of decimals, between spaces or tabs
     return line.split("\t") if "\t\t" in line else line.split()
+
+
+def _has_commas(line: str) -> bool:
+    """Whether commas, and nothing else, separate the fields of a line."""
+    head, comma, _ = line.strip().partition(",")
+    return bool(comma) and not re.search(r"\s", head) and not any(separator in line for separator in ";|")
 
 
 def flagged(row: Row, where: str) -> Reject | None:
@@ -182,6 +195,8 @@ def _row(fields: Sequence[str], columns: _Columns, line: str) -> Row | str:
     expected = "expected frame,id,left,top,width,height,... in numbers, separated by commas, tabs or spaces"
     if len(fields) < columns.least:
         return f"{expected}: {len(fields)} columns"
+    if columns.most is not None and any(fields[columns.most :]):
+        return f"the header names {columns.most} columns, got {len(fields)}"
     try:
         frame, track = _rows.frame_number(fields[columns.frame]), _rows.track_id(fields[columns.track])
         box = _rows.rectangle([fields[i] for i in columns.box])
@@ -209,7 +224,7 @@ def _header(fields: Sequence[str], where: str) -> _Columns:
             "(or x1, y1, x2, y2); rename its columns, or remove it where the columns come in this order"
         )
     names, form = found
-    return _Columns(at["frame"], at["track"], tuple(at[name] for name in names), at.get("label"), form)
+    return _Columns(at["frame"], at["track"], tuple(at[name] for name in names), at.get("label"), form, len(fields))
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,7 @@ import dataclasses
 import errno
 from cion_jax.common import cli
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import read_regular
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -34,6 +35,10 @@ def main(argv):
     print(settings())
     if settings().seed == 13:
         raise UserError("seed 13 brings bad luck")
+    if settings().seed == 17:
+        read_regular("/dev/zero")
+    if settings().seed == 16:
+        print("\\udcff.jpg")
     if settings().seed == 14:
         open("a file that is not there")
     if settings().seed == 15:
@@ -87,6 +92,7 @@ def test_overrides(command):
         (["--sed=1"], "Unknown command line flag 'sed'"),
         (["stray"], "takes only --flags, got 'stray'"),
         (["--config.seed=13"], "seed 13 brings bad luck"),
+        (["--config.seed=17"], "got a device, expected a regular file"),
         (["--config.seed=15"], 'Permission denied: "a file of somebody else\'s"; make room, or give a place'),
     ],
 )
@@ -124,3 +130,27 @@ def test_a_number_beyond_its_bounds_is_named_with_them(value):
     with pytest.raises(flags.Error, match=r"flag --far.*(must be in \[0, 2\]|invalid literal|could not convert)"):
         values(["x", f"--far={value}"])
     assert values(["x", "--far=1.5"]) == ["x"]
+
+
+def test_names_that_are_no_text_are_printed(command):
+    done = command("--config.seed=16")
+    assert done.returncode == 0
+    assert done.stdout.endswith("\\udcff.jpg\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "has no attribute 'get_config'"),
+        ("def get_config(:", "SyntaxError: invalid syntax"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("def get_config(): return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def get_config(): return {}", "get_config() returned a dict, expected a ConfigDict"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used(command, tmp_path, text, message):
+    (tmp_path / "config.py").write_text(text)
+    done = command()
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr

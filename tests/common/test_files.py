@@ -72,3 +72,17 @@ def test_what_fails_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_texts_of_spreadsheets_are_read(tmp_path, encoding):
+    (tmp_path / "t.csv").write_bytes("a,ö\n".encode(encoding))
+    assert files.read_text(tmp_path / "t.csv") == "a,ö\n"
+
+
+def test_what_is_no_text_is_named(tmp_path):
+    (tmp_path / "t.csv").write_bytes("ö".encode("latin-1"))
+    with pytest.raises(UserError, match=r"t.csv is no text in UTF-8, which was expected: .*; save it so"):
+        files.read_text(tmp_path / "t.csv")
+    with pytest.raises(UserError, match=r"cannot be read: got a folder"):
+        files.read_text(tmp_path)

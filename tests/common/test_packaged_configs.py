@@ -64,3 +64,19 @@ def test_the_flag_takes_a_name_in_every_spelling(arguments, monkeypatch):
     *config, other = cli._with_files(arguments)
     assert " ".join(config).replace("=", " ").lstrip("-") == f"config {packaged_configs.folder() / 'vit_b.py'}"
     assert other == "--a=vit_b"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        (None, (), "FileNotFoundError"),
+        ("def get_config(:", (), "SyntaxError"),
+        ("x = 1", (), "KeyError: 'get_config'"),
+        ("def get_config(): return {}", ("a",), "too many positional arguments"),
+    ],
+)
+def test_what_is_no_config_is_told(tmp_path, text, arguments, said):
+    if text is not None:
+        (tmp_path / "c.py").write_text(text)
+    with pytest.raises(ConfigError, match=f"c.py is no config, a Python file with get_config.*{said}"):
+        packaged_configs.load(str(tmp_path / "c.py"), *arguments)

@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from cion_jax.data import records, shards
+from cion_jax.common import checksums
+from cion_jax.data import intact, records, shards, train_split
 from cion_jax.data.shards import ShardReader
 
 
@@ -96,3 +97,43 @@ def test_pictures_that_claim_too_much_are_skipped(monkeypatch, data):
     monkeypatch.setenv("CION_MAX_PIXELS", "100")
     with pytest.raises(ValueError, match="the header says 16 x 32 pixels, expected at most 100"):
         shards.decode(image, np.zeros((32, 16, 3), np.uint8))
+
+
+def with_digests(folder):
+    for name in (records.METRICS_FILE, records.CARD_FILE):
+        (folder / name).write_text("{}")
+    (folder / checksums.SUMS).unlink(missing_ok=True)
+    checksums.write(folder / checksums.SUMS, {path.name: path for path in sorted(folder.iterdir())})
+    return folder
+
+
+@pytest.mark.parametrize("name", [records.INFO_FILE, records.INDEX_FILE, records.METRICS_FILE, "identity_shards-*"])
+def test_a_changed_file_is_refused_by_name_before_a_step(data, name, capsys):
+    """Changed, not damaged: each would be read without a word."""
+    (path,) = with_digests(data).glob(name)
+    whole_file = path.read_bytes()
+    path.write_bytes(whole_file + b" ")
+    with pytest.raises(records.DatasetError, match=f"{path.name} is not what was written.* copy or write it again"):
+        train_split.open_people(data)
+    path.unlink()
+    with pytest.raises(records.DatasetError, match=path.name):
+        train_split.open_people(data)
+    path.write_bytes(whole_file)
+    (data / records.CARD_FILE).write_text("My data set.")
+    assert len(train_split.open_people(data)) == 49
+    assert capsys.readouterr().err == ""
+
+
+def test_digests_of_large_shards_are_left_to_verify_and_that_is_said(data, monkeypatch, capsys):
+    (path,) = with_digests(data).glob("identity_shards-*")
+    monkeypatch.setattr(intact, "_AT_ONCE", path.stat().st_size - 1)
+    (data / records.FEATURES_FILE).write_text("{}")
+    with pytest.raises(records.DatasetError, match=r"features\.json is not what was written"):
+        intact.check(data)
+    intact.check(with_digests(data))
+    assert f"python -m cion_jax.verify {data}" in capsys.readouterr().err
+
+
+def test_without_digests_that_is_said(data, capsys):
+    train_split.open_people(data)
+    assert "has no SHA256SUMS" in capsys.readouterr().err

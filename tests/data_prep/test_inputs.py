@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cion_jax.reid import feature_file
 from data_prep import sources
 from data_prep.config import Config
 from data_prep.pipeline import given, inputs, per_video, run
@@ -245,3 +246,13 @@ def test_features_that_cannot_be_used(tmp_path, arrays, message):
         np.savez(file, **arrays)
     with pytest.raises(given.FeaturesError, match=message):
         given.GivenFeatures(str(file))
+
+
+@pytest.mark.parametrize("names", [("key", "feature"), ("paths", "features")])
+def test_features_as_our_own_program_writes_them(tmp_path, names):
+    keys, features = ["v/t/a.jpg", "v/t/b.jpg"], np.eye(2, dtype=np.float32)
+    np.savez(tmp_path / "f.npz", **{names[0]: np.array([key.encode() for key in keys]), names[1]: features})
+    feature_file.write(tmp_path / "f.parquet", keys, features, {})
+    images = [Image(key, "v", "t", 0, key) for key in reversed(keys)]
+    for file in ("f.npz", "f.parquet"):
+        np.testing.assert_array_equal(given.GivenFeatures(str(tmp_path / file)).of(images), features[::-1])

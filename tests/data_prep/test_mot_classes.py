@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.types import SourceError
-from tests.data_prep.clips import line, pictures, seen, text
+from tests.data_prep.clips import frames_of, line, pictures, seen, text, video
 
 
 def tracks_of(folder, tails, name="tracks.txt", extra=None, **settings):
@@ -79,3 +79,11 @@ def test_a_list_of_classes_beside_the_text_says_what_they_are(tmp_path):
     assert tracks_of(tmp_path, ["1,1,1", "1,2,1"], "gt/gt.txt", names) == ["2"]
     with pytest.raises(SourceError, match="the list beside it names car, bus"):
         tracks_of(tmp_path, ["1,1,1", "1,2,1"], "gt/gt.txt", {"gt/labels.txt": ["car", "bus"]})
+
+
+def test_ids_that_count_boxes_are_refused(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    rows = [line(1 + n // 4, track=n, box=(10 + 30 * (n % 4), 20, 20, 50)) for n in range(24)]
+    text(tmp_path / "a" / "tracks.txt", rows)
+    with pytest.raises(SourceError, match="ids are no tracks: none of 24 ids has a second box"):
+        frames_of(tmp_path)

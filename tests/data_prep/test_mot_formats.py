@@ -10,6 +10,7 @@ from tests.data_prep.clips import BOX, HEIGHT, WIDTH, frames_of, line, pictures,
 
 X, Y, W, H = BOX
 CORNERS = f"{X} {Y} {X + W} {Y + H}"
+SIX_FRAMES = [1, 2, 3, 4, 5, 6]
 SIX = [("1", n) for n in range(1, 7)]
 
 
@@ -170,3 +171,69 @@ def test_settings_are_of_the_run(tmp_path):
     assert seen(tmp_path, tracks=str(tmp_path / "out"))["a"] == [("9", 1), ("9", 2)]
     assert seen(tmp_path, tracks=str(tmp_path / "out" / "{sequence}.txt"))["a"] == [("9", 1), ("9", 2)]
     assert sources.open("mot", tmp_path, settings=MotConfig(box="xywh")).read("a")[0]
+
+
+COMMAS = [
+    "{f},1,100,5,20,25,20,0,50,0",  # all with two decimals, or whole and with a tail
+    "{f},1,100,50,20,00,20,25,50,00,1,-1,-1,-1",
+    "{f}, 1, 100,5, 20,25, 20,0, 50,0, 0,95",
+]
+
+
+@pytest.mark.parametrize("row", COMMAS)
+def test_decimal_commas_between_commas_are_refused_with_both_readings(tmp_path, row):
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", [row.format(f=f) for f in range(1, 7)])
+    said = r"left 100, top 50?, width 20, height \d+, by the second left 100.50?, top 20"
+    with pytest.raises(SourceError, match=said):
+        frames_of(tmp_path)
+
+
+def test_who_says_what_boxes_are_has_whole_numbers(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", [COMMAS[0].format(f=f) for f in range(1, 7)])
+    assert frames_of(tmp_path, box="xywh") == SIX_FRAMES
+
+
+def test_rows_of_many_lengths_of_whole_numbers_are_refused(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    rows = ["1,1,100,20,20,50,1,-1,-1,-1", "2,1,100,5,20,20,50,1,-1,-1,-1", "3,1,100,5,20,20,50,5,1,-1,-1,-1"]
+    text(tmp_path / "a" / "tracks.txt", [*rows, *(line(n) for n in (4, 5, 6))])
+    with pytest.raises(
+        SourceError, match=r"commas may stand between columns or in numbers.* rows have 10 to 12 columns"
+    ):
+        frames_of(tmp_path)
+
+
+@pytest.mark.parametrize("tail", ["1,-1,-1,-1", "1,1,1", "1,1,1,1", "1,4,0,0", "", "95", "1,-1,-1,-1,7,8"])
+def test_whole_numbers_are_whole(tmp_path, tail):
+    written = text(tmp_path / "tracks.txt", [line(n, tail=tail) for n in range(1, 7)])
+    assert mottext.table(written).doubt == ""
+
+
+def test_numbers_in_quotes(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    good = ['{f},1,"100,0","20,0","20,0","50,0"', '{f},1,100,20,20,"50.0"', '{f},"1",100,20,20,"50,00"']
+    bad = ['3,1,"1,000",20,20,50', '3,1,"1,234.5",20,20,50']  # a thousand or one; beyond the frame
+    rows = [row.format(f=n) for n, row in zip((1, 2, 4), good, strict=True)]
+    text(tmp_path / "a" / "tracks.txt", [*rows, *bad, line(6)])
+    images, rejects = sources.open("mot", tmp_path).read("a")
+    assert [(image.frame, image.box) for image in images if image.frame != 3] == [(n, BOX) for n in (1, 2, 4, 6)]
+    assert rejects[0].reason == "malformed line"
+    assert "1?000" in rejects[0].detail
+
+
+def test_rows_that_are_longer_than_their_header_are_not_read(tmp_path):
+    """As R's write.table leaves them, without a name for the names of the rows."""
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", ["frame,id,x,y,w,h", *(f"{n + 40},{line(n, tail='')}" for n in range(1, 7))])
+    images, rejects = sources.open("mot", tmp_path).read("a")
+    assert images == []
+    assert {reject.detail.rpartition(", ")[2] for reject in rejects} == {"got 7"}
+
+
+def test_a_line_that_goes_on_costs_itself(tmp_path):
+    written = text(tmp_path / "tracks.txt", [line(1), line(2) + "," * 200_000, line(3)])
+    table = mottext.table(written)
+    assert [row.frame for row in table.rows] == [1, 3]
+    assert "200,0" in table.rejects[0].detail

@@ -162,3 +162,10 @@ def test_pictures_that_are_to_be_turned_are_refused(tmp_path):
     assert "EXIF says that the pictures are to be turned" in problem
     with pytest.raises(SourceError, match="EXIF"):
         seen(tmp_path)
+
+
+def test_detections_are_named_where_there_are_no_tracks(tmp_path):
+    pictures(tmp_path / "a" / "img1")
+    text(tmp_path / "a" / "det" / "det.txt", [line(1, track=-1)])
+    _, (reject,) = sources.open("mot", tmp_path).read("a")
+    assert reject.detail.endswith("det/det.txt holds detections without tracks: run a tracker first")

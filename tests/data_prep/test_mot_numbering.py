@@ -180,3 +180,20 @@ def test_names_of_pictures_decide_for_the_other_folders_of_a_tracker():
     assert _numbering.find({3: 1, 6: 1}, pictures).numbering is None
     found = _numbering.find({3: 1, 6: 1}, pictures, _numbering.together([known]))
     assert found.numbering.picture(3, pictures.numbers) == 3
+
+
+def test_what_was_taken_though_another_reading_fits_is_said(tmp_path):
+    video(tmp_path / "a" / "v.avi")
+    text(tmp_path / "a" / "tracks.txt", lines([1, 2, 3, 4]))
+    taken = r"taken to be counted from 1 (--config.mot.first_frame=1), as the text begins at the first picture"
+    (note,) = (n for n in sources.open("mot", tmp_path, settings=MotConfig()).examine("a").notes if taken in n)
+    assert note.endswith("as fits, too: from 0 (--config.mot.first_frame=0)")
+    said = sources.open("mot", tmp_path, settings=MotConfig(first_frame=1)).examine("a").notes
+    assert not any("taken to be" in note for note in said)
+
+
+def test_where_the_other_texts_decide_nothing_was_taken(tmp_path):
+    for name, frames in (("a", range(1, 5)), ("b", range(1, 7))):
+        video(tmp_path / name / "v.avi")
+        text(tmp_path / name / "tracks.txt", lines(frames))
+    assert sources.open("mot", tmp_path, settings=MotConfig()).examine("a").notes == ()

@@ -7,9 +7,10 @@ import random
 import pytest
 
 from data_prep import sources
-from data_prep.sources import _formats
+from data_prep.config import MotConfig
+from data_prep.sources import _avi, _formats
 from data_prep.types import SourceError
-from tests.data_prep.clips import line, pictures, text
+from tests.data_prep.clips import line, pictures, text, video
 
 CORNERS = "100 20 120 70"
 TEXTS = {
@@ -100,3 +101,18 @@ def test_no_accident_of_a_pickle_is_a_traceback(tmp_path):
             said.append(str(error))
     assert said
     assert all("keys" in words for words in said)
+
+
+def test_an_avi_that_loses_frames_in_the_middle_is_refused(tmp_path):
+    """The decoder finds the next frame behind the damage, and counts on: all further crops would be of other frames."""
+    path = video(tmp_path / "a" / "v.avi", frames=12)
+    text(tmp_path / "a" / "tracks.txt", [line(n) for n in range(1, 13)])
+    whole = path.read_bytes()
+    assert _avi.broken(path) is None
+    chunks = [at for at in range(len(whole) - 4) if whole[at : at + 4] == b"00dc"]
+    for at in (chunks[5], chunks[5] + 5):  # a name; a length
+        path.write_bytes(whole[:at] + b"\xff\xff" + whole[at + 2 :])
+        (problem,) = sources.open("mot", tmp_path, settings=MotConfig()).examine("a").problems
+        assert "does not count the frames that it lost" in problem
+    path.write_bytes(whole[: chunks[8]])  # cut short: the last frames are not there
+    assert _avi.broken(path) is None

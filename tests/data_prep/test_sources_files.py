@@ -201,3 +201,24 @@ def test_useless_annotation_files_are_errors(tmp_path, text, message):
     (tmp_path / "m.json").write_text("[]")
     with pytest.raises(SourceError, match=r"exactly one \.json in .*got l\.json, m\.json"):
         sources.open("annotations", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("l.csv", "id,file_path,id\n1,a.jpg,2", "got two columns called id; expected one"),
+        ("l.csv", "file_path,id\n0,a.jpg,2", "first of 1 rejects: got .*, 3 fields, the header has 2"),
+        ("l.json", '[{"file_path": "a.jpg", "id": 1, "id": 2}]', "an entry has a name twice: .*'id', 'id'"),
+    ],
+)
+def test_lists_that_say_two_things_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=message):
+        sources.open("annotations", tmp_path / name)
+
+
+def test_a_list_as_spreadsheets_write_unicode(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((8, 4, 3), 90, np.uint8))
+    (tmp_path / "l.txt").write_bytes("file_path\tid\na.jpg\t7\n".encode("utf-16"))
+    source = sources.open("annotations", tmp_path / "l.txt")
+    assert [image.path for video in source.videos() for image in source.read(video)[0]] == ["a.jpg"]

@@ -204,6 +204,12 @@ def test_any_folder_by_the_usual_names(tree):
     assert (benchmark.query.identity.tolist(), benchmark.gallery.identity.tolist()) == ([12], [0, 12])
 
 
+def test_names_that_are_no_text_are_read_or_told(tree):
+    folder = tree(query=["1_c1_\udcff.jpg"], gallery=["1_c2.jpg", "\udcff.jpg"])
+    benchmark = benchmarks.load("folder", folder)
+    assert (benchmark.query.identity.tolist(), len(benchmark.gallery.unnamed)) == ([1], 1)
+
+
 def test_tables(tree):
     folder = tree(a=["1.jpg", "2.jpg", "3.jpg"])
     rows = ["a/1.jpg,anna,yard,query", "a/2.jpg,anna,hall,gallery", "a/3.jpg,0,hall,gallery"]
@@ -230,13 +236,39 @@ def test_tables(tree):
             "split of 1.jpg is 'probe', expected query, gallery or train",
         ),
         ("path,identity,camera,split\na/1.jpg,1,1,query", "no image to use in gallery of the tables"),
+        ("path,identity,camera,split\n7,a/1.jpg,1,1,query", "line 2: got 5 fields, the header has 4; put what has a"),
+        (
+            "path,identity,identity,camera,split\na/1.jpg,1,2,1,query",
+            "has a column twice; got columns path, identity, i",
+        ),
+        (
+            "path;identity;camera;split\na/1.jpg;1;1;query",
+            "lacks path, .*; got columns path;identity;camera;split, exp",
+        ),
+        (
+            "path,identity,camera,split\na/1.jpg,1,1,query\na/1.jpg,1,1,query",
+            "1 pictures occur twice in query of .*1.jp",
+        ),
+        ("path,identity,camera,split\na/1.jpg,1,1,query\na/1.jpg,1,2,gallery", "as of two people or cameras: 1.jpg"),
+        (f"path,identity,camera,split\n{'x' * 200_000},1,1,query", "is no CSV: field larger than field limit"),
+        (b"path,identity,camera,split\na/\xe9.jpg,1,1,query", "is no text in UTF-8"),
     ],
 )
 def test_wrong_tables(tree, table, message):
     folder = tree(a=["1.jpg"])
-    (folder / "images.csv").write_text(table)
-    with pytest.raises(benchmarks.BenchmarkError, match=message):
+    (folder / "images.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(UserError, match=message):
         benchmarks.load("folder", folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets_and_data_frames(tree, encoding):
+    folder = tree(a=["1.jpg", "2.jpg"])
+    table = "Path, Identity ,Camera,Split\na/1.jpg,7.0,1,Query\na/2.jpg,7,2,Gallery\n"
+    (folder / "images.csv").write_bytes(table.encode(encoding))
+    benchmark = benchmarks.load("folder", folder)
+    assert (benchmark.query.identity.tolist(), benchmark.gallery.identity.tolist()) == ([7], [7])
+    assert benchmarks.tables(folder) == [folder / "images.csv"]
 
 
 @pytest.mark.parametrize(

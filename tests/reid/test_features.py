@@ -103,3 +103,20 @@ def test_what_has_changed_is_embedded_again(embedder, tmp_path):
     embedder.run(choice=("another",))
     resumable.forget(tmp_path / "out.npz")
     assert not (tmp_path / ".out.npz.chunks").exists()
+
+
+def test_keys_and_features_of_other_programs(tmp_path):
+    keys = np.array([b"./query/1.jpg", rb"gallery\2.jpg"])
+    np.savez(tmp_path / "f.npz", keys=keys, features=np.eye(2, 3, dtype=np.float32)[:, :, None, None])
+    file = FeatureFile(tmp_path / "f.npz")
+    assert file.features.shape == (2, 3)
+    paths = [tmp_path / "gallery" / "2.jpg", tmp_path / "query" / "1.jpg", tmp_path / "query" / "2.jpg"]
+    np.testing.assert_array_equal(file.rows(paths[:2]), [1, 0])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_names_that_are_no_text_are_written_and_found(tmp_path, suffix):
+    path = tmp_path / f"f{suffix}"
+    keys = ["v/\udcff.jpg", "v/a.jpg"]
+    feature_file.write(path, keys, np.eye(2, dtype=np.float32), {})
+    np.testing.assert_array_equal(FeatureFile(path).rows([tmp_path / key for key in keys]), [0, 1])

@@ -8,7 +8,7 @@ import pytest
 from cion_jax.reid import index
 
 
-@pytest.mark.parametrize("damage", ["no keys", "fewer keys", "no array", "cut", "other type"])
+@pytest.mark.parametrize("damage", ["no keys", "fewer keys", "no array", "cut", "flipped", "other type"])
 def test_damaged_files_are_made_again(tmp_path, damage):
     path, folder = tmp_path / "f.npz", tmp_path / "f.npz.index"
     np.savez(path, keys=["a", "b"], features=np.eye(2, dtype=np.float32))
@@ -17,6 +17,10 @@ def test_damaged_files_are_made_again(tmp_path, damage):
     if damage in ("no keys", "fewer keys"):
         keys = {"keys": ["a"]} if damage == "fewer keys" else {}
         (folder / "index.json").write_text(json.dumps({"of": about["of"], **keys}))
+    elif damage == "flipped":
+        content = bytearray(rows.read_bytes())
+        content[-1] ^= 1
+        rows.write_bytes(content)
     elif damage == "other type":
         np.save(rows, np.eye(2))
     else:

@@ -3,7 +3,9 @@
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import cion_jax
 from cion_jax.adapt import adapt, job_of
 from cion_jax.common.errors import UserError
 from cion_jax.rounds.run import LeftError
+from cion_jax.verify import verify
 from tests import toy
 
 NETWORK = f"random:{toy.Toy.__name__.lower()}@32x16"
@@ -95,3 +98,76 @@ def test_too_few_tracks(people, tmp_path):
         shutil.copy(path, tmp_path / "few")
     with pytest.raises(UserError, match="3 tracks of two images or more that can be read, expected at least 8"):
         run(tmp_path / "few", tmp_path / "out")
+
+
+def test_another_network_under_the_same_name_is_refused(people, done, tmp_path):
+    output = shutil.copytree(done, tmp_path / "out")
+    job = json.loads((output / "job.json").read_text())
+    (output / "job.json").write_text(json.dumps(job | {"network": "0" * 64}))
+    with pytest.raises(UserError, match="was begun with other settings: network was '000"):
+        run(people, output)
+
+
+def test_a_wrong_recipe_is_told_before_identities_are_found(people, tmp_path):
+    with pytest.raises(UserError, match="the recipe adapt is of supervised or distill, got 'foo'"):
+        run(people, tmp_path / "out", config="adapt:foo")
+    assert not (tmp_path / "out" / "round1").exists()
+
+
+def test_a_data_set_is_read_again_as_it_was(tmp_path, monkeypatch, capsys):
+    settings = {"mot.first_frame": 0, "mot.box": None, "tracks": None, "seed": 7, "annotations.root": None}
+    metrics = {"source": {"name": "mot", "input": "videos"}, "settings": settings}
+    monkeypatch.setattr(sys.modules["cion_jax.adapt"], "Dataset", lambda folder: SimpleNamespace(metrics=metrics))
+    (tmp_path / "metrics.json").touch()
+    job = job_of("", str(tmp_path), NETWORK, tmp_path / "out", {})
+    assert (job.source, str(job.input), job.data.mot.first_frame, job.data.seed) == ("mot", "videos", 0, 0)
+    assert "videos is read as for " in capsys.readouterr().err
+    given = {"mot": {"first_frame": 1}}
+    assert job_of("", str(tmp_path), NETWORK, tmp_path / "out", given).data.mot.first_frame == 1
+
+
+DAMAGE = [
+    ("job.json", "[]"),
+    ("seconds.json", "[]"),
+    ("seconds.json", '{"probe": "x"}'),
+    ("plan.json", '{"steps": -5, "rounds": 1, "seconds": 0}'),
+    ("round1/score.json", "{}"),
+    ("round1/score.json", '{"quality": NaN, "reciprocal_rank": 1, "rank1": 1, "operating": {}}'),
+    ("round0/probe.npy", "x"),
+    ("probe.npz", "x"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), DAMAGE)
+def test_a_damaged_file_is_named(people, done, name, text):
+    path = done / name
+    whole = path.read_bytes()
+    path.write_text(text)
+    try:
+        with pytest.raises(UserError, match=f"{name} is damaged: .*; (give another --output|delete)"):
+            run(people, done)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_damaged_export_is_written_again(people, done, capsys):
+    weights = done / "export" / "weights.safetensors"
+    whole = bytearray(weights.read_bytes())
+    weights.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+    run(people, done)
+    assert "weights.safetensors is not what was written" in capsys.readouterr().err
+    assert verify(done / "export").damage == []
+
+
+def test_all_of_it_is_verified(done):
+    report = verify(done)
+    assert report.damage == []
+    assert [name for name in ("round1/data: ", "round1/run: ", "export: ") if name not in report.looked_at] == []
+    (shard,) = (done / "round1" / "data").glob("*array_record*")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:])
+    try:
+        assert all(line.startswith("round1/data: ") for line in verify(done).damage)
+        assert verify(done).damage
+    finally:
+        shard.write_bytes(whole)

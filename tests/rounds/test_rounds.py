@@ -73,3 +73,33 @@ def test_two_rounds_are_left_resumed_and_repeated(people, tmp_path):
     scratch = job(people, tmp_path / "anew", scratch=True, keep_embedder=True).run()
     assert scratch[1]["embedder"].startswith("color+flax:")
     assert np.isfinite(scratch[1]["noise"])
+
+
+def test_scores_are_remembered_with_what_was_asked(tmp_path, monkeypatch):
+    """Another benchmark, or another folder, is another question."""
+    calls = []
+
+    def evaluate(run, benchmark, data):
+        calls.append((benchmark, data))
+        return {"mAP": len(calls) / 10, "rank1": 1.0}
+
+    monkeypatch.setattr(rounds.cion_jax, "evaluate", evaluate)
+    asked = [{"benchmark": "folder", "data": name} for name in ("a", "a", "b")]
+    scores = [job(tmp_path, tmp_path, **each)._scored(tmp_path)["mAP"] for each in asked]
+    assert scores == [0.1, 0.1, 0.2]
+    assert calls == [("folder", "a"), ("folder", "b")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": "demoo"}, "did you mean 'demo'"),
+        ({"train": {"train.stepz": 1}}, "train.stepz"),
+        ({"benchmark": "folder", "data": "nowhere"}, "no folder nowhere/query"),
+        ({"benchmark": "folder", "data": "gs://b/x"}, "is a URL"),
+    ],
+)
+def test_mistakes_are_told_before_the_work(people, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        job(people, tmp_path / "out", **changes).run()
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,6 @@ A file of this folder, or an installed package with an entry point of the group 
 `Reader` under a name. A reader lists files and opens none of the images.
 """
 
-from cion_jax.reid.benchmarks.base import REGISTRY, Benchmark, BenchmarkError, Images, Reader, load
+from cion_jax.reid.benchmarks.base import REGISTRY, Benchmark, BenchmarkError, Images, Reader, load, tables
 
-__all__ = ["REGISTRY", "Benchmark", "BenchmarkError", "Images", "Reader", "load"]
+__all__ = ["REGISTRY", "Benchmark", "BenchmarkError", "Images", "Reader", "load", "tables"]

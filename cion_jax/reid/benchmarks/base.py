@@ -21,6 +21,7 @@ RULES = (
     "single query; id -1 left out, id 0 stays in the gallery as distractor; gallery images of the query's identity and "
     "camera removed per query; queries without a remaining match not counted"
 )
+_TABLES = ("*.csv", "*.txt", "info/*.txt", "info/*.mat")
 _LISTED = 5  # names in a message
 
 
@@ -138,6 +139,11 @@ def load(name: str, folder: Path, **options: str | None) -> Benchmark:
     benchmark = reader.read(Path(folder), **given)
     _check(benchmark)
     return benchmark
+
+
+def tables(folder: Path) -> list[Path]:
+    """Lists and tables of a benchmark, which are read as its images are."""
+    return [path for kind in _TABLES for path in sorted(folder.glob(kind))]
 
 
 def named(folder: Path, example: str) -> Images:

@@ -8,12 +8,16 @@ Identities and cameras may be any texts; identity 0 is a distractor and -1 junk.
 from __future__ import annotations
 
 import csv
+import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from cion_jax.common.errors import UserError
+from cion_jax.common.files import read_text
 from cion_jax.common.patterns import compiled
+from cion_jax.common.printable import printable, utf8
 from cion_jax.reid.benchmarks.base import (
     DISTRACTOR,
     JUNK,
@@ -29,6 +33,7 @@ from cion_jax.reid.benchmarks.base import (
 )
 
 PATTERN = r"(?P<id>-?\w+?)_c(?P<cam>\w+?)[_.].*"
+_DIGITS = 18  # of a number that arrays hold
 _PARTS = ("query", "gallery")
 _COLUMNS = ("path", "identity", "camera")
 
@@ -56,7 +61,7 @@ def _folders(folder: Path, pattern: Any) -> Benchmark:
     parts = {}
     for part in _PARTS:
         files = images_in(folder / part, f"0001_c2_anything.jpg, or {part}.csv, or images.csv")
-        matches = [(path, pattern.fullmatch(path.name)) for path in files]
+        matches = [(path, pattern.fullmatch(utf8(path.name))) for path in files]
         unnamed = tuple(path for path, match in matches if not match)
         if len(unnamed) == len(files):
             raise BenchmarkError(
@@ -69,6 +74,9 @@ def _folders(folder: Path, pattern: Any) -> Benchmark:
 
 def _benchmark(parts: dict[str, tuple[list[Row], tuple[Path, ...]]], where: str) -> Benchmark:
     everything = [row for rows, _ in parts.values() for row in rows]
+    for part, (rows, _) in parts.items():
+        _check_once([path for path, _, _ in rows], f"{part} of {where}")
+    _check_once([path for path, _, _ in {*everything}], f"{where}, as of two people or cameras")
     people = _numbers([row[1] for row in everything])
     cameras = _numbers([row[2] for row in everything])
     made: dict[str, Images] = {}
@@ -78,10 +86,16 @@ def _benchmark(parts: dict[str, tuple[list[Row], tuple[Path, ...]]], where: str)
     return Benchmark("folder", RULES, made["query"], made["gallery"])
 
 
+def _check_once(paths: list[Path], where: str) -> None:
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise BenchmarkError(f"{len(twice)} pictures occur twice in {where}: {listed(twice)}; leave one of each out")
+
+
 def _numbers(texts: list[str]) -> dict[str, int]:
     """Numbers for texts: as they are where all are numbers (0012 is 12), else counted from 1; 0 and -1 keep theirs."""
-    if all(re.fullmatch(r"-?\d+", text) for text in texts):
-        return {text: int(text) for text in texts}
+    if all(re.fullmatch(r"-?\d+(\.0+)?", text) and len(text) < _DIGITS for text in texts):  # 7.0: of a data frame
+        return {text: int(text.partition(".")[0]) for text in texts}
     fixed = {str(number): number for number in (DISTRACTOR, JUNK)}
     return {text: number for number, text in enumerate(sorted(set(texts) - set(fixed)), 1)} | fixed
 
@@ -99,16 +113,27 @@ def _one_table(file: Path) -> dict[str, list[Row]]:
 def _table(file: Path, columns: tuple[str, ...]) -> list[tuple[Row, str]]:
     if not file.is_file():
         raise BenchmarkError(f"no {file}, though its counterpart is there; expected columns {', '.join(columns)}")
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        lacking = [column for column in columns if column not in (reader.fieldnames or ())]
-        if lacking:
-            raise BenchmarkError(f"{file} lacks {', '.join(lacking)}; got columns {', '.join(reader.fieldnames or ())}")
-        return [(_row(file, number, line), (line.get("split") or "").strip()) for number, line in enumerate(reader, 2)]
+    try:
+        header, *rows = [row for row in csv.reader(io.StringIO(read_text(file), newline="")) if row] or [[]]
+    except csv.Error as error:
+        raise BenchmarkError(f"{file} is no CSV: {error}; expected columns {', '.join(columns)}") from error
+    names = [name.strip().lower() for name in header]
+    lacking, got = [column for column in columns if column not in names], printable(", ".join(header))
+    if lacking or len(set(names)) < len(names):
+        what = f"lacks {', '.join(lacking)}" if lacking else "has a column twice"
+        raise BenchmarkError(f"{file} {what}; got columns {got}, expected {', '.join(columns)} between commas")
+    wrong = [number for number, row in enumerate(rows, 2) if len(row) != len(names)]
+    if wrong:
+        raise BenchmarkError(
+            f"{file}, line {wrong[0]}: got {len(rows[wrong[0] - 2])} fields, the header has {len(names)}; put what "
+            "has a comma in quotes"
+        )
+    lines = [dict(zip(names, row, strict=True)) for row in rows]
+    return [(_row(file, number, line), line.get("split", "").strip().lower()) for number, line in enumerate(lines, 2)]
 
 
-def _row(file: Path, number: int, line: dict[str, str | None]) -> Row:
-    path, identity, camera = ((line[column] or "").strip() for column in _COLUMNS)
+def _row(file: Path, number: int, line: dict[str, str]) -> Row:
+    path, identity, camera = (line[column].strip() for column in _COLUMNS)
     if not (path and identity and camera):
         raise BenchmarkError(f"{file}, line {number}: got {line}, expected a path, an identity and a camera")
     if not (file.parent / path).is_file():

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from cion_jax.common.files import read_text
 from cion_jax.reid.benchmarks.base import JUNK, REGISTRY, RULES, Benchmark, BenchmarkError, Images, Reader, listed
 
 EXAMPLE = "0001C1T0001F001.jpg"
@@ -53,7 +54,7 @@ def _tracklets(folder: Path, names: list[str], rows: np.ndarray) -> Images:
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise BenchmarkError(f"no {file}; expected names like {EXAMPLE}, one a line")
-    return file.read_text().split()
+    return read_text(file).split()
 
 
 def _matrix(file: Path) -> np.ndarray:

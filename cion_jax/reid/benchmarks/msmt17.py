@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cion_jax.common.files import read_text
 from cion_jax.reid.benchmarks.base import REGISTRY, Benchmark, BenchmarkError, Images, Reader, kept, listed
 
 NAME = re.compile(r"\d+_\d+_(?P<cam>\d+)_\w+(\.\w+)+")
@@ -41,7 +42,7 @@ def _images(folder: Path, place: str, part: str) -> Images:
     if not file.is_file():
         raise BenchmarkError(f"no list {file}; expected lines like {EXAMPLE}")
     found, wrong = [], []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         path, _, identity = line.strip().rpartition(" ")
         match = NAME.fullmatch(Path(path).name)
         if match and identity.isdigit():
