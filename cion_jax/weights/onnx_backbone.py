@@ -15,12 +15,15 @@ from cion_jax.weights.torch_names import WeightsError
 # Per channel, of the ImageNet training images in 0 .. 1: what these networks are trained with.
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
+DTYPES: dict[str, type[np.generic]] = {"float": np.float32, "float16": np.float16, "uint8": np.uint8}
+"""Types of numbers that a network may take, by ONNX's names."""
 
 
 class OnnxBackbone:
-    """A network from [N, 3, H, W] float32 (RGB / 255, ImageNet mean and std) to [N, d] or [N, d, 1, 1].
+    """A network from [N, 3, H, W] or [N, H, W, 3] images to [N, d] or [N, d, 1, 1].
 
-    H and W come from the file; N may be free or fixed. Images are resized bilinearly, as the field's tests do.
+    H and W come from the file; N may be free or fixed. Inputs of type float or float16 get RGB / 255 less the ImageNet
+    mean, by its standard deviation, uint8 inputs the pixels. Images are resized bilinearly, as the field's tests do.
 
     Attributes:
       name: of the file.
@@ -40,14 +43,18 @@ class OnnxBackbone:
         self._session = onnx_session.opened(path, "onnx:FILE", "onnx")
         self.name = path.name
         shape = self._session.shape
-        if self._session.dtype != "float" or len(shape) != 4 or shape[1] != 3 or None in shape[2:]:
+        self._channels_last = len(shape) == 4 and shape[1] != 3 and shape[3] == 3
+        sides = shape[1:3] if self._channels_last else shape[2:]
+        images = len(shape) == 4 and 3 in (shape[1], shape[3]) and None not in sides
+        if not images or self._session.dtype not in DTYPES:
             raise WeightsError(
-                f"{path} takes {shape} {self._session.dtype}, expected [N, 3, height, width] float of fixed height and "
-                "width; export it again"
+                f"{path} takes {shape} {self._session.dtype}, expected [N, 3, height, width] or [N, height, width, 3] "
+                f"of {', '.join(DTYPES)}, of fixed height and width; export it again"
             )
-        self.size: tuple[int, int] = (shape[2] or 0, shape[3] or 0)
+        self._dtype = DTYPES[self._session.dtype]
+        self.size: tuple[int, int] = (sides[0] or 0, sides[1] or 0)
         self._batch, self._fixed = shape[0] or batch_size, shape[0]
-        features = self._run(np.zeros((1, 3, *self.size), np.float32))
+        features = self._run(self._pixels(np.zeros((*self.size, 3), np.uint8))[None])
         if features.ndim != 2:
             raise WeightsError(f"{path} gives {list(features.shape)} for one image, expected [1, d]")
         self.features = features.shape[1]
@@ -64,11 +71,14 @@ class OnnxBackbone:
         return self._digest
 
     def _pixels(self, image: np.ndarray) -> np.ndarray:
-        resized = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_LINEAR)
-        return ((resized.astype(np.float32) / 255 - MEAN) / STD).transpose(2, 0, 1)
+        """The network's input for an image [h, w, 3]."""
+        x_HWC = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        if self._dtype != np.uint8:
+            x_HWC = ((x_HWC.astype(np.float32) / 255 - MEAN) / STD).astype(self._dtype)
+        return x_HWC if self._channels_last else x_HWC.transpose(2, 0, 1)
 
-    def _run(self, x_NCHW: np.ndarray) -> np.ndarray:
-        """[n, d] of n images; a batch of fixed size is filled up with the last image."""
-        filled = onnx_session.filled(x_NCHW, self._fixed)
-        found = np.asarray(self._session.run(filled, self._session.outputs[0]), np.float32)[: len(x_NCHW)]
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        """[n, d] of n inputs; a batch of fixed size is filled up with the last one."""
+        filled = onnx_session.filled(x, self._fixed)
+        found = np.asarray(self._session.run(filled, self._session.outputs[0]), np.float32)[: len(x)]
         return found[:, :, 0, 0] if found.shape[2:] == (1, 1) else found

@@ -17,10 +17,12 @@ def network(tmp_path):
     """Makes a file with the mean of every channel as its features."""
 
     def make(shape=("N", 3, 8, 4), kind=TensorProto.FLOAT, keep=0, over=(2, 3)):
-        node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=keep)
+        cast = helper.make_node("Cast", ["x"], ["z"], to=TensorProto.FLOAT)  # means of uint8 there are none
+        node = helper.make_node("ReduceMean", ["z", "axes"], ["y"], keepdims=keep)
         axes = helper.make_tensor("axes", TensorProto.INT64, [len(over)], over)
-        given, made = helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", kind, None)
-        graph = helper.make_graph([node], "mean", [given], [made], [axes])
+        given = helper.make_tensor_value_info("x", kind, shape)
+        made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        graph = helper.make_graph([cast, node], "mean", [given], [made], [axes])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         onnx.save(model, tmp_path / "mean.onnx")
         return tmp_path / "mean.onnx"
@@ -36,6 +38,21 @@ def test_images_of_any_size_in_batches_free_or_fixed(network, batch, keep):
     np.testing.assert_allclose(extractor(images), (colors / 255 - MEAN) / STD, atol=1e-5)
     assert (extractor.name, extractor.step, extractor.size, extractor.features) == ("mean.onnx", None, (8, 4), 3)
     assert extractor([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (TensorProto.FLOAT, (np.array([200, 20, 2]) / 255 - MEAN) / STD),
+        (TensorProto.FLOAT16, (np.array([200, 20, 2]) / 255 - MEAN) / STD),
+        (TensorProto.UINT8, [200, 20, 2]),
+    ],
+)
+@pytest.mark.parametrize(("shape", "over"), [(("N", 3, 8, 4), (2, 3)), (("N", 8, 4, 3), (1, 2))])
+def test_inputs_of_other_types_and_orders(network, kind, expected, shape, over):
+    extractor = load_extractor(f"onnx:{network(shape, kind, over=over)}")
+    np.testing.assert_allclose(extractor([np.full((9, 5, 3), (200, 20, 2), np.uint8)]), [expected], atol=2e-3)
+    assert extractor.size == (8, 4)
 
 
 @pytest.mark.parametrize(
