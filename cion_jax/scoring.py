@@ -7,6 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
+
 from cion_jax.evaluate import evaluate
 from cion_jax.reid import benchmarks
 from cion_jax.reid.benchmarks import Benchmark
@@ -22,6 +24,8 @@ _ROW = ("mAP", "rank1")
 def scorer(config: RunConfig, workdir: Path) -> Score:
     """f(step of a complete checkpoint of the run in `workdir`) -> {"mAP", "rank1"}, shares between 0 and 1.
 
+    All devices of the process that calls it share the work; other processes of the run wait in their next step.
+
     The best so far by mAP is copied to `WORKDIR/best`, which `--checkpoint` takes like a run. It is chosen on the
     benchmark itself, so it is for looking at; what is compared with others is the last checkpoint.
 
@@ -33,7 +37,7 @@ def scorer(config: RunConfig, workdir: Path) -> Score:
 
 
 def _score(workdir: Path, benchmark: Benchmark, step: int) -> dict[str, float]:
-    result = evaluate(load(str(workdir / FOLDER / str(step))), benchmark)
+    result = evaluate(load(str(workdir / FOLDER / str(step))).on(jax.local_devices()), benchmark)
     row = {name: result[name] for name in _ROW}
     kept = workdir / BEST / SCORE
     if not kept.is_file() or json.loads(kept.read_text())["mAP"] < row["mAP"]:

@@ -62,9 +62,12 @@ class LossConfig:
 
     Attributes:
       smoothing: of the labels, the probability that is taken from them.
+      normalized: triplets are of features of length 1. As released they are of raw ones: where those of the start are
+        long, the triplets' first gradients outweigh what the start knows.
     """
 
     smoothing: Annotated[float, SHARE] = 0.0
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Config(training.RunConfig):
         super().validate()
         if self.model.method == "mgn" and self.model.served != "after":
             raise ConfigError("config.model.served of MGN is its parts after their necks; give after")
+        if self.model.method == "mgn" and self.loss.normalized:
+            raise ConfigError("config.loss.normalized is of bnneck; MGN's triplets are of raw features, leave it out")
         if self.model.method == "bnneck" and (self.optimizer.flat_epochs or self.optimizer.frozen_epochs):
             raise ConfigError(
                 "config.optimizer.flat_epochs and frozen_epochs are of MGN; set them to 0, or give "

@@ -152,14 +152,15 @@ class Supervised(OfCrops):
         """Identity and triplet losses of whole identity groups; triplets are mined within the microbatch."""
         x_BHWC, label_B = images
         module = models.merge(self.graphdef, sharding.gather(params, context.mesh, self.rules), stats)
-        smoothing = self.config.loss.smoothing
+        smoothing, normalized = self.config.loss.smoothing, self.config.loss.normalized
         if self.config.model.method == "mgn":
             parts = module(x_BHWC, train=True, frozen=context.static)
             terms = losses.mgn(parts.features, parts.cosines, label_B, smoothing)
             logits_BC = parts.cosines.mean(1)
         else:
             out = module(x_BHWC, train=True, key=key)
-            terms, logits_BC = losses.bnneck(out.features, out.logits, label_B, smoothing), out.logits
+            terms = losses.bnneck(out.features, out.logits, label_B, smoothing, normalized)
+            logits_BC = out.logits
         measured = {name: term.sum() for name, term in terms.items()}
         loss = measured["identity"] + measured["triplet"]
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
