@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
+
 from cion_jax.common.files import read_regular
 from cion_jax.common.paths import local_path
 from cion_jax.common.printable import printable
@@ -26,6 +28,8 @@ _ROW = ("mAP", "rank1")
 def scorer(config: RunConfig, workdir: Path) -> Score:
     """f(step of a complete checkpoint of the run in `workdir`) -> {"mAP", "rank1"}, shares between 0 and 1.
 
+    All devices of the process that calls it share the work; other processes of the run wait in their next step.
+
     The best so far by mAP is copied to `WORKDIR/best`, which `--checkpoint` takes like a run. It is chosen on the
     benchmark itself, so it is for looking at; what is compared with others is the last checkpoint.
 
@@ -39,7 +43,7 @@ def scorer(config: RunConfig, workdir: Path) -> Score:
 
 
 def _score(workdir: Path, benchmark: Benchmark, step: int) -> dict[str, float]:
-    result = evaluate(load(str(workdir / FOLDER / str(step))), benchmark)
+    result = evaluate(load(str(workdir / FOLDER / str(step))).on(jax.local_devices()), benchmark)
     row = {name: result[name] for name in _ROW}
     kept = workdir / BEST / SCORE
     if _best(kept) < row["mAP"]:

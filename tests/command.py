@@ -1,8 +1,8 @@
 """The real training command with the toy among its backbones: `python -m tests.command FLAGS of cion_jax.train`.
 
 The environment may ask for more: READS names a file for the numbers of the records that are read, FAIL_AT a step at
-which reading fails, SEED the run's seed, TASK is "cluster" for a run of that. TensorBoard's writer is left out: it
-imports TensorFlow, which takes longer than these runs.
+which reading fails, SEED the run's seed, TASK is "cluster" or "supervised" for a run of that. TensorBoard's writer is
+left out: it imports TensorFlow, which takes longer than these runs.
 """
 
 import os
@@ -11,12 +11,14 @@ import sys
 import types
 
 from cion_jax.data.shards import ShardError, ShardReader
-from tests import clusters, toy
+from tests import clusters, fine_tuning, toy
+
+TASKS = {"cluster": clusters, "supervised": fine_tuning}
 
 
 def get_config():
     """`--config=tests/command.py` is the toy's."""
-    of = clusters if os.environ.get("TASK") == "cluster" else toy
+    of = TASKS.get(os.environ.get("TASK", ""), toy)
     return of.settings("", seed=int(os.environ.get("SEED", 0)))
 
 

@@ -84,4 +84,5 @@ def test_three_steps_of_fine_tuning(trained, tmp_path):
     before = jax.device_get(jax.jit(lambda: init_state(Supervised(config)))())
     pairs = jax.tree.map(np.array_equal, before.trained, final_state(config, tmp_path / "run").trained)
     still = {path_name(path) for path, same in jax.tree_util.tree_leaves_with_path(pairs) if same}
-    assert still == {"stats/bottleneck/bias"}
+    # A gate of OSNet has one hidden unit where it is narrow, which may be off for all images of a few batches.
+    assert {path for path in still if not path.endswith("gate/fc1/bias")} == {"stats/bottleneck/bias"}

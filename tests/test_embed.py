@@ -92,6 +92,15 @@ def test_any_number_of_images_of_any_size_in_one_compiled_shape(mean_color):
     assert mean_color([]).shape == (0, 3)
 
 
+def test_devices_share_a_batch(mean_color):
+    colors = [(i, 2 * i, 3 * i) for i in range(11)]
+    shared = mean_color.on(jax.devices())
+    assert shared.batch_size == len(jax.devices()) == 8
+    np.testing.assert_allclose(shared(plain(*colors)), mean_color(plain(*colors)), rtol=1e-6)
+    made = shared.forward(np.stack(plain(*colors[:8])))
+    assert [shard.data.shape for shard in made.addressable_shards] == [(1, 3)] * 8
+
+
 def test_fit():
     board = np.zeros((4, 4, 3), np.uint8)
     board[::2, ::2] = 200

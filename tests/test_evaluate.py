@@ -114,6 +114,25 @@ def test_nothing_readable(street, mean_color):
         evaluate(mean_color, benchmarks.load("market1501", street))
 
 
+def test_one_person_alone(street, mean_color, tmp_path):
+    """Nobody is there to be mistaken for: everything is found, and there is no false positive to count."""
+    for path in street.rglob("*.jpg"):
+        if not path.name.startswith("0002"):
+            path.unlink()
+    scored = score(mean_color, benchmarks.load("market1501", street))
+    assert (scored.result["mAP"], scored.result["tpr_at_fpr"]) == (1, [])
+    assert table([scored.result]).splitlines()[2].split()[6:9] == ["nan"] * 3
+    scored.result["checkpoint"] = "x"
+    assert "Distances of pairs" in report_of(tmp_path, scored)
+
+
+def report_of(folder, scored):
+    pytest.importorskip("matplotlib")
+    from cion_jax.reid import report
+
+    return report.write(folder / "report", [scored]).read_text()
+
+
 def test_several_benchmarks_in_one_table(street, mean_color):
     results = [evaluate(mean_color, benchmarks.load(name, street)) for name in ("market1501", "market1501")]
     lines = table([results[0], results[1] | {"label": "train", "rerank": True}]).splitlines()
@@ -243,13 +262,10 @@ def test_mirror_images_are_averaged():
 
 
 def test_report_shows_right_and_wrong(street, mean_color, tmp_path):
-    pytest.importorskip("matplotlib")
-    from cion_jax.reid import report
-
     scored = score(mean_color, benchmarks.load("market1501", street))
     scored.result["checkpoint"] = "<b>&"
     (street / "bounding_box_test" / "0000_c2s1_000005_00.jpg").unlink()  # since it was embedded
-    page = report.write(tmp_path / "report", [scored]).read_text()
+    page = report_of(tmp_path, scored)
     worst = page[page.index("The worst queries") :]
     kinds = re.findall('<figure class="(query|right|wrong)" title="(-?\\d+)', worst)
     # Red, the worse one: its own camera's image is left out, the distractor is nearest.

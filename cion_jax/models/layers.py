@@ -313,14 +313,15 @@ def run(
     return x
 
 
-def resize_positions(x_BHWC: jax.Array, height: int, width: int) -> jax.Array:
+def resize_positions(x_BHWC: jax.Array, height: int, width: int, *, always: bool = False) -> jax.Array:
     """Resizes position embeddings [1, h, w, C] to [1, height, width, C] as the reference does.
 
     Bicubic (a = -0.75), half-pixel centers, no antialiasing; the sampling coordinates are divided by the
-    scale factors (height + 0.1) / h and (width + 0.1) / w. Embeddings of the right size stay as they are.
+    scale factors (height + 0.1) / h and (width + 0.1) / w. Embeddings of the right size stay as they are, unless
+    they are `always` resampled.
     """
     _, h, w, _ = x_BHWC.shape
-    if (h, w) == (height, width):
+    if (h, w) == (height, width) and not always:
         return x_BHWC
     rows, columns = (jnp.asarray(_bicubic(*size), x_BHWC.dtype) for size in ((h, height), (w, width)))
     return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, x_BHWC, precision="highest")

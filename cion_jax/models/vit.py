@@ -135,6 +135,9 @@ class ViT(nnx.Module):
       depth: blocks.
       patches: what makes patches of 16x16 pixels.
       options: names of `models.options`.
+
+    Attributes:
+      resampled: whether position embeddings are resampled at their own size, too, as the released fine-tuning does.
     """
 
     def __init__(
@@ -151,7 +154,7 @@ class ViT(nnx.Module):
         rngs: nnx.Rngs,
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
-        self.features, self.remat = features, remat
+        self.features, self.remat, self.resampled = features, remat, False
         self.options, self.joins_views = tuple(options), "joint_views" in options
         activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
         self.patch_embed = patches(features, **kw)
@@ -204,8 +207,13 @@ class ViT(nnx.Module):
             if count != h * w:
                 raise ConfigError(f"position embeddings of {count} patches, got an image of {h}x{w}; give its size")
             return pos_1NC
-        grid = resize_positions(pos_1NC[:, 1:].reshape(1, *GRID, -1), h, w)
-        return jnp.concatenate([pos_1NC[:, :1], grid.reshape(1, h * w, -1)], axis=1)
+        return resized(pos_1NC, h, w, always=self.resampled)
+
+
+def resized(pos_1NC: jax.Array, h: int, w: int, *, always: bool = False) -> jax.Array:
+    """[1, 1 + h w, C] of GRID's; the class token's stays as it is. See `layers.resize_positions`."""
+    grid = resize_positions(pos_1NC[:, 1:].reshape(1, *GRID, -1), h, w, always=always)
+    return jnp.concatenate([pos_1NC[:, :1], grid.reshape(1, h * w, -1)], axis=1)
 
 
 def _channels_innermost(x: jax.Array) -> jax.Array:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from cion_jax import models
 from cion_jax.common.paths import path_name
@@ -52,6 +54,7 @@ class Backbone:
       run: the run that it was trained in, None for files and for an untrained one.
       head: the distillation head's params, where the weights come with one.
       batch_size: images that are computed at a time.
+      devices: that share these images, as `on` says; none: JAX's first one computes all of them.
       last: (mean [d], matrix [d, d]) that exported programs end with: features of length 1 lose the mean and are
         multiplied; None: they end with features of length 1. Nothing but an export looks at it.
     """
@@ -65,6 +68,7 @@ class Backbone:
     run: Run | None = None
     head: dict[str, Any] = field(default_factory=dict, repr=False)
     batch_size: int = 64
+    devices: tuple[Any, ...] = field(default=(), repr=False)
     last: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     @property
@@ -100,8 +104,24 @@ class Backbone:
         return np.concatenate(done) if done else np.zeros((0, self.features), np.float32)
 
     def forward(self, image_BHWC: Any) -> jax.Array:
-        """[B, H, W, 3] uint8 RGB of the input size -> [B, d] float32."""
-        return _forward(self.graphdef, self.preprocessing, self.params, self.stats, image_BHWC)
+        """[B, H, W, 3] uint8 RGB of the input size -> [B, d] float32; B is a multiple of the devices."""
+        params, stats = self._placed
+        if self.devices:
+            image_BHWC = jax.device_put(image_BHWC, self._over(P("data")))
+        return _forward(self.graphdef, self.preprocessing, params, stats, image_BHWC)
+
+    def on(self, devices: Sequence[Any]) -> Backbone:
+        """The same network, an equal share of every batch on each of some devices of this process."""
+        return replace(self, devices=tuple(devices), batch_size=-(-self.batch_size // len(devices)) * len(devices))
+
+    @functools.cached_property
+    def _placed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Params and stats, whole on every device."""
+        both = self.params, self.stats
+        return jax.device_put(both, self._over(P())) if self.devices else both
+
+    def _over(self, spec: P) -> NamedSharding:
+        return NamedSharding(Mesh(np.array(self.devices), ("data",)), spec)
 
     def digest(self) -> str:
         """SHA-256 of what determines the features: network, preprocessing, parameters and statistics."""

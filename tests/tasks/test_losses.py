@@ -134,6 +134,19 @@ def test_a_sharded_batch_is_the_batch():
         np.testing.assert_allclose(ours, whole, rtol=1e-12, atol=1e-14)
 
 
+def test_normalized_triplets_do_not_see_how_long_features_are():
+    x, label = jnp.asarray([[3.0, 4.0], [6.0, 8.0], [0.0, 2.0], [5.0, 0.0]]), jnp.asarray([0, 0, 1, 1])
+    logits = jnp.zeros((4, 2))
+    plain, normalized = (losses.bnneck(x, logits, label, normalized=one)["triplet"] for one in (False, True))
+    # On the circle at 0.6, 0.8 (twice); 0, 1; 1, 0. Positives are 0 or sqrt 2 away, negatives sqrt 0.4, but 0.8 one.
+    near, far = np.sqrt(0.4), np.sqrt(0.8)
+    by_hand = [0 - near, 0 - near, np.sqrt(2) - near, np.sqrt(2) - far]
+    np.testing.assert_allclose(normalized, np.mean(np.log1p(np.exp(by_hand))), rtol=1e-5)
+    assert plain > 1.5 * normalized
+    longer = losses.bnneck(10 * x, logits, label, normalized=True)["triplet"]
+    np.testing.assert_allclose(longer, normalized, rtol=1e-6)
+
+
 def test_distances_at_the_floor_are_constant():
     x, labels = jnp.array([[0.0], [1e-7], [1.0], [1.0 + 1e-7]]), jnp.array([0, 0, 1, 1])
     positive, gradient = jax.jit(jax.value_and_grad(lambda x: losses.hardest(x, labels)[0].sum()))(x)

@@ -4,14 +4,12 @@ import dataclasses
 import shutil
 from functools import partial
 
-import cv2
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from cion_jax import models, plan
-from cion_jax.common import typed_config
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.groups import PlanError
 from cion_jax.data.records import DatasetError
@@ -22,57 +20,21 @@ from cion_jax.models import registry
 from cion_jax.models.resnet import BasicBlock, ResNet
 from cion_jax.reid import benchmarks
 from cion_jax.reid.benchmarks import BenchmarkError
-from cion_jax.tasks.supervised.config import Config
 from cion_jax.tasks.supervised.task import Supervised, collapse_warning
 from cion_jax.train import train
 from cion_jax.training.checkpoint import CheckpointError
 from cion_jax.weights import load
 from cion_jax.weights.verify_run import verify_run
-from tests import toy
+from tests import fine_tuning, toy
 from tests.runs import assert_equal, assert_same_run, final_state, numbers
 
-PEOPLE, IMAGES = 6, 5
-
-
-def config(path, **changes) -> Config:
-    """A run of seconds; `changes` are dotted names with `__` for the dots."""
-    settings = typed_config.thaw(Config())
-    settings.update_from_flattened_dict(
-        {
-            "model.name": "toy",
-            "model.dtype": "float32",
-            "data.path": str(path),
-            "data.batch_size": 16,
-            "data.instances": 2,
-            "data.canvas": (32, 16),
-            "data.threads": 2,
-            "image.height": 32,
-            "image.width": 16,
-            "image.pad": 2,
-            "train.epochs": 8,
-            "train.log_every": 1,
-            "train.checkpoint_every": 100,
-            "optimizer.learning_rate": 0.05,
-            "optimizer.warmup_epochs": 2.0,
-        }
-        | {name.replace("__", "."): value for name, value in changes.items()}
-    )
-    return typed_config.freeze(Config, settings)
+PEOPLE, IMAGES, config = fine_tuning.PEOPLE, fine_tuning.IMAGES, fine_tuning.config
 
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     """A folder as Market-1501 is unpacked: people 2, 5, 8, ..., a distractor, junk, a name that says nothing."""
-    folder = tmp_path_factory.mktemp("market")
-    inside = folder / "bounding_box_train"
-    inside.mkdir()
-    rng = np.random.default_rng(0)
-    names = [f"{2 + 3 * p:04d}_c{1 + i % 3}s1_{i:06d}_01.jpg" for p in range(PEOPLE) for i in range(IMAGES)]
-    for name in [*names, "0000_c1s1_000001_01.jpg", "-1_c1s1_000001_01.jpg", "thumb.jpg"]:
-        clothes = np.random.default_rng(abs(int(name[:4])) if name[:4].isdigit() else 0).integers(0, 256, 3)
-        picture = np.clip(clothes + rng.normal(0, 20, (32, 16, 3)), 0, 255).astype(np.uint8)
-        cv2.imwrite(str(inside / name), picture)
-    return folder
+    return fine_tuning.write_market(tmp_path_factory.mktemp("market"))
 
 
 def files(market, **changes):
@@ -280,6 +242,12 @@ def test_mgn_trains_its_heads_first_and_starts_from_a_resnet(market, tmp_path, m
         assert (served.name, served.features, served.size) == ("small+mgn", 2048, (96, 32))
         export(served, "onnx", tmp_path / "f.onnx", source="", network="teacher", licence="")
         export(served, "safetensors", tmp_path / "f.safetensors", source="", network="teacher", licence="")
+
+
+def test_mgns_triplets_are_of_raw_features(market):
+    mgn = {"model__name": "resnet50_ibn", "model__method": "mgn", "model__served": "after"}
+    with pytest.raises(ConfigError, match=r"config.loss.normalized is of bnneck; MGN's triplets are of raw features"):
+        files(market, **mgn, loss__normalized=True)
 
 
 def test_mgns_backbone_is_a_resnet_and_its_rates_follow_the_steps(market):

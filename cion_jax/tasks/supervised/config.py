@@ -28,6 +28,8 @@ class ModelConfig:
       dtype: compute type of the backbone; parameters, norms, neck and losses stay fp32.
       drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
       remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
+      resampled_positions: of a ViT at 256x128: its position embeddings pass through a bicubic resize to the size that
+        they have, as in the released fine-tuning, where two sizes are compared that never are equal.
     """
 
     name: str = "resnet50_ibn"
@@ -37,6 +39,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = 0.0
     remat: bool = False
+    resampled_positions: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,12 @@ class LossConfig:
 
     Attributes:
       smoothing: of the labels, the probability that is taken from them.
+      normalized: triplets are of features of length 1. As released they are of raw ones: where those of the start are
+        long, the triplets' first gradients outweigh what the start knows.
     """
 
     smoothing: Annotated[float, SHARE] = 0.0
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,14 @@ class Config(training.RunConfig):
         super().validate()
         if self.model.method == "mgn" and self.model.served != "after":
             raise ConfigError("config.model.served of MGN is its parts after their necks; give after")
+        if self.model.method == "mgn" and self.loss.normalized:
+            raise ConfigError("config.loss.normalized is of bnneck; MGN's triplets are of raw features, leave it out")
+        plain = (self.model.method, self.image.height, self.image.width) == ("bnneck", 256, 128)
+        if self.model.resampled_positions and not (plain and self.model.name.startswith("vit_")):
+            raise ConfigError(
+                "config.model.resampled_positions is of a ViT at 256x128 with a BNNeck, got "
+                f"{self.model.name} at {self.image.height}x{self.image.width} with {self.model.method}; leave it out"
+            )
         if self.model.method == "bnneck" and (self.optimizer.flat_epochs or self.optimizer.frozen_epochs):
             raise ConfigError(
                 "config.optimizer.flat_epochs and frozen_epochs are of MGN; set them to 0, or give "

@@ -21,9 +21,14 @@ _JOINED = (slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 5), slice(5, 8))  # p
 Spread = Literal["all", "others"]
 
 
-def bnneck(features_BD: Array, logits_BC: Array, label_B: Array, smoothing: float = 0.0) -> dict[str, Array]:
+def bnneck(
+    features_BD: Array, logits_BC: Array, label_B: Array, smoothing: float = 0.0, normalized: bool = False
+) -> dict[str, Array]:
     """Terms of TransReID's loss, whose sum is minimized: `identity` and `triplet`."""
-    return {"identity": cross_entropy(logits_BC, label_B, smoothing), "triplet": triplet(features_BD, label_B)}
+    return {
+        "identity": cross_entropy(logits_BC, label_B, smoothing),
+        "triplet": triplet(features_BD, label_B, normalized=normalized),
+    }
 
 
 def mgn(features_BPD: Array, cosines_BPC: Array, label_B: Array, smoothing: float = 0.1) -> dict[str, Array]:

@@ -96,6 +96,7 @@ class BNNeckNetwork(BNNeck):
       name: a backbone of `cion_jax.models`.
       classes: C.
       drop_path, remat: of the backbone.
+      resampled: whether a ViT's position embeddings are resampled at their own size, too.
     """
 
     def __init__(
@@ -106,9 +107,12 @@ class BNNeckNetwork(BNNeck):
         dtype: Any = jnp.float32,
         drop_path: float | None = None,
         remat: bool = False,
+        resampled: bool = False,
         rngs: nnx.Rngs,
     ):
         backbone: Any = registry.create(name, dtype=dtype, drop_path=drop_path, remat=remat, rngs=rngs)
+        if resampled:
+            backbone.resampled = True
         super().__init__(backbone.features, classes, dtype=dtype, rngs=rngs)
         self.backbone, self.features = backbone, backbone.features
 

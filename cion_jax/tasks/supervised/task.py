@@ -20,6 +20,7 @@ from cion_jax.data.stream import IdentityStream, Stream
 from cion_jax.data.train_split import open_people
 from cion_jax.distributed import sharding
 from cion_jax.distributed.sharding import Rule
+from cion_jax.models.vit import GRID, resized
 from cion_jax.tasks._crops import OfCrops
 from cion_jax.tasks.supervised import losses, necks, schedules
 from cion_jax.tasks.supervised.config import Config
@@ -109,7 +110,7 @@ class Supervised(OfCrops):
         kw: dict[str, Any] = {"dtype": jnp.dtype(m.dtype), "remat": m.remat, "rngs": nnx.Rngs(seed)}
         if m.method == "mgn":
             return necks.MGN(m.name, m.classes, **kw)
-        return necks.BNNeckNetwork(m.name, m.classes, drop_path=m.drop_path, **kw)
+        return necks.BNNeckNetwork(m.name, m.classes, drop_path=m.drop_path, resampled=m.resampled_positions, **kw)
 
     def init(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Nothing is kept besides the network."""
@@ -131,6 +132,8 @@ class Supervised(OfCrops):
     def serve(self, network: dict[str, Any]) -> Served:
         """The recipe's feature, in float32: of the backbone alone, with the neck, or MGN's parts."""
         m = self.config.model
+        if m.resampled_positions:  # once and for all: the served network is a ViT like any other
+            network = self.with_backbone(network, _resampled(self.backbone(network)))
         if m.served == "before":
             name, trees = m.name, self.backbone(network)
         else:
@@ -152,14 +155,15 @@ class Supervised(OfCrops):
         """Identity and triplet losses of whole identity groups; triplets are mined within the microbatch."""
         x_BHWC, label_B = images
         module = models.merge(self.graphdef, sharding.gather(params, context.mesh, self.rules), stats)
-        smoothing = self.config.loss.smoothing
+        smoothing, normalized = self.config.loss.smoothing, self.config.loss.normalized
         if self.config.model.method == "mgn":
             parts = module(x_BHWC, train=True, frozen=context.static)
             terms = losses.mgn(parts.features, parts.cosines, label_B, smoothing)
             logits_BC = parts.cosines.mean(1)
         else:
             out = module(x_BHWC, train=True, key=key)
-            terms, logits_BC = losses.bnneck(out.features, out.logits, label_B, smoothing), out.logits
+            terms = losses.bnneck(out.features, out.logits, label_B, smoothing, normalized)
+            logits_BC = out.logits
         measured = {name: term.sum() for name, term in terms.items()}
         loss = measured["identity"] + measured["triplet"]
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
@@ -177,6 +181,12 @@ class Supervised(OfCrops):
         """The first step that trains everything; as released, one later than the frozen epochs end."""
         frozen = self.config.optimizer.frozen_epochs
         return steps_in(frozen, steps_per_epoch) + 1 if frozen else 0
+
+
+def _resampled(backbone: dict[str, Any]) -> dict[str, Any]:
+    """A ViT's trees whose position embeddings are those that the network in training adds."""
+    params = backbone["params"]
+    return backbone | {"params": params | {"pos_embed": resized(params["pos_embed"], *GRID, always=True)}}
 
 
 def collapse_warning(triplet: float, method: str) -> str | None:

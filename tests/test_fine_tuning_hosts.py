@@ -1,0 +1,59 @@
+"""Fine-tuning through the real command: killed, and as two processes."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from cion_jax.tasks.supervised.task import Supervised
+from tests import fine_tuning
+from tests.runs import (
+    Process,
+    assert_equal,
+    assert_same_run,
+    final_state,
+    finish,
+    nothing_left_running,
+    numbers,
+    together,
+)
+
+__all__ = ["nothing_left_running"]
+pytestmark = pytest.mark.slow
+FLAGS = ("--config.train.checkpoint_every=1", "--config.data.batch_size=8", "--config.train.epochs=16")
+TASK = {"TASK": "supervised"}
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    return fine_tuning.write_market(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture(scope="module")
+def alone(market, tmp_path_factory):
+    """Workdir of one process's run."""
+    workdir = tmp_path_factory.mktemp("alone") / "w"
+    finish(Process(workdir, market, *FLAGS, **TASK))
+    return workdir
+
+
+def _config(market):
+    return Supervised(fine_tuning.config(market, data__batch_size=8, train__epochs=16)).config
+
+
+def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):
+    rng, killed = np.random.default_rng(0), 0
+    while killed < 4:
+        process = Process(tmp_path / "w", market, *FLAGS, **TASK)
+        process.until(r"step \d+/", count=rng.integers(1, 6))
+        process.kill()
+        assert process.end() == -signal.SIGKILL, f"only {killed} kills: the run is too short"
+        killed += 1
+    finish(Process(tmp_path / "w", market, *FLAGS, **TASK))
+    assert numbers(tmp_path / "w") == numbers(alone)
+    assert_equal(final_state(_config(market), tmp_path / "w"), final_state(_config(market), alone), atol=0)
+
+
+def test_two_processes_are_one_run(market, alone, tmp_path):
+    finish(*together(2, tmp_path / "w", market, *FLAGS, environ=lambda i: TASK))
+    assert_same_run(alone, tmp_path / "w", _config(market), rtol=1e-4)
