@@ -23,10 +23,9 @@ from benchmarks.common import header, table
 from cion_jax import models
 from cion_jax.distributed.hlo_traffic import Program
 from cion_jax.models import layers
-from cion_jax.models.activations import gelu, gelu_in_one_pass
 from cion_jax.models.attention import Part
 from cion_jax.models.options import TOKENS
-from cion_jax.models.vit import Block
+from cion_jax.models.vit import Block, kinds_of
 
 FEATURES, HEADS = 768, 12
 PARTS = ("attention", "mlp", "norm", "other")
@@ -36,9 +35,8 @@ class Blocks(nnx.Module):
     """Blocks of ViT-B, as the options say."""
 
     def __init__(self, depth: int, options: tuple[str, ...], images: int, tokens: int):
-        activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
         kw: dict = {"dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
-        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, activation, **kw) for _ in range(depth))
+        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, kinds_of(options), **kw) for _ in range(depth))
         self.part = None
         self.shape: tuple[int, ...] = (images, tokens, FEATURES)
         if "class_token_apart" in options:

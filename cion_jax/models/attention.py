@@ -63,10 +63,19 @@ def joined(rows: Sequence[jax.Array]) -> jax.Array:
 class Attention(nnx.Module):
     """Multi-head self-attention with one product for queries, keys and values."""
 
-    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        qkv_bias: bool = True,
+        linear: type[Linear] = Linear,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         self.heads = heads
-        self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
-        self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
+        self.qkv = linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
+        self.proj = linear(features, features, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("attention")
     def __call__(self, x: jax.Array, parts: Parts | None = None) -> jax.Array:

@@ -6,7 +6,9 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,6 +117,11 @@ class LayerNorm(nnx.LayerNorm):
         """[..., features] -> [..., features]."""
         return super().__call__(x)
 
+    def of_sum(self, *terms: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The sum of the terms, and its norm."""
+        total = functools.reduce(operator.add, terms)
+        return total, self(total)
+
 
 class BatchNorm(nnx.Module):
     """PyTorch's BatchNorm over all axes but the last.
@@ -214,10 +221,19 @@ class IBN(nnx.Module):
 class Mlp(nnx.Module):
     """Linear, exact GELU in one of its spellings, linear."""
 
-    def __init__(self, features: int, hidden: int, activation: Activation = gelu, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        activation: Activation = gelu,
+        linear: type[Linear] = Linear,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         self.activation = activation
-        self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
-        self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
+        self.fc1 = linear(features, hidden, dtype=dtype, rngs=rngs)
+        self.fc2 = linear(hidden, features, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
