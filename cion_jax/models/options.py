@@ -22,7 +22,16 @@ OPTIONS = {
 ROUNDED = ("fp8_products",)
 # All that go together and change none.
 ALL = ("class_token_apart", "one_pass_gelu", "one_pass_norm", "joint_views")
+# Those that lay the rows of all images into one matrix: where images are split over devices, the compiler would move
+# the rows between these in every block.
+ONE_DEVICE = ("class_token_apart", "joint_views")
 TOKENS = 8  # multiple that `padded_tokens` fills up to
+
+
+def check_shares(options: Sequence[str], shares: int) -> None:
+    """Raises ConfigError where the batch is split over several devices and an option is for one."""
+    if shares > 1 and (wrong := [name for name in options if name in ONE_DEVICE]):
+        raise ConfigError(f"model.options: {', '.join(wrong)} is for one device, got {shares}; leave it out")
 
 
 def check(options: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.activations import gelu, gelu_in_one_pass
 from cion_jax.models.layers import LayerNorm
 from cion_jax.models.one_pass_norm import OnePassNorm
-from cion_jax.models.options import ALL, OPTIONS, ROUNDED
+from cion_jax.models.options import ALL, OPTIONS, ROUNDED, check_shares
 from cion_jax.tasks.distill.network import Network
 from tests import miniatures
 from tests.runs import assert_equal
@@ -149,6 +149,15 @@ def test_every_number_of_bfloat16_in_one_pass():
 def test_options_that_cannot_be(name, options, message):
     with pytest.raises(ConfigError, match=message):
         models.create(name, options=options, rngs=nnx.Rngs(0))
+
+
+def test_what_mixes_the_rows_of_images_is_for_one_device():
+    """On 16 chips the compiler moved 11 GB of rows between them in a step."""
+    check_shares(tuple(OPTIONS), 1)
+    check_shares(("padded_tokens", "one_pass_gelu", "one_pass_norm", "fp8_products"), 16)
+    for name in ("class_token_apart", "joint_views"):
+        with pytest.raises(ConfigError, match=f"{name} is for one device, got 16; leave it out"):
+            check_shares((name, "one_pass_gelu"), 16)
 
 
 @pytest.mark.parametrize("options", [("joint_views",), ("class_token_apart",)], ids="+".join)
