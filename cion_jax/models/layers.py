@@ -220,10 +220,10 @@ class IBN(nnx.Module):
             return jnp.concatenate([self.IN(first), second], axis=-1)
         shape = (len(x_BHWC), 1, 1, second.shape[-1])
         of_batch = (jnp.broadcast_to(moment, shape) for moment in self.BN.moments(second, train=train))
-        moments = (jnp.concatenate(pair, -1) for pair in zip(_moments(first, (1, 2)), of_batch, strict=True))
+        mean, var = (jnp.concatenate(pair, -1) for pair in zip(_moments(first, (1, 2)), of_batch, strict=True))
         scale = jnp.concatenate([self.IN.scale[...], self.BN.scale[...]])
         bias = jnp.concatenate([self.IN.bias[...], self.BN.bias[...]])
-        return _normalize(x_BHWC, *moments, scale, bias, self.IN.eps, self.IN.dtype)
+        return _normalize(x_BHWC, mean, var, scale, bias, self.IN.eps, self.IN.dtype)
 
     def fold(self) -> tuple[np.ndarray, np.ndarray, nnx.Module]:
         """BatchNorm's half folds; InstanceNorm's remains."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,5 +66,7 @@ class OnePassNorm(LayerNorm):
     @jax.named_scope("norm")
     def of_sum(self, *terms: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The sum of the terms, and its norm."""
-        total, y = sum_and_norm(terms, self.scale[...], self.bias[...], self.epsilon)
+        parameters: Any = self.scale, self.bias
+        scale, bias = (value[...] for value in parameters)
+        total, y = sum_and_norm(terms, scale, bias, self.epsilon)
         return total, y.astype(self.dtype)

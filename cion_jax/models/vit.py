@@ -102,9 +102,11 @@ PLAIN = Kinds()
 
 def kinds_of(options: Sequence[str]) -> Kinds:
     """As names of `models.options` say."""
-    chosen = {"one_pass_norm": OnePassNorm, "fp8_products": Fp8Linear, "one_pass_gelu": gelu_in_one_pass}
-    kinds = [chosen[name] if name in options else plain for name, plain in zip(chosen, PLAIN, strict=True)]
-    return Kinds(*kinds)
+    return Kinds(
+        norm=OnePassNorm if "one_pass_norm" in options else LayerNorm,
+        linear=Fp8Linear if "fp8_products" in options else Linear,
+        activation=gelu_in_one_pass if "one_pass_gelu" in options else gelu,
+    )
 
 
 class Block(nnx.Module):
