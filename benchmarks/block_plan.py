@@ -1,10 +1,11 @@
 """Memory traffic of a few blocks of ViT-B on a TPU that is not there: `python -m benchmarks.block_plan`.
 
     PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=plain,class_token_apart --tokens=129 --images=48
+    PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=stem --images=48
 
-Forward and backward of `--depth` blocks in bfloat16, compiled for one chip (libtpu as in `cion_jax.plan`), counted by
-`cion_jax.distributed.hlo_traffic`: a minute of a core a row where the whole step takes ten. It says how two spellings
-compare; in the whole step less of a block's activations stays on the chip.
+Forward and backward of `--depth` blocks, or of the stem, in bfloat16, compiled for one chip (libtpu as in
+`cion_jax.plan`), counted by `cion_jax.distributed.hlo_traffic`: a minute of a core a row where the whole step takes
+ten. It says how two spellings compare; in the whole step less of a block's activations stays on the chip.
 """
 
 from __future__ import annotations
@@ -23,22 +24,20 @@ from benchmarks.common import header, table
 from cion_jax import models
 from cion_jax.distributed.hlo_traffic import Program
 from cion_jax.models import layers
-from cion_jax.models.activations import gelu, gelu_in_one_pass
 from cion_jax.models.attention import Part
 from cion_jax.models.options import TOKENS
-from cion_jax.models.vit import Block
+from cion_jax.models.vit import Block, PatchEmbed, kinds_of
 
 FEATURES, HEADS = 768, 12
-PARTS = ("attention", "mlp", "norm", "other")
+PARTS = ("stem", "attention", "mlp", "norm", "other")
 
 
 class Blocks(nnx.Module):
     """Blocks of ViT-B, as the options say."""
 
     def __init__(self, depth: int, options: tuple[str, ...], images: int, tokens: int):
-        activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
         kw: dict = {"dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
-        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, activation, **kw) for _ in range(depth))
+        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, kinds_of(options), **kw) for _ in range(depth))
         self.part = None
         self.shape: tuple[int, ...] = (images, tokens, FEATURES)
         if "class_token_apart" in options:
@@ -54,10 +53,22 @@ class Blocks(nnx.Module):
         return layers.run(self.blocks, x, train=True, key=None, remat=False, parts=parts)
 
 
+class Stem(nnx.Module):
+    """ViT-B's, of images of 256x128."""
+
+    def __init__(self, images: int):
+        self.patch_embed = PatchEmbed(FEATURES, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+        self.shape = (images, 256, 128, 3)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Of `shape` -> [images, 16, 8, FEATURES]."""
+        return self.patch_embed(jax.lax.stop_gradient(x), train=True)  # nobody wants the gradient of an image
+
+
 def compiled(options: str, device: Any, depth: int, images: int, tokens: int) -> Program:
-    """Value and gradient of a loss of the blocks' output, for one device."""
+    """Value and gradient of a loss of the output of blocks or of the stem, for one device."""
     names = () if options == "plain" else tuple(options.split("+"))
-    module = nnx.eval_shape(lambda: Blocks(depth, names, images, tokens))
+    module: Any = nnx.eval_shape(lambda: Stem(images) if options == "stem" else Blocks(depth, names, images, tokens))
     graphdef, params, stats = models.split(module)
     where = SingleDeviceSharding(device)
 
@@ -89,7 +100,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("options", ["plain", "class_token_apart"], "Sets of options, each NAME+NAME or plain.")
+    flags.DEFINE_list("options", ["plain", "class_token_apart"], "Sets of options, each NAME+NAME or plain; or stem.")
     flags.DEFINE_string("topology", "v5e:2x2", "As in `cion_jax.plan`; one chip of it is compiled for.")
     flags.DEFINE_integer("depth", 1, "Blocks.", lower_bound=1)
     flags.DEFINE_integer("images", 48, "Images of one chip.", lower_bound=1)

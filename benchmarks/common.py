@@ -64,10 +64,10 @@ def _memory_gib() -> float:
 
 
 def commit() -> str:
-    """The commit at hand, and whether it is all of it."""
+    """The commit at hand, and whether it is all of it; of a tree without git, what CION_COMMIT says."""
 
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
     dirty = " with local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + dirty
+    return (git("rev-parse", "--short", "HEAD") or os.environ.get("CION_COMMIT", "unknown")) + dirty

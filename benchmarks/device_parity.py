@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,24 +188,26 @@ def _write(folder: Path, cases: list[str], deadline: float) -> None:
             path.with_suffix(".failed").write_text(f"{type(error).__name__}: {error}"[:300])
 
 
-def _against_cpu(cases: list[str], dtypes: list[str], deadline: float) -> list[Outcome]:
+def _against_cpu(cases: list[str], dtypes: list[str], deadline: float) -> Iterator[Outcome]:
     """On an accelerator: references by processes on the CPU, the device's programs compiled by several threads."""
     mesh = parity_cases.mesh_of(jax.devices()[:1])
-    with tempfile.TemporaryDirectory() as name, concurrent.futures.ThreadPoolExecutor(_threads()) as pool:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         writers = [_writer(folder, cases[i::PROCESSES], deadline) for i in range(PROCESSES) if cases[i::PROCESSES]]
-
-        def run(case: str, dtype: str) -> Outcome:
-            if time.time() > deadline:
-                return Outcome(case, dtype, {}, 0.0, "not begun in time")
-            return outcome(case, dtype, mesh, folder / f"{case}.npz")
-
-        found = [pool.submit(run, case, dtype) for case in cases for dtype in dtypes]
-        concurrent.futures.wait(found, timeout=max(deadline - time.time(), 0) + 30)
-        (folder / "stopped").touch()
-        for writer in writers:
-            writer.kill()
-        return [future.result() for future in found]
+        pool = concurrent.futures.ThreadPoolExecutor(_threads())
+        pairs = [(case, dtype) for case in cases for dtype in dtypes]
+        waiting = {pool.submit(outcome, *pair, mesh, folder / f"{pair[0]}.npz"): pair for pair in pairs}
+        try:
+            for done in concurrent.futures.as_completed(dict(waiting), max(deadline - time.time(), 0)):
+                del waiting[done]
+                yield done.result()
+        except TimeoutError:
+            yield from (Outcome(*pair, {}, 0.0, LATE) for pair in waiting.values())
+        finally:
+            (folder / "stopped").touch()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for writer in writers:
+                writer.kill()
 
 
 def _writer(folder: Path, cases: list[str], deadline: float) -> subprocess.Popen:
@@ -220,39 +222,32 @@ def _threads() -> int:
     return max((os.cpu_count() or 1) - PROCESSES, 1)
 
 
-def _against_one(cases: list[str], dtypes: list[str], deadline: float) -> list[Outcome]:
+def _against_one(cases: list[str], dtypes: list[str], deadline: float) -> Iterator[Outcome]:
     """On a CPU of several devices: all of them against the first."""
     devices = jax.devices()
     one, all_of_them = parity_cases.mesh_of(devices[:1]), parity_cases.mesh_of(devices)
-    found = []
     for case in cases:
-        late = time.time() > deadline
-        expected = {} if late else numbers(case, "float32", one)
-        for dtype in dtypes:
-            found += (
-                [Outcome(case, dtype, {}, 0.0, "not begun in time")]
-                if late
-                else [outcome(case, dtype, all_of_them, expected)]
-            )
-    return found
+        if time.time() > deadline:
+            yield from (Outcome(case, dtype, {}, 0.0, LATE) for dtype in dtypes)
+            continue
+        expected = numbers(case, "float32", one)
+        yield from (outcome(case, dtype, all_of_them, expected) for dtype in dtypes)
 
 
-def rows(outcomes: list[Outcome]) -> list[tuple]:
+def row(o: Outcome) -> tuple:
     """Cells of the table."""
-
-    def cells(o: Outcome) -> tuple:
-        errors = [f"{o.errors[k][0]:.1e}" if k in o.errors else "" for k in FLOAT32]
-        worst = max(o.errors.values(), key=lambda e: e[0] / e[1])[2] if o.errors else o.failed
-        return o.case, o.dtype, *errors, worst, f"{o.seconds:.0f}", "ok" if o.good else "BEYOND ITS BOUNDS"
-
-    return [cells(o) for o in outcomes]
+    errors = [f"{o.errors[k][0]:.1e}" if k in o.errors else "" for k in FLOAT32]
+    worst = max(o.errors.values(), key=lambda e: e[0] / e[1])[2] if o.errors else o.failed
+    verdict = "ok" if o.good else "FAILED" if o.failed else "BEYOND ITS BOUNDS"
+    return o.case, o.dtype, *errors, worst, f"{o.seconds:.0f}", verdict
 
 
-COLUMNS = ["case", "type", "features", "loss", "gradient", "worst", "s", ""]
+COLUMNS = ["case", "type", "features", "loss", "gradient", "worst", "s", "verdict"]
+LATE = "not done in time"
 
 
-def measure(cases: list[str], dtypes: list[str], minutes: float) -> list[Outcome]:
-    """All cases in all types on this machine's devices."""
+def measure(cases: list[str], dtypes: list[str], minutes: float) -> Iterator[Outcome]:
+    """All cases in all types on this machine's devices, as they are done."""
     deadline = time.time() + 60 * minutes
     if jax.default_backend() != "cpu":
         return _against_cpu(cases, dtypes, deadline)
@@ -268,13 +263,19 @@ def main(_: list[str]) -> None:
         sys.exit("nothing to compare: one CPU device; set XLA_FLAGS=--xla_force_host_platform_device_count=8")
     header("device parity: float32 and bfloat16 against float32 on one CPU device")
     print(f"device: {accelerator()}, jax {jax.__version__}")
-    outcomes = measure(cases, args.dtypes, args.minutes)
-    table(COLUMNS, rows(outcomes))
+    outcomes: list[Outcome] = []
+
+    def shown() -> Iterator[tuple]:
+        for found in measure(cases, args.dtypes, args.minutes):
+            outcomes.append(found)
+            yield row(found)
+
+    table(COLUMNS, shown())
     if args.json:
         Path(args.json).write_text(json.dumps([o._asdict() | {"good": o.good} for o in outcomes], indent=1) + "\n")
     beyond = sum(not o.good for o in outcomes)
-    print(f"{len(outcomes) - beyond} of {len(outcomes)} within their bounds")
-    sys.exit(1 if beyond else 0)
+    print(f"{len(outcomes) - beyond} of {len(outcomes)} within their bounds", flush=True)
+    os._exit(1 if beyond else 0)  # a program that is still being compiled in a thread would be waited for
 
 
 def _define_flags() -> None:

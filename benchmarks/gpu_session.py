@@ -5,17 +5,24 @@
 
 In the order of what would be missed most: parity with the CPU; the step of three backbones with each option of the
 network on and off; the step fed from shards (without `--data`, of synthetic pictures); views, loss, forward passes and
-what embedding MSMT17's 93,820 images takes at their rate; host input; evaluation from features at MSMT17's size. Each
-is a command of its own and has its share of the time; what failed or was not reached is said in its row. DIR/session.md
-and DIR/session.json hold one table with card, driver, versions and commit, DIR/NAME.txt what each command printed.
-Exit status 1 where a command failed or was not reached.
+what embedding MSMT17's 93,820 images takes at their rate; evaluation from features at MSMT17's size; host input.
+
+Each is a command of its own. Together their shares are the whole time, and what one leaves over the next may have, so
+that every one is begun; one that is stopped at the end of its share keeps the rows that it printed, and says so in a
+row. Programs compiled for an accelerator are kept (`.cache/xla`), so a second session on the same machine goes further.
+DIR/session.md and DIR/session.json, written after every command, hold one table with card, driver, versions and
+commit (of an exported tree: CION_COMMIT), DIR/NAME.txt what each command printed. Exit status 1 where a command failed
+or was stopped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,11 +39,13 @@ from cion_jax.models.options import ALL, OPTIONS
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 MSMT17 = 93_820  # queries and gallery
 _EIGHT = (("XLA_FLAGS", "--xla_force_host_platform_device_count=8"),)  # CPU devices, to compare with one
+_CACHE = (("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla")),)
 _LEAST = 5.0  # seconds below which nothing is begun
+_START = 20.0  # seconds that Python and JAX take at most, of parity's share
 
 
 class Stage(NamedTuple):
-    """A command, its share of the time in minutes, and what it finds in its environment besides."""
+    """A command, its minutes of nine, and what it finds in its environment besides."""
 
     name: str
     command: tuple[str, ...]
@@ -53,42 +62,54 @@ class Result(NamedTuple):
     rows: list[dict[str, str]]
 
 
-def stages(data: str, dry: bool) -> list[Stage]:
-    """All of them, in order."""
-    sets = ",".join(["plain", *OPTIONS, "+".join(ALL)])
+def stages(data: str, dry: bool, minutes: float) -> list[Stage]:
+    """All of them, in order; in `minutes` of which each has its share."""
+    sets = ",".join(["plain", "+".join(ALL), *OPTIONS])
     step = ("step", f"--batch={8 if dry else 256}", *(("--prototypes=256", "--steps=1") if dry else ("--steps=10",)))
     threads = f"--threads={max((os.cpu_count() or 1) - 2, 1)}"
     three = "--models=vit_tiny" if dry else "--models=vit_base,vit_small,resnet50_ibn"
-    parity = ("--cases=head,loss",) if dry else ("--minutes=3",)
+    of_parity = 2.8
+    parity = ("--cases=head,loss",) if dry else (f"--minutes={max(minutes * of_parity / 9 - _START / 60, 0):.2f}",)
     forward = ("--models=vit_tiny", "--batch=2") if dry else ("--models=vit_base,vit_small,resnet50_ibn", "--batch=256")
-    found = [
-        Stage("parity", ("device_parity", *parity), 3.2, _EIGHT if dry else ()),
-        Stage("step", (*step, three, f"--options={'plain,joint_views' if dry else sets}", threads), 3.5),
-        Stage("fed", (*step, "--models=vit_tiny" if dry else "--models=vit_base", f"--data={data}"), 1.5),
-        Stage("views", ("views",), 0.5),
-        Stage("forward", ("backbones", *forward), 1.0),
-        Stage("loss", ("loss",), 0.7),
-        Stage("evaluation", ("evaluation", f"--cases={'market-product' if dry else 'msmt17'}"), 1.5),
-        Stage("host input", ("host_input",), 0.5),
+    cache = () if dry else _CACHE
+    return [
+        Stage("parity", ("device_parity", *parity), of_parity, _EIGHT if dry else cache),
+        Stage("step", (*step, three, f"--options={'plain,joint_views' if dry else sets}", threads), 3.3, cache),
+        Stage("fed", (*step, "--models=vit_tiny" if dry else "--models=vit_base", f"--data={data}"), 0.7, cache),
+        Stage("views", ("views",), 0.3, cache),
+        Stage("loss", ("loss",), 0.3, cache),
+        Stage("forward", ("backbones", *forward), 0.6, cache),
+        Stage("evaluation", ("evaluation", f"--cases={'market-product' if dry else 'msmt17'}"), 0.7, cache),
+        Stage("host input", ("host_input",), 0.3),
     ]
-    return [stage._replace(minutes=20.0) for stage in found] if dry else found
 
 
 def run(stage: Stage, seconds: float, out: Path) -> Result:
-    """Runs a stage's command, at most as long as it may and as there is time; what it printed until then counts."""
+    """Runs a stage's command for some seconds at most; what it printed until then counts."""
     if seconds < _LEAST:
-        return Result(stage.name, "not begun in time", 0.0, [])
+        return Result(stage.name, f"not begun: {max(seconds, 0):.0f} s were left for it", 0.0, [])
     began, path = time.monotonic(), out / f"{stage.name.replace(' ', '_')}.txt"
     command = [sys.executable, "-m", *(f"benchmarks.{stage.command[0]}", *stage.command[1:])]
+    environ = {**os.environ, **dict(stage.environ)}
     with open(path, "w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
-            limit = min(60 * stage.minutes, seconds)
-            environ = {**os.environ, **dict(stage.environ)}
-            status = subprocess.run(command, cwd=ROOT, env=environ, stdout=file, stderr=file, timeout=limit).returncode
+            status = process.wait(seconds)
             failed = f"exit status {status}: {_last_line(path)}" if status else ""
         except subprocess.TimeoutExpired:
-            failed = f"stopped after {limit:.0f} s"
+            failed = f"stopped after {seconds:.0f} s"
+        finally:
+            _end(process)
     return Result(stage.name, failed, time.monotonic() - began, tables(path.read_text(errors="replace")))
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends a command with all that it began, or these would take the next one's time."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def tables(text: str) -> list[dict[str, str]]:
@@ -112,7 +133,8 @@ def derived(results: Sequence[Result]) -> list[Result]:
     found = {result.stage: result.rows for result in results}
     rows = []
     rates = [float(row["images/s"]) for row in found.get("views", [])]
-    for row in found.get("step", []) if rates else []:
+    measured = [row for row in found.get("step", []) if row["images/s"]]  # the others failed
+    for row in measured if rates else []:
         share = float(row["images/s"]) / max(rates)
         rows.append({"views' share of a step": row["backbone"], "options": row["options"], "share": f"{share:.1%}"})
     for row in found.get("forward", []):
@@ -171,10 +193,11 @@ def write(out: Path, results: Sequence[Result]) -> None:
 
 
 def session(chosen: Sequence[Stage], minutes: float, out: Path) -> list[Result]:
-    """Runs the stages one after another."""
-    deadline, results = time.monotonic() + 60 * minutes, []
-    for stage in chosen:
-        results.append(run(stage, deadline - time.monotonic(), out))
+    """Runs the stages one after another, each until the end of its share."""
+    began, results = time.monotonic(), []
+    ends = list(itertools.accumulate(stage.minutes for stage in chosen))
+    for stage, end in zip(chosen, ends, strict=True):
+        results.append(run(stage, began + 60 * minutes * end / ends[-1] - time.monotonic(), out))
         print(f"{stage.name}: {results[-1].failed or 'ok'}, {results[-1].seconds:.0f} s", flush=True)
         write(out, results)
     return results
@@ -198,7 +221,8 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         needs = not args.stages or "fed" in args.stages
         data = args.data or (_shards(Path(name) / "shards") if needs else name)
-        chosen = [stage for stage in stages(data, args.dry) if not args.stages or stage.name in args.stages]
+        found = stages(data, args.dry, args.minutes)
+        chosen = [stage for stage in found if not args.stages or stage.name in args.stages]
         results = session(chosen, args.minutes, out)
     print((out / "session.md").read_text())
     sys.exit(1 if any(result.failed for result in results) else 0)

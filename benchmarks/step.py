@@ -27,6 +27,7 @@ import importlib.util
 import inspect
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -56,6 +57,7 @@ THREADS = flags.DEFINE_integer("threads", 1, "Programs that are compiled at a ti
 DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
 
 K = 8
+PLAIN = str.maketrans("\n|", " /")  # what a cell of a table may hold
 PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
@@ -111,12 +113,11 @@ def _peak() -> float:
 
 
 def compiled_step(config: Config, mesh) -> tuple[Any, Any, float]:
-    """(state, compiled step, seconds that compiling took)."""
+    """(what makes the state, compiled step, seconds that compiling took); programs that wait have no state yet."""
     trainer = make_trainer(Distill(config), mesh, (1000,) * config.train.epochs)
-    state = trainer.init()
     began = time.perf_counter()
-    compiled = trainer.step.lower(state, next(_repeated(config, mesh)), K).compile()
-    return state, compiled, time.perf_counter() - began
+    compiled = trainer.step.lower(trainer.like, next(_repeated(config, mesh)), K).compile()
+    return trainer.init, compiled, time.perf_counter() - began
 
 
 def _times(state, step, data: Iterator, mesh) -> tuple[list[float], float]:
@@ -151,9 +152,9 @@ def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, flo
 
 
 def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[float | None]) -> tuple:
-    config, mesh, (state, step, compiling) = compiled
+    config, mesh, (init, step, compiling) = compiled
     needs = step.memory_analysis()
-    seconds, waiting = _times(state, step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
+    seconds, waiting = _times(init(), step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
     ms = 1e3 * statistics.median(seconds)
     rate = 1e3 * BATCH.value / ms
     products = _products(config)
@@ -170,13 +171,17 @@ def _sets(name: str) -> list[str]:
     return [options for options in SETS.value if has or options == "plain"]
 
 
-def _rows(rivals: dict[str, list[float | None]], peak: float) -> Iterator[tuple]:
-    """Row by row, while the next programs are compiled."""
-    which = [(name, options) for name in MODELS.value for options in _sets(name)]
+def _rows(rivals: dict[str, list[float | None]], peak: float, failed: list[str]) -> Iterator[tuple]:
+    """Row by row, while the next programs are compiled; adds to `failed`."""
+    which = [(name, options) for options in SETS.value for name in MODELS.value if options in _sets(name)]
     with concurrent.futures.ThreadPoolExecutor(THREADS.value) as pool:
         waiting = collections.deque(pool.submit(_compiled, *one) for one in which)
         for name, options in which:
-            yield _row(name, options, waiting.popleft().result(), peak, rivals[name])
+            try:
+                yield _row(name, options, waiting.popleft().result(), peak, rivals[name])
+            except Exception as error:  # no memory, or an option that this device cannot: a row, and the others go on
+                failed.append(name)
+                yield name, options, f"FAILED: {type(error).__name__}: {error}".translate(PLAIN)[:300], *[""] * 11
 
 
 def main(_) -> None:
@@ -200,7 +205,10 @@ def main(_) -> None:
         "waiting",
     ]
     columns += ["PyTorch ms", "ratio", "memory kept ms", "ratio"]
-    table(columns, _rows(rivals, peak))
+    failed: list[str] = []
+    table(columns, _rows(rivals, peak, failed))
+    if failed:
+        sys.exit(f"{len(failed)} programs failed")
 
 
 if __name__ == "__main__":

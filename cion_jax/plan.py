@@ -75,7 +75,7 @@ class Plan:
         memory are bounds from below for the program as compiled. That of the links is an estimate: it takes rings, and
         all of a chip's links to be busy.
       fits: whether `memory` fits into a chip; None where its size is not known.
-      largest_batch: images of one chip that fit, by a line through two compiled sizes; None likewise.
+      largest_batch: images of one chip that fit, by a line through two compiled sizes; None likewise, or not asked for.
     """
 
     topology: str
@@ -101,12 +101,13 @@ class Plan:
         return (self.batch_size / sum(times), self.batch_size / max(times)) if times else None
 
 
-def plan(task: Any, topology: str) -> Plan:
+def plan(task: Any, topology: str, largest_batch: bool = True) -> Plan:
     """Compiles the step of a task for a topology.
 
     Args:
       task: the batch size of its config is the global one.
       topology: `cpu:DEVICES` or `KIND:SHAPE`, e.g. `v5e:4x4`.
+      largest_batch: whether to find out, by compiling a second time.
 
     Raises:
       ConfigError: no such topology, libtpu is missing, or the config does not fit the number of devices.
@@ -142,7 +143,7 @@ def plan(task: Any, topology: str) -> Plan:
         unknown_loops=program.unknown_loops,
         bound_s=bound,
         fits=memory < chip.memory_gib * 2**30 if chip else None,
-        largest_batch=_largest_batch(task, mesh, memory, chip) if chip else None,
+        largest_batch=_largest_batch(task, mesh, memory, chip) if chip and largest_batch else None,
     )
 
 
@@ -211,8 +212,9 @@ def text(p: Plan, names: str) -> str:
         lines += [
             f"at least          {products}, {memory}; about {links}: bound by {limit}",
             f"images/s          {low:,.0f} if nothing overlaps to {high:,.0f} if all does, at the chip's full rates",
-            f"largest batch     about {p.largest_batch} images a device",
         ]
+    if p.largest_batch is not None:
+        lines += [f"largest batch     about {p.largest_batch} images a device"]
     if p.unknown_loops:
         lines += [f"warning: {p.unknown_loops} loops count once, as the program does not say how often they run"]
     return "\n".join(lines)
@@ -249,7 +251,7 @@ def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
     args, config = flags.FLAGS, settings()
     outputs = _outputs()
     task = TASKS[config.task](config)
-    found = plan(task, args.topology)
+    found = plan(task, args.topology, args.largest_batch)
     print(text(found, config.model.name))
     if args.breakdown:
         print(breakdown(found))
@@ -269,6 +271,7 @@ def define_flags() -> Callable[[], Any]:
     flags.DEFINE_string("json", "", "File to write the plan to as well.")
     flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
     flags.DEFINE_bool("breakdown", False, "Prints memory traffic and products by part of the step as well.")
+    flags.DEFINE_bool("largest_batch", True, "Also compiles a second size, to say how many images of a chip fit.")
     flags.DEFINE_bool("overwrite", False, "Replaces a file that is there already.")
     return cli.define_config(schemas(), unused=["data.path"])
 

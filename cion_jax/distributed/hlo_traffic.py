@@ -79,6 +79,19 @@ class Operation(NamedTuple):
         return [name.strip().removeprefix("%") for name in found[1].split(",")] if found else []
 
 
+class Block(dict[str, Operation]):
+    """The operations of a computation by name, in the order in which they are written: what is read comes first."""
+
+    @cached_property
+    def readers(self) -> dict[str, list[Operation]]:
+        """Name of an operation -> those that read its result."""
+        found: dict[str, list[Operation]] = {}
+        for op in self.values():
+            for name in op.operands:
+                found.setdefault(name, []).append(op)
+        return found
+
+
 class Share(NamedTuple):
     """What an operation moves and computes: its scope, bytes, floating-point operations of products, and how often."""
 
@@ -93,13 +106,13 @@ class Program:
 
     def __init__(self, text: str):
         """Reads `compiled.as_text()`; ValueError where it has no entry."""
-        self.blocks: dict[str, dict[str, Operation]] = {}
+        self.blocks: dict[str, Block] = {}
         self.entry = ""
         self.unknown_loops = 0
-        block: dict[str, Operation] = {}
+        block = Block()
         for line in text.splitlines():
             if head := _BLOCK.match(line):
-                block = self.blocks.setdefault(head["name"], {})
+                block = self.blocks.setdefault(head["name"], Block())
                 self.entry = head["name"] if head["entry"] else self.entry
             elif found := _operation(line):
                 block[found.name] = found
@@ -135,13 +148,13 @@ class Program:
         for operation in self.blocks[name].values():
             yield from self._of(operation, self.blocks[name], times)
 
-    def _of(self, op: Operation, block: dict[str, Operation], times: int) -> Iterator[Share]:
+    def _of(self, op: Operation, block: Block, times: int) -> Iterator[Share]:
         if op.opcode == "while":
             yield from self._of_block(op.names("body")[0], times * self._trips(op))
         elif op.opcode in ("call", "conditional", "async-start") and (called := self._called(op)):
             yield from max(([*self._of_block(name, times)] for name in called), key=_weight)
         elif not self._is_free(op):
-            yield Share(op.scope or self._scope_within(op), self._moved(op, block), self._computed(op, block), times)
+            yield Share(self._scope(op, block), self._moved(op, block), self._computed(op, block), times)
 
     def _called(self, op: Operation) -> list[str]:
         names = [n for a in ("to_apply", "calls", "branch_computations", "true_computation") for n in op.names(a)]
@@ -163,8 +176,18 @@ class Program:
         self.unknown_loops += 1
         return 1
 
+    def _scope(self, op: Operation, block: Block) -> str:
+        """Its own, or of what is fused into it, or of what reads its result: copies between memories have no name."""
+        found = {op.name: op}
+        while found:
+            scopes = (o.scope or self._scope_within(o) for o in found.values())
+            if scope := next(filter(None, scopes), ""):
+                return scope
+            # What reads comes behind what it reads, so that this ends.
+            found = {reader.name: reader for name in found for reader in block.readers.get(name, [])}
+        return ""
+
     def _scope_within(self, op: Operation) -> str:
-        """Of a fusion that has no name of its own."""
         inside = (o.scope for name in op.names("calls") for o in self.blocks.get(name, {}).values())
         return next((scope for scope in inside if scope), "")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -63,10 +64,19 @@ def joined(rows: Sequence[jax.Array]) -> jax.Array:
 class Attention(nnx.Module):
     """Multi-head self-attention with one product for queries, keys and values."""
 
-    def __init__(self, features: int, heads: int, qkv_bias: bool = True, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        qkv_bias: bool = True,
+        linear: type[Linear] = Linear,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         self.heads = heads
-        self.qkv = Linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
-        self.proj = Linear(features, features, dtype=dtype, rngs=rngs)
+        self.qkv = linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
+        self.proj = linear(features, features, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("attention")
     def __call__(self, x: jax.Array, parts: Parts | None = None) -> jax.Array:
@@ -74,8 +84,14 @@ class Attention(nnx.Module):
         *shape, C = x.shape
         parts = parts or (Part(shape[0], shape[1], shape[1]),)
         qkv_RM = self.qkv(x).reshape(-1, 3 * C)
-        mixed = [self._mixed(qkv, part) for qkv, part in zip(cut(qkv_RM, parts), parts, strict=True)]
+        mixed = [self._mixing(part)(qkv) for qkv, part in zip(cut(qkv_RM, parts), parts, strict=True)]
         return self.proj(joined(mixed).reshape(*shape, C))
+
+    def _mixing(self, part: Part) -> Callable[[jax.Array], jax.Array]:
+        """`_mixed` of a part. Where class tokens lie apart the backward pass makes the weights again: a tile's worth of
+        work, instead of writing and reading [B, H, N, N] numbers in float32."""
+        function = partial(self._mixed, part=part)
+        return jax.checkpoint(function) if part.apart else function
 
     def _mixed(self, qkv_RM: jax.Array, part: Part) -> jax.Array:
         """Rows [R, 3 C] of one part -> [R, C]."""

@@ -6,7 +6,9 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,6 +117,11 @@ class LayerNorm(nnx.LayerNorm):
         """[..., features] -> [..., features]."""
         return super().__call__(x)
 
+    def of_sum(self, *terms: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The sum of the terms, and its norm."""
+        total = functools.reduce(operator.add, terms)
+        return total, self(total)
+
 
 class BatchNorm(nnx.Module):
     """PyTorch's BatchNorm over all axes but the last.
@@ -143,13 +150,16 @@ class BatchNorm(nnx.Module):
     @jax.named_scope("norm")
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[..., C] -> [..., C]."""
-        mean, var = self.mean[...], self.var[...]
-        if train:
-            axes = tuple(range(x.ndim - 1))
-            mean, var = _moments(x, axes)
-            n = x.size // x.shape[-1]
-            self._update(mean.reshape(-1), var.reshape(-1) * (n / max(n - 1, 1)))
-        return _normalize(x, mean, var, self.scale[...], self.bias[...], self.eps, self.dtype)
+        return _normalize(x, *self.moments(x, train=train), self.scale[...], self.bias[...], self.eps, self.dtype)
+
+    def moments(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance to normalize [..., C] by; in training those of the batch, which the running ones follow."""
+        if not train:
+            return self.mean[...], self.var[...]
+        mean, var = _moments(x, tuple(range(x.ndim - 1)))
+        n = x.size // x.shape[-1]
+        self._update(mean.reshape(-1), var.reshape(-1) * (n / max(n - 1, 1)))
+        return mean, var
 
     def _update(self, mean: jax.Array, var: jax.Array) -> None:
         for running, new in ((self.mean, mean), (self.var, var)):
@@ -192,17 +202,28 @@ class InstanceNorm(nnx.Module):
 
 
 class IBN(nnx.Module):
-    """IBN-a: InstanceNorm on the first half of the channels, BatchNorm on the others (arXiv 1807.09441)."""
+    """IBN-a: InstanceNorm on the first half of the channels, BatchNorm on the others (arXiv 1807.09441).
+
+    Only moments are taken of halves: written out, those of 64 channels would fill a quarter of a TPU's rows of 128.
+    """
 
     def __init__(self, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.half = features // 2
         self.IN = InstanceNorm(self.half, dtype=dtype, rngs=rngs)
         self.BN = BatchNorm(features - self.half, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("norm")
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
-        parts = self.IN(x_BHWC[..., : self.half]), self.BN(x_BHWC[..., self.half :], train=train)
-        return jnp.concatenate(parts, axis=-1)
+        first, second = x_BHWC[..., : self.half], x_BHWC[..., self.half :]
+        if isinstance(self.BN, Folded):
+            return jnp.concatenate([self.IN(first), second], axis=-1)
+        shape = (len(x_BHWC), 1, 1, second.shape[-1])
+        of_batch = (jnp.broadcast_to(moment, shape) for moment in self.BN.moments(second, train=train))
+        mean, var = (jnp.concatenate(pair, -1) for pair in zip(_moments(first, (1, 2)), of_batch, strict=True))
+        scale = jnp.concatenate([self.IN.scale[...], self.BN.scale[...]])
+        bias = jnp.concatenate([self.IN.bias[...], self.BN.bias[...]])
+        return _normalize(x_BHWC, mean, var, scale, bias, self.IN.eps, self.IN.dtype)
 
     def fold(self) -> tuple[np.ndarray, np.ndarray, nnx.Module]:
         """BatchNorm's half folds; InstanceNorm's remains."""
@@ -214,10 +235,19 @@ class IBN(nnx.Module):
 class Mlp(nnx.Module):
     """Linear, exact GELU in one of its spellings, linear."""
 
-    def __init__(self, features: int, hidden: int, activation: Activation = gelu, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        activation: Activation = gelu,
+        linear: type[Linear] = Linear,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         self.activation = activation
-        self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
-        self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
+        self.fc1 = linear(features, hidden, dtype=dtype, rngs=rngs)
+        self.fc2 = linear(hidden, features, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """Other ways to compute the same network, for one kind of device or another. None is on unless it is asked for.
 
-Every one gives the same numbers (float32: 1e-5), so that weights and checkpoints do not know of them.
+All but `ROUNDED` give the same numbers (float32: 1e-5). Weights and checkpoints do not know of any.
 """
 
 from __future__ import annotations
@@ -14,11 +14,24 @@ OPTIONS = {
     "padded_tokens": "tokens are filled up to a multiple of 8 once, not in every block",
     "class_token_apart": "class tokens lie before the patches, so that 128 and 32 of these fill a TPU's tiles",
     "one_pass_gelu": "GELU's derivative is computed with its value, by one exponential",
+    "one_pass_norm": "a LayerNorm and the shortcut's sum before it are one function, and so is their gradient",
     "joint_views": "views of all sizes pass through the blocks as rows of one matrix, but for the attention",
+    "fp8_products": "a block's products are of 8-bit numbers, quantized by row, but for the gradients of kernels",
 }
-# All that go together.
-ALL = ("class_token_apart", "one_pass_gelu", "joint_views")
+# Those that change numbers.
+ROUNDED = ("fp8_products",)
+# All that go together and change none.
+ALL = ("class_token_apart", "one_pass_gelu", "one_pass_norm", "joint_views")
+# Those that lay the rows of all images into one matrix: where images are split over devices, the compiler would move
+# the rows between these in every block.
+ONE_DEVICE = ("class_token_apart", "joint_views")
 TOKENS = 8  # multiple that `padded_tokens` fills up to
+
+
+def check_shares(options: Sequence[str], shares: int) -> None:
+    """Raises ConfigError where the batch is split over several devices and an option is for one."""
+    if shares > 1 and (wrong := [name for name in options if name in ONE_DEVICE]):
+        raise ConfigError(f"model.options: {', '.join(wrong)} is for one device, got {shares}; leave it out")
 
 
 def check(options: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.activations import Activation, gelu, gelu_in_one_pass
 from cion_jax.models.attention import Attention, Part, Parts, cut, joined
+from cion_jax.models.fp8 import Fp8Linear
 from cion_jax.models.layers import (
     IBN,
     TRUNCATED,
@@ -22,12 +23,14 @@ from cion_jax.models.layers import (
     Conv,
     LayerNorm,
     Layers,
+    Linear,
     Mlp,
     drop_path,
     drop_path_rates,
     resize_positions,
     run,
 )
+from cion_jax.models.one_pass_norm import OnePassNorm
 from cion_jax.models.options import TOKENS
 from cion_jax.models.registry import BACKBONES
 
@@ -86,6 +89,26 @@ class PlainPatchEmbed(nnx.Module):
         return self.proj(x_BHWC)
 
 
+class Kinds(NamedTuple):
+    """What a block is made of."""
+
+    norm: type[LayerNorm] = LayerNorm
+    linear: type[Linear] = Linear
+    activation: Activation = gelu
+
+
+PLAIN = Kinds()
+
+
+def kinds_of(options: Sequence[str]) -> Kinds:
+    """As names of `models.options` say."""
+    return Kinds(
+        norm=OnePassNorm if "one_pass_norm" in options else LayerNorm,
+        linear=Fp8Linear if "fp8_products" in options else Linear,
+        activation=gelu_in_one_pass if "one_pass_gelu" in options else gelu,
+    )
+
+
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
@@ -94,23 +117,24 @@ class Block(nnx.Module):
         features: int,
         heads: int,
         rate: float,
-        activation: Activation = gelu,
+        kinds: Kinds = PLAIN,
         *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
-        self.norm1 = LayerNorm(features, EPS, **kw)
-        self.attn = Attention(features, heads, **kw)
-        self.norm2 = LayerNorm(features, EPS, **kw)
-        self.mlp = Mlp(features, 4 * features, activation, **kw)
+        self.norm1 = kinds.norm(features, EPS, **kw)
+        self.attn = Attention(features, heads, linear=kinds.linear, **kw)
+        self.norm2 = kinds.norm(features, EPS, **kw)
+        self.mlp = Mlp(features, 4 * features, kinds.activation, kinds.linear, **kw)
         self.rate = rate
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None, parts: Parts | None = None) -> jax.Array:
         """[B, N, C] -> [B, N, C]; or the rows of several such arrays, see `Attention`."""
         keys = (None, None) if key is None else jax.random.split(key)
-        x += self._dropped(self.attn(self.norm1(x), parts), parts, train, keys[0])
-        return x + self._dropped(self.mlp(self.norm2(x)), parts, train, keys[1])
+        x, y = self.norm1.of_sum(x)
+        x, y = self.norm2.of_sum(x, self._dropped(self.attn(y, parts), parts, train, keys[0]))
+        return x + self._dropped(self.mlp(y), parts, train, keys[1])
 
     def _dropped(self, x: jax.Array, parts: Parts | None, train: bool, key: jax.Array | None) -> jax.Array:
         """Stochastic depth of whole images; several arrays draw one after another."""
@@ -156,13 +180,11 @@ class ViT(nnx.Module):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat, self.resampled = features, remat, False
         self.options, self.joins_views = tuple(options), "joint_views" in options
-        activation = gelu_in_one_pass if "one_pass_gelu" in options else gelu
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
         self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features), jnp.float32))
-        self.blocks = Layers(
-            Block(features, heads, rate, activation, **kw) for rate in drop_path_rates(drop_path, depth)
-        )
+        kinds = kinds_of(options)
+        self.blocks = Layers(Block(features, heads, rate, kinds, **kw) for rate in drop_path_rates(drop_path, depth))
         self.norm = LayerNorm(features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:

@@ -20,6 +20,7 @@ from cion_jax.data.stream import IdentityStream, Stream
 from cion_jax.data.views import make_views
 from cion_jax.distributed import sharding
 from cion_jax.distributed.sharding import BATCH, Rule
+from cion_jax.models.options import check_shares
 from cion_jax.tasks.distill.config import Config
 from cion_jax.tasks.distill.head import product
 from cion_jax.tasks.distill.loss import Axes, Logits, Targets, chunks, make_targets, student_loss
@@ -58,7 +59,9 @@ class Distill:
         self.preprocessing = Preprocessing((view.height, view.width))
 
     def check(self, mesh: Mesh) -> None:
-        """Raises ConfigError where devices would cut identity groups, UserError where prototypes have no divisors."""
+        """Raises ConfigError where devices would cut identity groups or the network is for one device alone, UserError
+        where prototypes have no divisors."""
+        check_shares(self.config.model.options, mesh.shape["data"] * mesh.shape["fsdp"])
         ks = [k for _, k in self.config.curriculum]
         sharding.check_batch(self.config.data.batch_size, ks, self.config.train.accumulate, mesh)
         chunks(self.config.model.prototypes // mesh.shape["model"], self.config.loss.chunk)
