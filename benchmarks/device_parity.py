@@ -198,7 +198,7 @@ def _against_cpu(cases: list[str], dtypes: list[str], deadline: float) -> Iterat
         pairs = [(case, dtype) for case in cases for dtype in dtypes]
         waiting = {pool.submit(outcome, *pair, mesh, folder / f"{pair[0]}.npz"): pair for pair in pairs}
         try:
-            for done in concurrent.futures.as_completed(dict(waiting), max(deadline - time.time(), 0)):
+            for done in concurrent.futures.as_completed(list(waiting), max(deadline - time.time(), 0)):
                 del waiting[done]
                 yield done.result()
         except TimeoutError:

@@ -29,7 +29,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -82,7 +82,7 @@ def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:
     return Distill(dataclasses.replace(config, train=LoopConfig(epochs=1000))).stream().batches()
 
 
-def _repeated(config: Config, mesh) -> Iterator[dict[str, Any]]:
+def _repeated(config: Config, mesh: jax.sharding.Mesh) -> Iterator[dict[str, Any]]:
     shape = (config.data.batch_size, *config.data.canvas)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     size = np.full((shape[0], 2), config.data.canvas, np.int32)
@@ -112,15 +112,16 @@ def _peak() -> float:
     return 10 * edge**3 / median_seconds(lambda: jax.block_until_ready(several(matrix)))
 
 
-def compiled_step(config: Config, mesh) -> tuple[Any, Any, float]:
+def compiled_step(config: Config, mesh: jax.sharding.Mesh) -> tuple[Any, Any, float]:
     """(what makes the state, compiled step, seconds that compiling took); programs that wait have no state yet."""
-    trainer = make_trainer(Distill(config), mesh, (1000,) * config.train.epochs)
+    task: Any = Distill(config)
+    trainer = make_trainer(task, mesh, (1000,) * config.train.epochs)
     began = time.perf_counter()
     compiled = trainer.step.lower(trainer.like, next(_repeated(config, mesh)), K).compile()
     return trainer.init, compiled, time.perf_counter() - began
 
 
-def _times(state, step, data: Iterator, mesh) -> tuple[list[float], float]:
+def _times(state: Any, step: Callable, data: Iterator, mesh: jax.sharding.Mesh) -> tuple[list[float], float]:
     """Seconds of every step, share of them spent waiting for data; looks at the step before, like the trainer."""
     seconds, waits, held, began = [], [], None, time.perf_counter()
     for batch in itertools.islice(data, STEPS.value + 2):
@@ -184,7 +185,7 @@ def _rows(rivals: dict[str, list[float | None]], peak: float, failed: list[str])
                 yield name, options, f"FAILED: {type(error).__name__}: {error}".translate(PLAIN)[:300], *[""] * 11
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
     header(f"training step: batch {BATCH.value}, K {K}, {PROTOTYPES.value} prototypes, {PRECISION.value}")
     cpu_allocator.one_step_at_a_time()
     before = {name: _rival_ms(name) for name in MODELS.value}
