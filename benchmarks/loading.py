@@ -29,9 +29,7 @@ from cion_jax.exporting import folder
 from cion_jax.weights.backbone import Backbone, fit
 from cion_jax.weights.load import load
 
-ENV = flags.DEFINE_string(
-    "env", None, "Virtual environment with torch, timm, reid, boxmot and onnxruntime.", required=True
-)
+ENV = flags.DEFINE_string("env", None, "Virtual environment with torch, timm, reid, boxmot and onnxruntime.")
 MODELS = flags.DEFINE_list("models", None, "Backbones to try; all of them by default.")
 IMAGES = flags.DEFINE_integer("images", 100, "How many.", lower_bound=1)
 CROPS = flags.DEFINE_string("crops", None, "Folder of images of people; without one, colored noise.")
@@ -97,7 +95,7 @@ def cell(found: float | str) -> str:
 def main(_: list[str]) -> None:
     """Prints the table."""
     header("Exported folders in other software")
-    python = Path(ENV.value) / "bin/python"
+    python = Path(ENV.value or "") / "bin/python"
     print(f"images: {IMAGES.value}, {'from a folder' if CROPS.value else 'colored noise'}", flush=True)
     told = False
     for name in MODELS.value or models.names():
@@ -112,4 +110,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("env")
     app.run(main)

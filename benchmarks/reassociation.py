@@ -26,12 +26,8 @@ from cion_jax.weights.load import load
 from data_prep import sources
 from data_prep.types import Image, Reject, Source
 
-VIDEOS = flags.DEFINE_string(
-    "videos", None, "Folder of videos with true tracks, as --source=mot reads it.", required=True
-)
-CHECKPOINTS = flags.DEFINE_multi_string(
-    "checkpoint", None, "NAME=FILE, a folder, or as other commands take it.", required=True
-)
+VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos with true tracks, as --source=mot reads it.")
+CHECKPOINTS = flags.DEFINE_multi_string("checkpoint", None, "NAME=FILE, a folder, or as other commands take it.")
 IMAGES = flags.DEFINE_integer("images", 16, "Of a track at most, evenly in time.", lower_bound=2)
 DRAWS = 1000
 
@@ -126,12 +122,13 @@ def rows(checkpoint: str, tracks: Tracks) -> Iterator[tuple[str, ...]]:
 def main(_: list[str]) -> None:
     """Prints the table."""
     header("Found again: every track cut in two, the other half among all")
-    tracks = read(sources.open("mot", local_path(VIDEOS.value, "--videos")), IMAGES.value)
+    tracks = read(sources.open("mot", local_path(VIDEOS.value or "", "--videos")), IMAGES.value)
     people = len(np.unique(tracks.track))
     print(f"{people} tracks of {len(set(tracks.video))} videos, {len(tracks.crops):,} images; 90% intervals\n")
     columns = ["network", "", "halves: Rank-1", "reciprocal rank", "first and last image: Rank-1", "reciprocal rank"]
-    table(columns, (row for checkpoint in CHECKPOINTS.value for row in rows(checkpoint, tracks)))
+    table(columns, (row for checkpoint in CHECKPOINTS.value or () for row in rows(checkpoint, tracks)))
 
 
 if __name__ == "__main__":
+    flags.mark_flags_as_required(["videos", "checkpoint"])
     app.run(main)

@@ -218,7 +218,7 @@ class IBN(nnx.Module):
         first, second = x_BHWC[..., : self.half], x_BHWC[..., self.half :]
         if isinstance(self.BN, Folded):
             return jnp.concatenate([self.IN(first), second], axis=-1)
-        shape = (len(x_BHWC), 1, 1, second.shape[-1])
+        shape = (x_BHWC.shape[0], 1, 1, second.shape[-1])  # the batch may be a symbol
         of_batch = (jnp.broadcast_to(moment, shape) for moment in self.BN.moments(second, train=train))
         mean, var = (jnp.concatenate(pair, -1) for pair in zip(_moments(first, (1, 2)), of_batch, strict=True))
         scale = jnp.concatenate([self.IN.scale[...], self.BN.scale[...]])
