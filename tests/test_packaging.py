@@ -140,7 +140,7 @@ def test_the_whole_road_away_from_the_checkout(installed):
     _run(bin_ / "pip", "install", "--quiet", f"{wheel}[prep]", cwd=away)
     street = ("-m", "data_prep.synthetic.street", "--output=street", "--people=12", "--videos=3", "--seed=0")
     _run(bin_ / "python", *street, cwd=away)
-    made = "--source=mot", "--input=street/videos", "--embedder=color", "--output=dataset"
+    made = "--source=mot", "--input=street/videos", "--config.mot.first_frame=1", "--embedder=color", "--output=dataset"
     _run(bin_ / "cion-prep", *made, cwd=away)
     short = "--config.train.steps=3", "--config.data.batch_size=8", "--config.model.prototypes=64"
     _run(bin_ / "cion-train", "--config=demo", "--workdir=run", "--config.data.path=dataset", *short, cwd=away)
