@@ -1,6 +1,7 @@
 """The notebooks: what is stored is whole and speaks of no machine; they run from their first cell to their last."""
 
 import ast
+import importlib.util
 import re
 
 import pytest
@@ -48,6 +49,17 @@ def test_stored_whole(path):
 @each_notebook
 def test_stored_without_paths(path):
     assert not _PATH.findall(path.read_text())
+
+
+@each_notebook
+def test_what_cells_import_is_there(path):
+    """Cells run in the slow tests alone; a name that moved shows here."""
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        for node in ast.walk(ast.parse(python(cell.source))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("cion_jax", "data_prep"):
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
 
 
 @each_notebook
