@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-_CASES = flags.DEFINE_string("cases", None, "Folder of cases.", required=True)
+_CASES = flags.DEFINE_string("cases", None, "Folder of cases.")
 _NAMED = ("source", "input")  # flags
 _SECONDS = 300  # that a case may take
 _ASK = """
@@ -39,7 +39,7 @@ if module == ["data_prep"]:
 def main(_: Sequence[str]) -> None:
     """Prints the table; what is the same twice is there once."""
     print("| case | source | what the doctor says | status |\n|---|---|---|---|")
-    for check in sorted(Path(_CASES.value).glob("*/check.py")):
+    for check in sorted(Path(_CASES.value or "").glob("*/check.py")):
         for row in dict.fromkeys(_row(*each) for each in _asked(check)):
             print(f"| {check.parent.name} | {row}")
 
@@ -72,4 +72,5 @@ def _said(text: str) -> str:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("cases")  # not where it is defined: that would bind every program that imports this
     app.run(main)

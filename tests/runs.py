@@ -94,6 +94,22 @@ def finish(*processes):
         assert process.end() == 0, process.said()
 
 
+def assert_kills_change_nothing(start, undisturbed, workdir, config, pattern, most, kills):
+    """Kills a run again and again, each time after 1 .. `most` - 1 matches in its log: it ends as the undisturbed one.
+
+    `start()` begins it in `workdir`, or goes on.
+    """
+    rng = np.random.default_rng(0)
+    for killed in range(kills):
+        process = start()
+        process.until(pattern, count=rng.integers(1, most))
+        process.kill()
+        assert process.end() == -signal.SIGKILL, f"only {killed} kills: the run is too short"
+    finish(start())
+    assert numbers(workdir) == numbers(undisturbed)
+    assert_equal(final_state(config, workdir), final_state(config, undisturbed), atol=0)
+
+
 def rows(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 

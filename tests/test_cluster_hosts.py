@@ -1,7 +1,5 @@
 """Cluster contrast through the real command: killed, and as two processes."""
 
-import signal
-
 import numpy as np
 import pytest
 
@@ -10,12 +8,10 @@ from cion_jax.tasks.cluster.task import Cluster
 from tests import clusters
 from tests.runs import (
     Process,
-    assert_equal,
+    assert_kills_change_nothing,
     assert_same_run,
-    final_state,
     finish,
     nothing_left_running,
-    numbers,
     together,
 )
 
@@ -76,16 +72,10 @@ def test_two_processes_go_on_where_one_was(market, begun, tmp_path):
 
 
 def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):
-    rng, killed = np.random.default_rng(0), 0
-    while killed < 6:
-        process = Process(tmp_path / "w", market, *FLAGS, TASK="cluster")
-        process.until(r"step \d+/|clusters of|embedding", count=rng.integers(1, 5))
-        process.kill()
-        assert process.end() == -signal.SIGKILL, f"only {killed} kills: the run is too short"
-        killed += 1
-    finish(Process(tmp_path / "w", market, *FLAGS, TASK="cluster"))
-    assert numbers(tmp_path / "w") == numbers(alone)
-    assert_equal(final_state(_config(market), tmp_path / "w"), final_state(_config(market), alone), atol=0)
+    w, said = tmp_path / "w", r"step \d+/|clusters of|embedding"
+    assert_kills_change_nothing(
+        lambda: Process(w, market, *FLAGS, TASK="cluster"), alone, w, _config(market), said, most=5, kills=6
+    )
 
 
 def test_a_collapse_is_an_exit_status_and_one_message(market, tmp_path):

@@ -1,20 +1,15 @@
 """Fine-tuning through the real command: killed, and as two processes."""
 
-import signal
-
-import numpy as np
 import pytest
 
 from cion_jax.tasks.supervised.task import Supervised
 from tests import fine_tuning
 from tests.runs import (
     Process,
-    assert_equal,
+    assert_kills_change_nothing,
     assert_same_run,
-    final_state,
     finish,
     nothing_left_running,
-    numbers,
     together,
 )
 
@@ -42,16 +37,10 @@ def _config(market):
 
 
 def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):
-    rng, killed = np.random.default_rng(0), 0
-    while killed < 4:
-        process = Process(tmp_path / "w", market, *FLAGS, **TASK)
-        process.until(r"step \d+/", count=rng.integers(1, 6))
-        process.kill()
-        assert process.end() == -signal.SIGKILL, f"only {killed} kills: the run is too short"
-        killed += 1
-    finish(Process(tmp_path / "w", market, *FLAGS, **TASK))
-    assert numbers(tmp_path / "w") == numbers(alone)
-    assert_equal(final_state(_config(market), tmp_path / "w"), final_state(_config(market), alone), atol=0)
+    w = tmp_path / "w"
+    assert_kills_change_nothing(
+        lambda: Process(w, market, *FLAGS, **TASK), alone, w, _config(market), r"step \d+/", most=6, kills=4
+    )
 
 
 def test_two_processes_are_one_run(market, alone, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class OnnxSession:
     dtype: str
     outputs: list[str]
 
+    @property
+    def channels_last(self) -> bool:
+        """As of `channels_last`."""
+        return channels_last(self.shape)
+
     def run(self, x: np.ndarray, output: str) -> np.ndarray:
         """One output for inputs [n, ...]."""
         return np.asarray(self.session.run([output], {self.name: x})[0])
@@ -64,6 +70,11 @@ def opened(file: Path, wanted_by: str, extra: str) -> OnnxSession:
     shape = [side if isinstance(side, int) else None for side in ports[0].shape]
     dtype = ports[0].type.removeprefix("tensor(").removesuffix(")")
     return OnnxSession(session, ports[0].name, shape, dtype, [each.name for each in session.get_outputs()])
+
+
+def channels_last(shape: Sequence[int | None]) -> bool:
+    """Whether an input of this shape takes [N, height, width, 3] and not [N, 3, height, width]."""
+    return len(shape) == 4 and shape[1] != 3 and shape[3] == 3
 
 
 def filled(x: np.ndarray, count: int | None) -> np.ndarray:

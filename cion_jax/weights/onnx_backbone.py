@@ -43,8 +43,7 @@ class OnnxBackbone:
         self._session = onnx_session.opened(path, "onnx:FILE", "onnx")
         self.name = path.name
         shape = self._session.shape
-        self._channels_last = len(shape) == 4 and shape[1] != 3 and shape[3] == 3
-        sides = shape[1:3] if self._channels_last else shape[2:]
+        sides = shape[1:3] if self._session.channels_last else shape[2:]
         images = len(shape) == 4 and 3 in (shape[1], shape[3]) and None not in sides
         if not images or self._session.dtype not in DTYPES:
             raise WeightsError(
@@ -75,7 +74,7 @@ class OnnxBackbone:
         x_HWC = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_LINEAR)
         if self._dtype != np.uint8:
             x_HWC = ((x_HWC.astype(np.float32) / 255 - MEAN) / STD).astype(self._dtype)
-        return x_HWC if self._channels_last else x_HWC.transpose(2, 0, 1)
+        return x_HWC if self._session.channels_last else x_HWC.transpose(2, 0, 1)
 
     def _run(self, x: np.ndarray) -> np.ndarray:
         """[n, d] of n inputs; a batch of fixed size is filled up with the last one."""

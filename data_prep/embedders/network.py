@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cion_jax.common.onnx_session import filled
+from cion_jax.common import onnx_session
 from data_prep.embedders import common
 from data_prep.embedders.options import Options
 
@@ -35,7 +35,7 @@ class Input:
     @property
     def channels_last(self) -> bool:
         """Whether it takes [N, height, width, 3] and not [N, 3, height, width]."""
-        return len(self.shape) == 4 and self.shape[1] != 3 and self.shape[3] == 3
+        return onnx_session.channels_last(self.shape)
 
 
 class Network:
@@ -100,7 +100,7 @@ class Network:
     def _features(self, x: np.ndarray) -> np.ndarray:
         """[n, d] float32 of n images; a batch of fixed size is filled up with the last image."""
         count = len(x)
-        x = filled(x, self._fixed)
+        x = onnx_session.filled(x, self._fixed)
         found = np.asarray(self._run(x))
         if found.ndim < 2 or len(found) != len(x) or sum(side > 1 for side in found.shape[1:]) > 1:
             raise common.EmbedderError(
