@@ -8,7 +8,6 @@ from cion_jax.tasks.cluster.config import Config
 from tests import toy
 
 PEOPLE, IMAGES, STRANGERS = 8, 8, 3
-__all__ = ["toy"]  # its backbone
 
 
 def write_market(folder, people=PEOPLE, strangers=STRANGERS):
@@ -29,8 +28,8 @@ def write_market(folder, people=PEOPLE, strangers=STRANGERS):
 
 def settings(path, **changes):
     """A ConfigDict; `changes` are dotted names with `__` for the dots."""
-    values = typed_config.thaw(Config())
-    values.update_from_flattened_dict(
+    return toy.changed(
+        Config(),
         {
             "model.name": "toy",
             "model.pool": "own",
@@ -51,10 +50,9 @@ def settings(path, **changes):
             "optimizer.decay_epochs": (2,),
             "labels.dbscan.k1": 8,
             "labels.dbscan.k2": 3,
-        }
-        | {name.replace("__", "."): value for name, value in changes.items()}
+        },
+        changes,
     )
-    return values
 
 
 def config(path, **changes) -> Config:

@@ -8,7 +8,6 @@ from cion_jax.tasks.supervised.config import Config
 from tests import toy
 
 PEOPLE, IMAGES = 6, 5
-__all__ = ["toy"]  # its backbone
 
 
 def write_market(folder):
@@ -26,8 +25,8 @@ def write_market(folder):
 
 def settings(path, **changes):
     """A ConfigDict of a run of seconds; `changes` are dotted names with `__` for the dots."""
-    values = typed_config.thaw(Config())
-    values.update_from_flattened_dict(
+    return toy.changed(
+        Config(),
         {
             "model.name": "toy",
             "model.dtype": "float32",
@@ -44,10 +43,9 @@ def settings(path, **changes):
             "train.checkpoint_every": 100,
             "optimizer.learning_rate": 0.05,
             "optimizer.warmup_epochs": 2.0,
-        }
-        | {name.replace("__", "."): value for name, value in changes.items()}
+        },
+        changes,
     )
-    return values
 
 
 def config(path, **changes) -> Config:

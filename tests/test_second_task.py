@@ -12,11 +12,9 @@ from tests.runs import assert_equal, final_state, numbers
 
 
 def config(shards, **changes):
-    settings = typed_config.thaw(classifier.Config())
     values = {"data.path": str(shards), "data.batch_size": 16, "data.canvas": (32, 16), "data.threads": 2}
     values |= {"train.epochs": 4, "train.log_every": 1, "train.checkpoint_every": 100}
-    settings.update_from_flattened_dict(values | {name.replace("__", "."): value for name, value in changes.items()})
-    return typed_config.freeze(classifier.Config, settings)
+    return typed_config.freeze(classifier.Config, toy.changed(classifier.Config(), values, changes))
 
 
 def test_it_learns_and_resumes_bit_for_bit(shards, tmp_path):

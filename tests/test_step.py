@@ -24,9 +24,7 @@ K, BATCH = 2, 16
 
 
 def changed(config, **changes) -> Config:
-    settings = typed_config.thaw(config)
-    settings.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-    return typed_config.freeze(Config, settings)
+    return typed_config.freeze(Config, toy.changed(config, {}, changes))
 
 
 def config_of(name, **changes) -> Config:

@@ -100,10 +100,17 @@ def task(path, **changes) -> Distill:
     return Distill(config(path, **changes))
 
 
+def changed(config, values, changes):
+    """A config with settings by dotted names, and then by names with `__` for the dots, as a ConfigDict."""
+    settings = typed_config.thaw(config)
+    settings.update_from_flattened_dict(values | {name.replace("__", "."): value for name, value in changes.items()})
+    return settings
+
+
 def settings(path, **changes):
     """The same as a ConfigDict, whatever the devices."""
-    values = typed_config.thaw(Config())
-    values.update_from_flattened_dict(
+    return changed(
+        Config(),
         {
             "model.name": "toy",
             "model.prototypes": 32,
@@ -123,7 +130,6 @@ def settings(path, **changes):
             "optimizer.warmup_epochs": 1.0,
             "optimizer.freeze_epochs": 0.5,
             "optimizer.learning_rate": 1e-2,
-        }
-        | {name.replace("__", "."): value for name, value in changes.items()}
+        },
+        changes,
     )
-    return values
