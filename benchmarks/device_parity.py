@@ -50,7 +50,7 @@ KINKED_GRADIENT = {"float32": 1e-2, "bfloat16": 0.7}
 VIEWS = {"features": 1e-3}
 FLOOR = 1e-2  # share of the greatest number of a kind below which an array counts as small
 _TINY = float(np.finfo(np.float32).tiny)
-PROCESSES = 4  # that compute the reference
+PROCESSES = max(4, (os.cpu_count() or 1) // 2)  # that compute the reference
 
 
 class Outcome(NamedTuple):
