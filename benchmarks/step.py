@@ -3,16 +3,15 @@
     python -m benchmarks.step --batch=16 --precision=float32 --models=resnet50_ibn,vit_small     # two CPU cores
     python -m benchmarks.step --batch=256 --models=vit_small,vit_base,resnet50_ibn               # one large GPU
     python -m benchmarks.step --batch=256 --models=vit_small --data=OUT                          # fed from real shards
-    python -m benchmarks.step --batch=256 --options=plain,padded_tokens,one_pass_gelu+joint_views --threads=8
+    python -m benchmarks.step --batch=256 --options=plain,padded_tokens,one_pass_gelu+joint_views
 
 Views, teacher, student, loss, update and teacher average; 2 global views of 256x128 and 8 local ones of 128x64 an
 image, K = 8. Without --data one batch lies on the device already; with it the host reads and decodes every batch, and
 the share of the time that the device waited for it is shown. Products are the multiply-adds that the networks
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
 matrix product, measured in the same call. `--options` measures every backbone that has them with each set of
-`cion_jax.models.options`, programs compiled by several threads at a time. Compilers that try kernels on the device
-would disturb what is measured meanwhile: `--compile_only` compiles everything and measures nothing, which a later call
-finds where JAX_COMPILATION_CACHE_DIR is set.
+`cion_jax.models.options`, one after another: compilers try kernels on the device, which would disturb what is measured,
+and of eight threads that compiled ViT-B on an H200 none was ready after 190 s, where one alone takes 71 s.
 
 On a CPU where PyTorch is installed, the released step in PyTorch
 (`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is. Our trainer
@@ -22,8 +21,6 @@ with memory kept.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
 import importlib.util
 import inspect
@@ -55,8 +52,6 @@ PROTOTYPES = flags.DEFINE_integer("prototypes", 65536, "Width of the head's outp
 PRECISION = flags.DEFINE_enum("precision", "bfloat16", ["bfloat16", "float32"], "Compute type.")
 STEPS = flags.DEFINE_integer("steps", 10, "Steps whose median counts, after two that do not.")
 SETS = flags.DEFINE_list("options", ["plain"], "Sets of the network's options, each NAME+NAME or plain.")
-THREADS = flags.DEFINE_integer("threads", 1, "Programs that are compiled at a time.", lower_bound=1)
-COMPILE_ONLY = flags.DEFINE_boolean("compile_only", False, "Compile all programs, measure nothing.")
 DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
 
 K = 8
@@ -175,50 +170,18 @@ def _sets(name: str) -> list[str]:
     return [options for options in SETS.value if has or options == "plain"]
 
 
-def _which() -> list[tuple[str, str]]:
-    """(backbone, set of options) of every program."""
-    return [(name, options) for options in SETS.value for name in MODELS.value if options in _sets(name)]
-
-
-def _compile_all() -> list[str]:
-    """Compiles every step and what makes its state; returns the backbones of those that failed."""
-    failed: list[str] = []
-
-    def row(name: str, options: str) -> tuple:
-        began = time.perf_counter()
-        try:
-            _, _, (init, _, _) = _compiled(name, options)
-            jax.block_until_ready(init())
-        except Exception as error:
-            failed.append(name)
-            return name, options, f"FAILED: {type(error).__name__}: {error}".translate(PLAIN)[:300]
-        return name, options, f"{time.perf_counter() - began:.0f}"
-
-    with concurrent.futures.ThreadPoolExecutor(THREADS.value) as pool:
-        waiting = [pool.submit(row, *one) for one in _which()]
-        rows = (one.result() for one in concurrent.futures.as_completed(waiting))
-        table(["backbone", "options", "compile s"], rows)
-    return failed
-
-
 def _rows(rivals: dict[str, list[float | None]], peak: float, failed: list[str]) -> Iterator[tuple]:
-    """Row by row, while the next programs are compiled; adds to `failed`."""
-    which = _which()
-    with concurrent.futures.ThreadPoolExecutor(THREADS.value) as pool:
-        waiting = collections.deque(pool.submit(_compiled, *one) for one in which)
-        for name, options in which:
-            try:
-                yield _row(name, options, waiting.popleft().result(), peak, rivals[name])
-            except Exception as error:  # no memory, or an option that this device cannot: a row, and the others go on
-                failed.append(name)
-                yield name, options, f"FAILED: {type(error).__name__}: {error}".translate(PLAIN)[:300], *[""] * 11
+    """Row by row; adds to `failed`."""
+    for name, options in ((n, options) for n in MODELS.value for options in _sets(n)):
+        try:
+            yield _row(name, options, _compiled(name, options), peak, rivals[name])
+        except Exception as error:  # no memory, or an option that this device cannot: a row, and the others go on
+            failed.append(name)
+            yield name, options, f"FAILED: {type(error).__name__}: {error}".translate(PLAIN)[:300], *[""] * 11
 
 
 def main(_: list[str]) -> None:
     header(f"training step: batch {BATCH.value}, K {K}, {PROTOTYPES.value} prototypes, {PRECISION.value}")
-    if COMPILE_ONLY.value:
-        failed = _compile_all()
-        sys.exit(f"{len(failed)} programs failed" if failed else 0)
     cpu_allocator.one_step_at_a_time()
     before = {name: _rival_ms(name) for name in MODELS.value}
     cpu_allocator.keep_freed()
@@ -238,7 +201,7 @@ def main(_: list[str]) -> None:
         "waiting",
     ]
     columns += ["PyTorch ms", "ratio", "memory kept ms", "ratio"]
-    failed = []
+    failed: list[str] = []
     table(columns, _rows(rivals, peak, failed))
     if failed:
         sys.exit(f"{len(failed)} programs failed")

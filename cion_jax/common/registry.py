@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Generic, TypeVar
@@ -19,7 +20,8 @@ class Registry(Generic[T]):
 
     A module registers what it defines when it is imported. The modules of `package` are imported when a name is looked
     up for the first time, and so are the entry points of `group` of every installed package: a package adds to the
-    registry by `[project.entry-points."cion_jax.GROUP"]` in its pyproject.toml, `NAME = "module:thing"`.
+    registry by `[project.entry-points."cion_jax.GROUP"]` in its pyproject.toml, `NAME = "module:thing"`. Threads may look
+    names up at the same time.
     """
 
     def __init__(self, what: str, package: str, group: str):
@@ -28,6 +30,7 @@ class Registry(Generic[T]):
         self._found: dict[str, T] = {}
         self._places: dict[str, str] = {}
         self._imported = False
+        self._lock = threading.RLock()  # what is imported may look names up itself
 
     def register(self, name: str, thing: T) -> None:
         """Adds a thing under a name.
@@ -79,20 +82,22 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         """What a name stands for; ConfigError names the nearest one where it stands for nothing."""
         self._import()
-        if name in self._places:
-            module, _, attribute = self._places.pop(name).partition(":")
-            self.register(name, getattr(importlib.import_module(module), attribute))
+        with self._lock:
+            if name in self._places:
+                module, _, attribute = self._places.pop(name).partition(":")
+                self.register(name, getattr(importlib.import_module(module), attribute))
         if name not in self._found:
             raise ConfigError(unknown(f"{self.what} {name!r}", name, self.names()))
         return self._found[name]
 
     def _import(self) -> None:
-        if self._imported:
-            return
-        self._imported = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{self._package}.{module.name}")
-        for point in metadata.entry_points(group=self._group):
-            self.register(point.name, point.load())
+        with self._lock:
+            if self._imported:
+                return
+            self._imported = True
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
+                if not module.name.startswith("_"):
+                    importlib.import_module(f"{self._package}.{module.name}")
+            for point in metadata.entry_points(group=self._group):
+                self.register(point.name, point.load())

@@ -14,6 +14,8 @@ from jax import Array, lax
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _PASSES = 3  # box blurs that approximate a Gaussian
+_HUE_NUDGE = 0.5 / (6 * 255)  # half of what a fraction with such a denominator is from a whole number
+_SATURATION_NUDGE = 0.5 / 255
 
 
 def resize_weights(start: Array, length: Array, flip: Array, out: int, size: int) -> Array:
@@ -113,6 +115,10 @@ def blend(x: Array, kind: Array, factor: Array) -> Array:
 def shift_hue(x: Array, turns: Array) -> Array:
     """Turns hues by a share of the color circle, by way of 8-bit HSV.
 
+    Hue and saturation are floors of fractions of whole numbers up to 255, many of which are whole. A GPU's division may
+    be a little short of these, so that a level in thirty would be another than a CPU's: a nudge, larger than any error
+    and smaller than the way from another fraction to a whole number, makes both floors exact.
+
     Args:
       x: [..., 3, h, w].
       turns: [...], -0.5 .. 0.5.
@@ -121,8 +127,8 @@ def shift_hue(x: Array, turns: Array) -> Array:
     chroma = high - low
     r, g, b = ((high - c) / jnp.maximum(chroma, 1.0) for c in jnp.moveaxis(x, -3, 0))
     sector = jnp.where(r == 0, b - g, jnp.where(g == 0, 2.0 + r - b, 4.0 + g - r)) / 6.0
-    hue = jnp.floor((sector - jnp.floor(sector)) * 255.0)
-    saturation = jnp.floor(chroma / jnp.maximum(high, 1.0) * 255.0) / 255.0
+    hue = jnp.floor((sector - jnp.floor(sector)) * 255.0 + _HUE_NUDGE)
+    saturation = jnp.floor(chroma / jnp.maximum(high, 1.0) * 255.0 + _SATURATION_NUDGE) / 255.0
     hue = jnp.mod(hue + jnp.trunc(turns * 255.0)[..., None, None], 256.0) * (6.0 / 255.0)
     # Distance of each channel's sector from the hue: 0 where the channel is full, 1 where it is lowest.
     k = jnp.mod(jnp.array([5.0, 3.0, 1.0])[:, None, None] + hue[..., None, :, :], 6.0)

@@ -1,6 +1,7 @@
 """Things by name: from modules, from other packages, never two of one name."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -31,6 +32,14 @@ def registry(tmp_path, monkeypatch):
 def test_modules_and_entry_points_are_found(registry):
     assert registry.names() == ["square", "triangle"]
     assert (registry["square"], registry["triangle"]) == (4, 3)
+
+
+def test_a_thread_waits_for_what_another_imports(registry, tmp_path):
+    slow = "import time\ntime.sleep(0.5)\nfrom shapes import REGISTRY\nREGISTRY.register('zigzag', 5)\n"
+    (tmp_path / "shapes" / "zigzag.py").write_text(slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: registry["zigzag"], range(4))) == [5] * 4
+    del sys.modules["shapes.zigzag"]
 
 
 def test_a_place_is_imported_when_it_is_asked_for(registry):

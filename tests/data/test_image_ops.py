@@ -87,6 +87,23 @@ def test_blends_equal_pillow(colors, kind, factor):
     assert (difference > 0).mean() < 0.002
 
 
+@pytest.mark.parametrize("off", [-2.4e-7, 2.4e-7])
+def test_hue_does_not_depend_on_how_exact_a_division_is(off, monkeypatch):
+    """GPUs divide float32 with an error of up to two units in the last place; here every divisor is off by as much."""
+    colors = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+
+    class Jnp:
+        def __getattr__(self, name):
+            return getattr(jnp, name)
+
+        def maximum(self, x, least):
+            return jnp.maximum(x, least) * np.float32(1 + off)
+
+    expected = image_ops.shift_hue(_planes(colors), jnp.array(0.1))
+    monkeypatch.setattr(image_ops, "jnp", Jnp())
+    np.testing.assert_array_equal(image_ops.shift_hue(_planes(colors), jnp.array(0.1)), expected)
+
+
 @pytest.mark.parametrize("turns", [-0.1, -0.037, 0.0, 0.05, 0.1])
 def test_hue_equals_pillow(colors, turns):
     hue, saturation, value = Image.fromarray(colors).convert("HSV").split()
