@@ -10,9 +10,10 @@ import ml_collections
 from cion_jax.common import packaged_configs
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(name: str = "resnet18_ibn") -> ml_collections.ConfigDict:
     """The demo's recipe, for longer, and with colors as they are: the light of six cameras differs less here."""
     config = packaged_configs.load("demo")
+    config.model.name = name
     for view in (config.views.global_1, config.views.global_2):
         view.brightness = view.contrast = view.saturation = 0.2
         view.hue = view.blur = 0.0
