@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import shlex
 import shutil
@@ -156,7 +157,7 @@ class Study:
             view = frozen.views.global_1
             return [[*evaluate, f"--checkpoint=random:{frozen.model.name}@{view.height}x{view.width}"]]
         images = len(Index.load(shards).identity)
-        epochs = max(1, round(self.steps * frozen.data.batch_size / images))  # so the schedules end about there
+        epochs = math.ceil(self.steps * frozen.data.batch_size / images)  # the schedules end there or soon after
         settings = {
             "data.path": shards,
             "identity": "instance" if name == INSTANCE else "identity",
@@ -190,7 +191,7 @@ class Study:
         return {
             "row": name,
             "seed": seed,
-            "steps": self.steps if ROWS[name] else 0,
+            "steps": found.get("step") or 0,
             **{key: found[key] for key in SCORES},
             "minutes": round((time.monotonic() - began) / 60, 1),
             "cores": len(cores),
