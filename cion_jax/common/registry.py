@@ -20,8 +20,8 @@ class Registry(Generic[T]):
 
     A module registers what it defines when it is imported. The modules of `package` are imported when a name is looked
     up for the first time, and so are the entry points of `group` of every installed package: a package adds to the
-    registry by `[project.entry-points."cion_jax.GROUP"]` in its pyproject.toml, `NAME = "module:thing"`. Threads may look
-    names up at the same time.
+    registry by `[project.entry-points."cion_jax.GROUP"]` in its pyproject.toml, `NAME = "module:thing"`. Threads may
+    look names up at the same time.
     """
 
     def __init__(self, what: str, package: str, group: str):
