@@ -1,7 +1,8 @@
 """A run of before there were tasks: `golden/run_before_tasks.tar.gz` holds its config, its rows and checkpoint 4 of 17.
 
 It was written by `train(toy.config(shards, model__hidden=8, model__bottleneck=8), ...)`, stopped after step 4;
-`whole_metrics.jsonl` are the rows of the run that went on.
+`whole_metrics.jsonl` are the rows of the run that went on, by the program of that time but for one thing: since hues no
+longer depend on how exact a division is, some levels are others, so its `shift_hue` got the same two nudges.
 """
 
 import json

@@ -21,9 +21,9 @@ from tests.runs import assert_equal, final_state, numbers, rows
 # Loss, gradient norm and teacher entropy of the toy run's first three steps, from a run on the CPU. If the method was
 # changed on purpose, run `pytest tests/test_train.py -k golden` and copy the numbers that its message shows.
 GOLDEN = (
-    (2.628136396408081, 974.8087158203125, 1.2286757230758667),
-    (2.6615383625030518, 664.6603393554688, 1.5232831239700317),
-    (2.8553922176361084, 370.4636535644531, 1.696460485458374),
+    (2.628126621246338, 974.7965698242188, 1.2286531925201416),
+    (2.661531686782837, 664.8180541992188, 1.5232110023498535),
+    (2.8553524017333984, 370.4360046386719, 1.6964055299758911),
 )
 
 
