@@ -69,14 +69,14 @@ def stages(data: str, dry: bool, minutes: float) -> list[Stage]:
     """All of them, in order; in `minutes` of which each has its share."""
     sets = ",".join(["plain", "+".join(ALL), *OPTIONS])
     step = ("step", f"--batch={8 if dry else 256}", *(("--prototypes=256", "--steps=1") if dry else ("--steps=10",)))
-    of_parity = 2.2
+    of_parity = 2.4
     parity = ("--cases=head,loss",) if dry else (f"--minutes={max(minutes * of_parity / 9 - _START / 60, 0):.2f}",)
     one = "--models=vit_tiny" if dry else "--models=vit_base"
     forward = (one, f"--batch={2 if dry else 256}")
     cache = () if dry else _CACHE
     return [
         Stage("parity", ("device_parity", *parity), of_parity, _EIGHT if dry else _QUICK),
-        Stage("step", (*step, one, f"--options={'plain,joint_views' if dry else sets}"), 3.9, cache),
+        Stage("step", (*step, one, f"--options={'plain,joint_views' if dry else sets}"), 3.7, cache),
         Stage("fed", (*step, one, f"--data={data}"), 0.4, cache),
         Stage("views", ("views",), 0.7, cache),
         Stage("loss", ("loss",), 0.2, cache),

@@ -1,7 +1,6 @@
 """The study of what pre-training learns: how its rows group images, what they train, how they are summed up."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -77,7 +76,7 @@ def test_seeds_are_summed_up_by_hand(capsys):
 
 
 def test_an_unknown_row_is_named(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("sys.argv", ["evidence", "--data=x", "--onnx=x", f"--out={Path(tmp_path)}", "--rows=our"])
+    monkeypatch.setattr("sys.argv", ["evidence", "--data=x", "--onnx=x", f"--out={tmp_path}", "--rows=our"])
     with pytest.raises(SystemExit):
         evidence.main()
     assert "--rows=our: no such row; there are none, instance" in capsys.readouterr().err
