@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from benchmarks import common, denoise_rivals
+from cion_jax.common import room
 from cion_jax.common.progress import progress
 from cion_jax.neighbors import cosine, linkage, score, search, shared
 from cion_jax.neighbors.labels import numbered
@@ -179,10 +180,11 @@ def spoilt(clean: Case, junk: tuple[np.ndarray, np.ndarray], seed: int, rate: fl
 class Ours:
     """The default method on one case, with options to switch off."""
 
-    def __init__(self, case: Case):
-        self.case, self.cooccurring = case, case.cooccurring()
+    def __init__(self, case: Case, folder: Path | None = None):
+        """Nodes' rows lie in a nameless file of the folder, if there is one."""
+        self.case, self.cooccurring, self.folder = case, case.cooccurring(), folder
         own = DEFAULT.shared_neighbors
-        videos = itertools.pairwise(case.starts())
+        videos = list(itertools.pairwise(case.starts()))
         local = [
             sub_tracklets.divide(case.rows[a:b], case.tracklet[a:b], own.short_tracklet, own.sub_tracklets)
             for a, b in videos
@@ -190,16 +192,22 @@ class Ours:
         counts = np.cumsum([0, *(number.max() + 1 for number in local)])
         self.node = np.concatenate([number + first for number, first in zip(local, counts[:-1], strict=True)])
         first = np.unique(self.node, return_index=True)[1]
-        means = cosine.unit(cosine.centroids([(case.rows, self.node)], counts[-1])).astype(np.float32)
+        means = self._rows(counts[-1], case.rows.shape[1])
+        for (a, b), number, start, end in zip(videos, local, counts[:-1], counts[1:], strict=True):
+            means[start:end] = cosine.unit(cosine.centroids([(case.rows[a:b], number)], end - start))
         boxes = np.full(len(first), case.boxed)
         self.nodes = shared.Nodes(means, np.bincount(self.node), case.video[first], case.tracklet[first], boxes)
+
+    def _rows(self, *shape: int) -> np.ndarray:
+        return room.on_disk(shape, np.float32, self.folder) if self.folder else np.zeros(shape, np.float32)
 
     def identities(self, settings: Denoising = DEFAULT) -> np.ndarray:
         """[n] identities of the images."""
         cooccurring = linkage.between(self.node, self.cooccurring)
         cannot = cooccurring if settings.cannot_link else NO_PAIRS
         own = settings.shared_neighbors
-        nodes = self.nodes.normalized(own.shrinkage, own.trust) if settings.normalize else self.nodes
+        out = self._rows(*self.nodes.rows.shape)
+        nodes = self.nodes.normalized(own.shrinkage, own.trust, out) if settings.normalize else self.nodes
         return shared_neighbors.cluster(nodes, cannot, cooccurring, settings).identity[self.node]
 
     def at(self, thresholds: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:

@@ -7,7 +7,8 @@ exist. Their features are drawn from what was fitted to the real ones, per camer
 one of each tracklet, one of each image, with full covariances. Each such person has the cameras, tracklets and numbers
 of images of a real one drawn at random; every 751 of them are in videos of their own. Only pairs with a real image
 count: a stranger in a real person's identity is as wrong as another real person. DBSCAN is shown at the best of its
-radii, chosen with the truth; ours sees no label.
+radii, chosen with the truth, up to `--rival` tracklets of strangers; ours sees no label. Features lie in nameless
+files of the folder `--cache`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import common, denoise_rivals
 from benchmarks.denoise_quality import Case, Embedded, Ours, spoilt
+from cion_jax.common import room
 from cion_jax.neighbors import cosine
 
 _BLOCK = 2**16  # images drawn at a time
@@ -71,8 +73,8 @@ class Strangers:
         roots = [np.stack([_root(covariance) for covariance in part]) for part in (tracklet, image)]
         return cls(of_video, camera, _root(person), roots[0], roots[1], known)
 
-    def draw(self, tracklets: int, rng: np.random.Generator) -> Case:
-        """At least so many tracklets, videos numbered from 0, people from 0."""
+    def draw(self, tracklets: int, rng: np.random.Generator, folder: Path) -> Case:
+        """At least so many tracklets, videos numbered from 0, people from 0; rows in a nameless file of the folder."""
         video: list[np.ndarray] = []
         size: list[np.ndarray] = []
         who: list[np.ndarray] = []
@@ -86,19 +88,28 @@ class Strangers:
         order = np.argsort(of_tracklet[0], kind="stable")
         videos, sizes, whose = (part[order] for part in of_tracklet)
         tracklet = np.repeat(np.arange(len(sizes)), sizes)
-        rows = self._rows(videos % len(self.of_video), whose, tracklet, rng)
+        rows = self._rows(videos % len(self.of_video), whose, tracklet, rng, folder)
         return Case(rows, videos[tracklet], tracklet, np.full(len(tracklet), -1), whose[tracklet])
 
-    def _rows(self, video: np.ndarray, who: np.ndarray, tracklet: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _rows(
+        self, video: np.ndarray, who: np.ndarray, tracklet: np.ndarray, rng: np.random.Generator, folder: Path
+    ) -> np.ndarray:
         """[n, d] float32 unit features, for the videos and people [t] of tracklets and the tracklets [n] of images."""
         width, camera = self.of_video.shape[1], self.camera[video]
-        looks = (rng.standard_normal((who.max(initial=-1) + 1, width)) @ self.person.T).astype(np.float32)
-        shown = _drawn(self.tracklet, camera, rng) + looks[who] + self.of_video[video].astype(np.float32)
-        rows = _drawn(self.image, camera[tracklet], rng)
-        for start in range(0, len(rows), _BLOCK):
-            rows[start : start + _BLOCK] += shown[tracklet[start : start + _BLOCK]]
-            rows[start : start + _BLOCK] = cosine.unit(rows[start : start + _BLOCK], np.float32)
+        looks = room.on_disk((int(who.max(initial=-1)) + 1, width), np.float32, folder)
+        for part in _blocks(len(looks)):
+            looks[part] = rng.standard_normal(looks[part].shape) @ self.person.T
+        shown = _drawn(self.tracklet, camera, rng, folder)
+        for part in _blocks(len(shown)):
+            shown[part] += looks[who[part]] + self.of_video[video[part]].astype(np.float32)
+        rows = _drawn(self.image, camera[tracklet], rng, folder)
+        for part in _blocks(len(rows)):
+            rows[part] = cosine.unit(rows[part] + shown[tracklet[part]], np.float32)
         return rows
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def _across_cameras(means: np.ndarray, truth: np.ndarray, camera: np.ndarray) -> np.ndarray:
@@ -119,19 +130,19 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return axes * np.sqrt(np.maximum(spread, 0))
 
 
-def _drawn(roots: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[n, d] float32, row i with the covariance of root which[i]."""
-    result = np.empty((len(which), roots.shape[1]), np.float32)
-    for start in range(0, len(which), _BLOCK):
-        part, drawn = which[start : start + _BLOCK], result[start : start + _BLOCK]
+def _drawn(roots: np.ndarray, which: np.ndarray, rng: np.random.Generator, folder: Path) -> np.ndarray:
+    """[n, d] float32 in a nameless file, row i with the covariance of root which[i]."""
+    result = room.on_disk((len(which), roots.shape[1]), np.float32, folder)
+    for block in _blocks(len(which)):
+        part, drawn = which[block], result[block]
         for own in np.unique(part):
             standard = rng.standard_normal((int((part == own).sum()), roots.shape[1]), np.float32)
             drawn[part == own] = standard @ roots[own].T.astype(np.float32)
     return result
 
 
-def among(real: Case, strangers: Case) -> Case:
-    """Both, the real ones first; strangers' truth is -2 and below."""
+def among(real: Case, strangers: Case, folder: Path) -> Case:
+    """Both, the real ones first, rows in a nameless file of the folder; strangers' truth is -2 and below."""
     video, tracklet = int(real.video.max()) + 1, int(real.tracklet.max()) + 1
     strangers = replace(
         strangers,
@@ -143,7 +154,10 @@ def among(real: Case, strangers: Case) -> Case:
     def both(name: str) -> np.ndarray:
         return np.concatenate([getattr(real, name), getattr(strangers, name)])
 
-    return Case(both("rows"), both("video"), both("tracklet"), both("frame"), both("truth"))
+    rows = room.on_disk((len(real.rows) + len(strangers.rows), real.rows.shape[1]), np.float32, folder)
+    rows[: len(real.rows)] = real.rows
+    rows[len(real.rows) :] = strangers.rows
+    return Case(rows, both("video"), both("tracklet"), both("frame"), both("truth"))
 
 
 def score(labels: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
@@ -162,11 +176,13 @@ def _pairs(sizes: np.ndarray) -> int:
     return int((sizes.astype(np.int64) * (sizes - 1)).sum()) // 2
 
 
-def measured(case: Case) -> Iterator[tuple[str, tuple[float, float, float], str, float]]:
+def measured(case: Case, rival: bool, folder: Path) -> Iterator[tuple[str, tuple[float, float, float], str, float]]:
     """Names, scores, thresholds and seconds of processor time."""
     start = time.process_time()
-    labels = Ours(case).identities()
+    labels = Ours(case, folder).identities()
     yield "ours, no labels", score(labels, case.truth), "", time.process_time() - start
+    if not rival:
+        return
     start = time.process_time()
     found = [
         (score(labels, case.truth), eps) for eps, labels in denoise_rivals.dbscan(case.rows, case.tracklet, case.video)
@@ -193,6 +209,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of Market-1501")
     parser.add_argument("--onnx", required=True, help="feature extractor")
     parser.add_argument("--sizes", default="0,10000,100000", help="tracklets of strangers")
+    parser.add_argument("--rival", type=int, default=30_000, help="up to so many of them DBSCAN is measured, too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     parser.add_argument("--picture", type=Path, help="PNG of the curves")
@@ -205,9 +222,9 @@ def main() -> None:
     curves: dict[str, list[tuple[int, float]]] = {}
     common.table(["strangers' tracklets", "images in all", "", "precision", "recall", "F1", "radius", "CPU s"], [])
     for size in map(int, args.sizes.split(",")):
-        case = among(real, fitted.draw(size, np.random.default_rng([args.seed, 3])))
+        case = among(real, fitted.draw(size, np.random.default_rng([args.seed, 3]), args.cache), args.cache)
         tracklets = int(case.tracklet.max()) + 1
-        for name, scores, radius, seconds in measured(case):
+        for name, scores, radius, seconds in measured(case, size <= args.rival, args.cache):
             row = f"{size:,}", f"{len(case.rows):,}", name, *(f"{x:.3f}" for x in scores), radius, f"{seconds:.0f}"
             print("| " + " | ".join(row) + " |", flush=True)
             curves.setdefault(name, []).append((tracklets, scores[2]))

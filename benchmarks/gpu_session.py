@@ -5,7 +5,7 @@
 
 In the order of what would be missed most: parity with the CPU; the step of ViT-B with each option of the network on and
 off; the step fed from shards (without `--data`, of synthetic pictures); views, loss, forward passes and what embedding
-MSMT17's 93,820 images takes at their rate; the step of two more backbones; host input.
+MSMT17's 93,820 images takes at their rate; scoring features of that size; the step of two more backbones; host input.
 
 Each is a command of its own. Together their shares are the whole time, and what one leaves over the next may have, so
 that every one is begun; one that is stopped at the end of its share keeps the rows that it printed, and says so in a
@@ -78,9 +78,10 @@ def stages(data: str, dry: bool, minutes: float) -> list[Stage]:
         Stage("parity", ("device_parity", *parity), of_parity, _EIGHT if dry else _QUICK),
         Stage("step", (*step, one, f"--options={'plain,joint_views' if dry else sets}"), 3.7, cache),
         Stage("fed", (*step, one, f"--data={data}"), 0.4, cache),
-        Stage("views", ("views",), 0.7, cache),
+        Stage("views", ("views",), 0.5, cache),
         Stage("loss", ("loss",), 0.2, cache),
-        Stage("forward", ("backbones", *forward), 0.8, cache),
+        Stage("forward", ("backbones", *forward), 0.6, cache),
+        Stage("evaluation", ("evaluation", f"--cases={'market' if dry else 'msmt17'}-device"), 0.4),
         Stage("others", (*step, one if dry else "--models=vit_small,resnet50_ibn"), 0.6, cache),
         Stage("host input", ("host_input",), 0.2),
     ]
@@ -115,19 +116,22 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def tables(text: str) -> list[dict[str, str]]:
-    """The rows of all Markdown tables in a text."""
+    """The rows of all Markdown tables in a text; a line of another kind, such as a warning, ends no table."""
+    lines = [line.strip().removeprefix("|").removesuffix("|") for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
     rows: list[dict[str, str]] = []
     columns: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("| "):
-            columns = []
-            continue
-        cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
-        if not columns:
-            columns = cells
-        elif set("".join(cells)) != {"-"} and len(cells) == len(columns):
-            rows.append(dict(zip(columns, cells, strict=True)))
+    for own, following in itertools.pairwise([*cells, []]):
+        if _rule(following):
+            columns = own
+        elif not _rule(own) and len(own) == len(columns):
+            rows.append(dict(zip(columns, own, strict=True)))
     return rows
+
+
+def _rule(cells: Sequence[str]) -> bool:
+    """Whether it is the line below a table's head."""
+    return set("".join(cells)) == {"-"}
 
 
 def derived(results: Sequence[Result]) -> list[Result]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -35,7 +36,7 @@ from cion_jax.embed import (
     list_unreadable,
     stored,
 )
-from cion_jax.reid import benchmarks, metrics
+from cion_jax.reid import benchmarks, metrics, on_device
 from cion_jax.reid.adaptation import Adaptation
 from cion_jax.reid.benchmarks import Benchmark, Images
 from cion_jax.reid.distances import METRICS, Between, Distances, ScoreError
@@ -236,7 +237,10 @@ def _distances(query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str, rerank
     if expansion:
         both = expand(np.concatenate([query_QD, gallery_GD]), expansion)
         query_QD, gallery_GD = np.split(both, [len(query_QD)])
-    return (Reranked if reranked else Between)(query_QD, gallery_GD, metric)
+    if reranked:
+        return Reranked(query_QD, gallery_GD, metric)
+    accelerator = jax.default_backend() != "cpu"  # where it is, NumPy is as fast
+    return Between(query_QD, gallery_GD, metric, on_device.product if accelerator else None)
 
 
 def _benchmarks(chosen: Sequence[str], data: str | None, **options: str | None) -> list[Benchmark]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from cion_jax import models
 from cion_jax.common.errors import UserError
 from cion_jax.common.preprocessing import Preprocessing
 from cion_jax.evaluate import _benchmarks, _check_distinct, evaluate, score, table
-from cion_jax.reid import adaptation, benchmarks, metrics, unlabeled
+from cion_jax.reid import adaptation, benchmarks, metrics, on_device, unlabeled
 from cion_jax.reid.adaptation import learn
 from cion_jax.reid.analysis import analyze
 from cion_jax.reid.distances import ScoreError
@@ -105,6 +106,19 @@ def test_expansion_and_reranking_are_used(street, mean_color):
         evaluate(mean_color, benchmark, expansion=10)
     with pytest.raises(ScoreError, match="re-ranking needs more than 20 images"):
         evaluate(mean_color, benchmark, reranked=True)
+
+
+def test_an_accelerator_makes_the_products(street, mean_color, monkeypatch):
+    used = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(
+        on_device, "product", lambda gallery_GD, real=on_device.product: used.append(1) or real(gallery_GD)
+    )
+    found = evaluate(mean_color, benchmarks.load("market1501", street))
+    monkeypatch.undo()
+    assert used == [1]
+    expected = evaluate(mean_color, benchmarks.load("market1501", street))
+    assert (found["mAP"], found["mINP"], found["rank1"]) == (expected["mAP"], expected["mINP"], expected["rank1"])
 
 
 def test_nothing_readable(street, mean_color):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_tables_are_read_back():
-    text = "# title\n| a | b |\n| --- | --- |\n| 1 | x y |\n| 2 |  |\nbetween\n| c |\n| --- |\n| 3 |\n"
+    text = "# title\n| a | b |\n| --- | --- |\n| 1 | x y |\na warning\n| 2 |  |\nbetween\n| c |\n| --- |\n| 3 |\n"
     assert gpu_session.tables(text) == [{"a": "1", "b": "x y"}, {"a": "2", "b": ""}, {"c": "3"}]
 
 
@@ -111,4 +111,4 @@ def test_a_dry_run_of_all_commands(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "session.json").read_text())["stages"]
     assert all(stage["rows"] for stage in found)
-    assert {stage["stage"] for stage in found} > {"parity", "step", "fed", "views", "loss", "host input", "derived"}
+    assert {stage["stage"] for stage in found} > {"parity", "step", "fed", "views", "loss", "evaluation", "derived"}

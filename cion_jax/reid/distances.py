@@ -5,7 +5,7 @@ Shape suffixes: Q queries, G gallery images, N any images, D feature dimensions,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,10 @@ METRICS = ("cosine", "euclidean")
 FLOOR = 1e-12  # of squared euclidean distances, and of the length that cosine divides by
 # Of a block of float32, of which two exist for a moment; rows enough for matrix products at full speed.
 _BYTES, _MOST_ROWS = 2**27, 1024
+
+
+# f([B, D], which of the gallery) -> [B, their number] products of the rows with these; made of the gallery [G, D].
+Product = Callable[[np.ndarray, slice | np.ndarray], np.ndarray]
 
 
 class ScoreError(UserError):
@@ -48,8 +52,19 @@ class Given:
 class Between:
     """Distances of features: "cosine", 1 - cos, or "euclidean", sqrt(max(d^2, 1e-12)) of the features as they are."""
 
-    def __init__(self, query_QD: np.ndarray, gallery_GD: np.ndarray, metric: str = "cosine"):
+    def __init__(
+        self,
+        query_QD: np.ndarray,
+        gallery_GD: np.ndarray,
+        metric: str = "cosine",
+        product: Callable[[np.ndarray], Product] | None = None,
+    ):
         """Copies nothing; float32 features stay float32.
+
+        Args:
+          query_QD, gallery_GD: features.
+          metric: one of `METRICS`.
+          product: what multiplies rows with the gallery given to it; None: NumPy.
 
         Raises:
           ScoreError: another metric, features of different widths, or features that are not finite.
@@ -61,7 +76,7 @@ class Between:
         self.shape = len(query_QD), len(gallery_GD)
         self.dtype = np.result_type(query_QD, gallery_GD)
         self._metric = metric
-        self._query_QD, self._gallery_GD = query_QD, gallery_GD
+        self._query_QD, self._product = query_QD, (product or _on_host)(gallery_GD)
         self._query_Q, self._gallery_G = _squares(query_QD, "query"), _squares(gallery_GD, "gallery")
 
     def rows(self, which: slice) -> np.ndarray:
@@ -70,8 +85,10 @@ class Between:
 
     def tile(self, rows: slice, columns: slice | np.ndarray) -> np.ndarray:
         """Distances of some queries to some of the gallery."""
-        made = _cosine if self._metric == "cosine" else _euclidean
-        return made(self._query_QD[rows], self._query_Q[rows], self._gallery_GD[columns], self._gallery_G[columns])
+        x_BD, x2_B, y2_G = self._query_QD[rows], self._query_Q[rows], self._gallery_G[columns]
+        if self._metric == "cosine":
+            return _cosine(self._product(x_BD / _length(x2_B)[:, None], columns), y2_G)
+        return _euclidean(self._product(x_BD, columns), x2_B, y2_G)
 
 
 def blocks(distances: Distances, most: int = _MOST_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
@@ -99,9 +116,12 @@ def _squares(x_ND: np.ndarray, what: str) -> np.ndarray:
     return square_N
 
 
-def _cosine(x_BD: np.ndarray, x2_B: np.ndarray, y_GD: np.ndarray, y2_G: np.ndarray) -> np.ndarray:
+def _on_host(gallery_GD: np.ndarray) -> Product:
+    return lambda x_BD, columns: x_BD @ gallery_GD[columns].T
+
+
+def _cosine(product_BG: np.ndarray, y2_G: np.ndarray) -> np.ndarray:
     """1 - cos. The gallery is scaled after the product, row by row: that saves a copy of it, and rows fit caches."""
-    product_BG = (x_BD / _length(x2_B)[:, None]) @ y_GD.T
     scale_G = 1 / _length(y2_G)
     for row_G in product_BG:
         np.multiply(row_G, scale_G, out=row_G)
@@ -109,9 +129,8 @@ def _cosine(x_BD: np.ndarray, x2_B: np.ndarray, y_GD: np.ndarray, y2_G: np.ndarr
     return product_BG
 
 
-def _euclidean(x_BD: np.ndarray, x2_B: np.ndarray, y_GD: np.ndarray, y2_G: np.ndarray) -> np.ndarray:
+def _euclidean(product_BG: np.ndarray, x2_B: np.ndarray, y2_G: np.ndarray) -> np.ndarray:
     """Square root of |x|^2 + |y|^2 - 2 x y, from `FLOOR` on."""
-    product_BG = x_BD @ y_GD.T
     for row_G, x2 in zip(product_BG, x2_B, strict=True):
         np.multiply(row_G, 2, out=row_G)
         np.subtract(x2 + y2_G, row_G, out=row_G)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cion_jax.reid import distances, metrics, nearest, rerank
+from cion_jax.reid import distances, metrics, nearest, on_device, rerank
 from cion_jax.reid.distances import Between, Given
 
 VARIANTS = ["".join(v) for v in itertools.product(distances.METRICS, ["", "_aqe5", "_aqe10"], ["", "_rerank"])]
@@ -158,6 +158,20 @@ def test_distances_by_hand():
     x, y = np.array([[3.0, 4.0]]), np.array([[3.0, 4.0], [0.0, 0.0], [-4.0, 3.0]])
     np.testing.assert_allclose(Between(x, y, "euclidean").rows(slice(None)), [[1e-6, 5, np.sqrt(50)]])
     np.testing.assert_allclose(Between(x, y, "cosine").rows(slice(None)), [[0, 1, 1]], atol=1e-15)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_products_on_a_device_give_the_same_scores(metric):
+    g = np.random.default_rng(4)
+    query, gallery = (g.standard_normal((n, 8)).astype(np.float32) for n in (30, 200))
+    gallery[100:103] = gallery[7]  # equal distances stay equal: they are ranked in gallery order
+    labels = [g.integers(0, high, n) for high in (9, 3) for n in (30, 200)]
+    host, device = (Between(query, gallery, metric, product) for product in (None, on_device.product))
+    np.testing.assert_allclose(device.rows(slice(3, 20)), host.rows(slice(3, 20)), atol=3e-6)
+    np.testing.assert_array_equal(device.rows(slice(None))[:, 100], device.rows(slice(None))[:, 7])
+    found, expected = (metrics.evaluate(distances, metrics.Pairing(*labels)) for distances in (device, host))
+    np.testing.assert_array_equal(found.ap, expected.ap)
+    assert found.mean_ap < 0.9
 
 
 @pytest.mark.parametrize("kept", [0, 2**30])
