@@ -5,9 +5,14 @@
 The train folder of Market-1501 with the noise of `benchmarks.denoise_quality` is grouped in every way of `ROWS`,
 written as identity shards, and learned from for the same number of steps of as many images. Frozen features are scored
 on the benchmark's test by the official protocol, which decides nothing here. OSNet's features serve for grouping only.
+Rows start from random weights, or from a file: `--set=init_from=FILE`.
 
-Every result is a line of `OUT/evidence.jsonl` with commit, hardware and the commands that repeat it. What is done is
-not done again, and a run that was stopped goes on from its checkpoint. `--jobs` rows run at once, a core each.
+`--held_out=5` is for choosing settings: every fifth person of the train folder is in no row's images, and these people
+are what rows are scored on, one query of each in each camera.
+
+Every result is a line of `OUT/evidence.jsonl` with commit, hardware and the commands that repeat it. What is done with
+the same commands is not done again, and a run that was stopped goes on from its checkpoint. `--jobs` rows run at once,
+a core each. `--picture=FILE.png` draws the table.
 """
 
 from __future__ import annotations
@@ -32,10 +37,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 import data_prep
 from benchmarks import common
-from benchmarks.denoise_quality import JUNK, Case, Embedded, Ours, chains, spoilt
+from benchmarks.denoise_quality import JUNK, Case, Embedded, Market, Ours, chains, spoilt
 from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
@@ -43,6 +49,7 @@ from cion_jax.data.records import METRICS_FILE, Index
 from cion_jax.neighbors import score
 from cion_jax.tasks import freeze
 
+NOBODY = np.zeros(0, np.int64)
 LINES, SCORE = "evidence.jsonl", "score.json"
 SCORES = ("mAP", "rank1", "mINP")
 INSTANCE = "instance"
@@ -84,8 +91,8 @@ class Noisy:
     root: Path
 
 
-def noisy(market: Embedded, seed: int, rate: float, root: Path) -> Noisy:
-    """Spoils the train folder, writes the junk that it needs and copies the images that are there."""
+def noisy(market: Embedded, seed: int, rate: float, root: Path, apart: np.ndarray = NOBODY) -> Noisy:
+    """Spoils the train folder without the people `apart`, writes the junk that it needs and copies what is there."""
     count, junk = len(market.images), round(JUNK * rate * len(market.images))
     names = [f"train/{Path(image.path).name}" for image in market.images]
     names += [f"junk{seed}/{row:05d}.png" for row in range(junk)]
@@ -94,11 +101,26 @@ def noisy(market: Embedded, seed: int, rate: float, root: Path) -> Noisy:
         market.junk(seed) if rate else (np.zeros((0, market.clean.rows.shape[1]), np.float32), np.zeros(0, int))
     )
     found = spoilt(numbers, (count + np.arange(junk, dtype=np.float32)[:, None], host[:junk]), seed, rate)
+    found = found.take(np.flatnonzero(~np.isin(found.truth, apart)))
     at = found.rows[:, 0].astype(int)
     features = np.concatenate([market.clean.rows, rows[:junk]])
     _copied(market, root / "train")
     _junk(market, seed, junk, root / f"junk{seed}")
     return Noisy(replace(found, rows=features[at]), [names[row] for row in at], root)
+
+
+def held_out(market: Market, apart: np.ndarray, root: Path) -> Path:
+    """Writes a benchmark, named as Market-1501 names its files, of people of the train folder; returns its folder."""
+    seen: set[tuple[int | None, str]] = set()
+    for image in market.images:
+        if image.truth in apart:
+            name = Path(image.path).name
+            camera = image.truth, name[5:7]  # 0002_c1s1_000451_03.jpg
+            part = root / ("bounding_box_test" if camera in seen else "query")
+            seen.add(camera)
+            part.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(market.source.root / image.path, part / name)
+    return root
 
 
 def _copied(market: Embedded, folder: Path) -> None:
@@ -122,17 +144,18 @@ def _junk(market: Embedded, seed: int, count: int, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Study:
-    """What all rows share; see the flags."""
+    """What all rows share; see the flags. `data` is the benchmark that they are scored on."""
 
     data: Path
     out: Path
     steps: int
     config: str
     settings: dict[str, Any]
+    images: str = ""
 
     def folder(self, kind: str, name: str, seed: int) -> Path:
-        """Where the `runs` or the `data` of a row lie."""
-        return self.out / kind / f"{name.replace(',', '').replace(' ', '_')}-{seed}"
+        """Where the `runs` or the `data` of a row lie; `images` names a choice of them that is not the usual one."""
+        return self.out / kind / f"{name.replace(',', '').replace(' ', '_')}-{seed}{self.images}"
 
     def shards(self, name: str, seed: int, known: Noisy) -> None:
         """Writes the data set of a row where it is not there."""
@@ -150,12 +173,15 @@ class Study:
     def commands(self, name: str, seed: int) -> list[list[str]]:
         """How a row is trained and scored, as arguments of Python."""
         run, shards = self.folder("runs", name, seed), self.folder("data", name, seed)
-        frozen = freeze(packaged_configs.load(self.config), {"data.path": str(shards), **self.settings})
+        frozen = freeze(packaged_configs.load(*self.config.split(":", 1)), {"data.path": str(shards), **self.settings})
         score_to = f"--output={run / SCORE}"
         evaluate = ["-m", "cion_jax.evaluate", "--benchmark=market1501", f"--data={self.data}", score_to]
         if ROWS[name] is None:
-            view = frozen.views.global_1
-            return [[*evaluate, f"--checkpoint=random:{frozen.model.name}@{view.height}x{view.width}"]]
+            view, weights = frozen.views.global_1, frozen.init_from
+            network = f"{frozen.model.name}@{view.height}x{view.width}"
+            return [
+                [*evaluate, f"--checkpoint=file:{network}={weights}" if weights else f"--checkpoint=random:{network}"]
+            ]
         images = len(Index.load(shards).identity)
         epochs = math.ceil(self.steps * frozen.data.batch_size / images)  # the schedules end there or soon after
         settings = {
@@ -197,8 +223,23 @@ class Study:
             "cores": len(cores),
             "hardware": common.processor(),
             "commit": common.commit(),
-            "commands": [shlex.join(["python", *command]) for command in commands],
+            "commands": said(commands),
         }
+
+    def done(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of the lines that today's commands would repeat."""
+        return [line for line in lines if self._written(line) and line["commands"] == self._said(line)]
+
+    def _written(self, line: dict[str, Any]) -> bool:
+        return ROWS[line["row"]] is None or (self.folder("data", line["row"], line["seed"]) / METRICS_FILE).is_file()
+
+    def _said(self, line: dict[str, Any]) -> list[str]:
+        return said(self.commands(line["row"], line["seed"]))
+
+
+def said(commands: list[list[str]]) -> list[str]:
+    """Commands as one types them."""
+    return [shlex.join(["python", *command]) for command in commands]
 
 
 def run(study: Study, known: dict[int, Noisy], asked: list[tuple[str, int]], jobs: int) -> None:
@@ -225,6 +266,21 @@ def run(study: Study, known: dict[int, Noisy], asked: list[tuple[str, int]], job
 def lines(path: Path) -> list[dict[str, Any]]:
     """All results so far."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def drawn(found: list[dict[str, Any]], path: Path) -> None:
+    """Draws mAP row by row, a point for every seed and a line at their mean."""
+    names = [name for name in ROWS if any(line["row"] == name for line in found)]
+    figure = Figure((6.4, 0.5 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for at, name in enumerate(names):
+        values = [100 * line["mAP"] for line in found if line["row"] == name]
+        axes.plot(values, [at] * len(values), "o", alpha=0.6)
+        axes.plot([np.mean(values)] * 2, [at - 0.3, at + 0.3], color="black")
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="mAP of frozen features, %")
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def summary(found: list[dict[str, Any]]) -> None:
@@ -258,7 +314,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=400, help="of every row, as many images in each")
     parser.add_argument("--rate", type=float, default=1.0, help="of the noise; 0: none")
-    parser.add_argument("--config", default="market_small", help="name of a packaged config")
+    parser.add_argument(
+        "--held_out", type=int, default=0, help="score on every so manieth person of the train folder; 0: on the test"
+    )
+    parser.add_argument("--picture", type=Path, help="PNG of the table")
+    parser.add_argument("--config", default="market_small", help="a packaged config, NAME or NAME:ARGUMENT")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change to the config")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="rows at a time")
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
@@ -270,14 +330,26 @@ def main() -> None:
         parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
     asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
     settings = dict(cli.change(text, "--set") for text in args.set)
-    study = Study(args.data, args.out, args.steps, args.config, settings)
-    done = {(line["row"], line["seed"]) for line in lines(args.out / LINES)}
-    missing = [what for what in asked if what not in done]
+    held = args.out / "held_out" if args.held_out else args.data
+    images = f"-without{args.held_out}" * bool(args.held_out) + f"-noise{args.rate:g}" * (args.rate != 1)
+    study = Study(held, args.out, args.steps, args.config, settings, images)
+
+    def done() -> list[dict[str, Any]]:
+        return [line for line in study.done(lines(args.out / LINES)) if (line["row"], line["seed"]) in asked]
+
+    finished = {(line["row"], line["seed"]) for line in done()}
+    missing = [what for what in asked if what not in finished]
     if missing:
         market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
-        known = {seed: noisy(market, seed, args.rate, args.out / "images") for seed in {seed for _, seed in missing}}
+        people = np.unique(market.clean.truth[market.clean.truth >= 0])
+        apart = people[:: args.held_out] if args.held_out else NOBODY
+        held_out(market, apart, args.out / "held_out")
+        seeds = {seed for _, seed in missing}
+        known = {seed: noisy(market, seed, args.rate, args.out / "images", apart) for seed in seeds}
         run(study, known, missing, args.jobs)
-    summary([line for line in lines(args.out / LINES) if (line["row"], line["seed"]) in set(asked)])
+    summary(done())
+    if args.picture:
+        drawn(done(), args.picture)
 
 
 if __name__ == "__main__":

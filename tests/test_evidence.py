@@ -1,6 +1,8 @@
 """The study of what pre-training learns: how its rows group images, what they train, how they are summed up."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from benchmarks import evidence
 from benchmarks.denoise_quality import Case
-from cion_jax.data.records import Index
+from cion_jax.data.records import METRICS_FILE, Index
 
 # Two tracklets of person 0 in two videos, one of person 1 with somebody else's image (-1: nobody) among them.
 CASE = Case(
@@ -54,15 +56,53 @@ def test_the_commands_of_a_row(study, tmp_path):
     assert untrained == "--checkpoint=random:resnet18_ibn@64x32"
 
 
+def _written(study, name):
+    folder = study.folder("data", name, 0)
+    folder.mkdir(parents=True)
+    (folder / METRICS_FILE).touch()
+    Index(np.arange(60), np.arange(60)).save(folder)
+
+
 def test_a_row_that_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
-    values = {"mAP": 0.02, "rank1": 0.1, "mINP": 0.01}
-    line = {"row": "instance", "seed": 0, "steps": 100, **values}
-    better = {"row": "ours", "seed": 0, "steps": 100, **values, "mAP": 0.05}
-    (tmp_path / evidence.LINES).write_text("".join(json.dumps(each) + "\n" for each in (line, better)))
+    study = evidence.Study(tmp_path / "nowhere", tmp_path, 400, "market_small", {})
+    found = []
+    for name, mean in (("instance", 0.02), ("ours", 0.05)):
+        _written(study, name)
+        values = {"mAP": mean, "rank1": 0.1, "mINP": 0.01, "commands": evidence.said(study.commands(name, 0))}
+        found.append({"row": name, "seed": 0, "steps": 100, **values})
+    (tmp_path / evidence.LINES).write_text("".join(json.dumps(each) + "\n" for each in found))
     flags = [f"--data={tmp_path / 'nowhere'}", "--onnx=nowhere.onnx", f"--out={tmp_path}", "--rows=instance,ours"]
-    monkeypatch.setattr("sys.argv", ["evidence", *flags, "--seeds=0"])
+    monkeypatch.setattr("sys.argv", ["evidence", *flags, "--seeds=0", f"--picture={tmp_path / 'rows.png'}"])
     evidence.main()  # would fail where it read the data
     assert "| ours | 1 | 100 | 5.00 | 10.00 | 1.00 | +3.00 (1 of 1) |" in capsys.readouterr().out
+    assert cv2.imread(str(tmp_path / "rows.png")) is not None
+
+
+def test_what_was_done_in_another_way_does_not_count(study):
+    line = {"row": "ours", "seed": 0}
+    assert study.done([line]) == []  # there is no data set
+    _written(study, "ours")
+    line["commands"] = evidence.said(study.commands("ours", 0))
+    assert study.done([line]) == [line]
+    assert dataclasses.replace(study, steps=101).done([line]) == []
+    assert dataclasses.replace(study, images="-noise2").done([line]) == []
+
+
+def test_people_who_are_only_tested(tmp_path):
+    names = ["0002_c1s1_000451_03.jpg", "0002_c1s1_000551_01.jpg", "0002_c2s1_000001_01.jpg", "0007_c1s1_000001_01.jpg"]
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 4, 3), np.uint8))
+    images = [SimpleNamespace(path=name, truth=int(name[:4])) for name in names]
+    market = SimpleNamespace(images=images, source=SimpleNamespace(root=tmp_path))
+    folder = evidence.held_out(market, np.array([2]), tmp_path / "held_out")
+    written = {part.name: sorted(path.name for path in part.iterdir()) for part in folder.iterdir()}
+    assert written == {"query": [names[0], names[2]], "bounding_box_test": [names[1]]}
+
+
+def test_a_start_from_weights(tmp_path):
+    study = evidence.Study(tmp_path, tmp_path, 100, "adapt:distill", {"init_from": "w.safetensors"})
+    ((*_, given),) = study.commands("none", 0)
+    assert given == "--checkpoint=file:osnet_x0_25@256x128=w.safetensors"
 
 
 def test_seeds_are_summed_up_by_hand(capsys):
