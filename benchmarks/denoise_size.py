@@ -78,12 +78,14 @@ class Strangers:
         video: list[np.ndarray] = []
         size: list[np.ndarray] = []
         who: list[np.ndarray] = []
-        while sum(len(part) for part in video) < tracklets:
+        count = 0
+        while count < tracklets:
             own = self.people[rng.integers(len(self.people))]
             world = len(video) // len(self.people) * len(self.of_video)
             who.append(np.full(len(own[0]), len(who)))
             video.append(own[0] + world)
             size.append(own[1])
+            count += len(own[1])
         of_tracklet = [np.concatenate(part) if part else np.zeros(0, np.int64) for part in (video, size, who)]
         order = np.argsort(of_tracklet[0], kind="stable")
         videos, sizes, whose = (part[order] for part in of_tracklet)

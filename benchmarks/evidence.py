@@ -186,7 +186,7 @@ class Study:
         epochs = math.ceil(self.steps * frozen.data.batch_size / images)  # the schedules end there or soon after
         settings = {
             "data.path": shards,
-            "identity": "instance" if name == INSTANCE else "identity",
+            **({"identity": "instance"} if name == INSTANCE else {}),
             "seed": seed,
             "train.epochs": epochs,
             "train.steps": self.steps,

@@ -51,7 +51,7 @@ def test_the_commands_of_a_row(study, tmp_path):
     found = dict(part.removeprefix("--config.").split("=") for part in train if part.startswith("--config."))
     assert found == {"data.path": str(tmp_path / "data" / "instance-3"), **asked}
     assert f"--checkpoint={tmp_path / 'runs' / 'instance-3'}" in score
-    assert "--config.identity=identity" in study.commands("oracle", 3)[0]
+    assert not any("identity=" in part for part in study.commands("oracle", 3)[0])
     ((*_, untrained),) = study.commands("none", 3)
     assert untrained == "--checkpoint=random:resnet18_ibn@64x32"
 

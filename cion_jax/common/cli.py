@@ -112,6 +112,15 @@ def _chosen(schema: type | Mapping[str, type], settings: Mapping[str, Any]) -> t
     return schema[task]
 
 
+def _within(error: Exception) -> Exception:
+    """Of an error in a flag, what a config said of its argument, which ml_collections tells with a traceback."""
+    found, inner = error, error.__context__ if isinstance(error, flags.Error) else None
+    while inner is not None:
+        found = inner if isinstance(inner, UserError) else found
+        inner = inner.__context__
+    return found
+
+
 def run(
     main: Callable[[Sequence[str]], int | None],
     leave: Callable[[int], NoReturn] = sys.exit,
@@ -135,7 +144,7 @@ def run(
         try:
             return call(argv)
         except (UserError, flags.Error, NotRegularError) as error:
-            print(f"error: {lines(error)}", file=sys.stderr)
+            print(f"error: {lines(_within(error))}", file=sys.stderr)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise

@@ -145,6 +145,7 @@ def test_names_that_are_no_text_are_printed(command):
         ("def get_config(:", "SyntaxError: invalid syntax"),
         ("import no_such_package", "No module named 'no_such_package'"),
         ("def get_config(): return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("from cion_jax.common.errors import UserError\ndef get_config(): raise UserError('two')", "error: two\n"),
         ("def get_config(): return {}", "get_config() returned a dict, expected a ConfigDict"),
     ],
 )
