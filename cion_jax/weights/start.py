@@ -62,13 +62,18 @@ def _with_head(params: dict[str, Any], named: dict[str, Any]) -> tuple[dict[str,
 
 def _source(path: str, like: dict[str, Any], ignore: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(backbone {"params", "stats"}, the head under PyTorch's names) of a run or of a file."""
+    kind = ""
     if Path(path).is_dir():
         task, trees, *_ = load.restore_run(path)
+        kind = f"\n  it is a run of {task.config.model.name}: set config.model.name to that, or start from another"
         named = torch_names.to_torch(**task.backbone(trees))
         check_weights(named)
         head = torch_names.to_torch(trees["params"].get("head", {}), {})
     else:
         found = load.read(path, like=(like["params"], like["stats"]))
         named, head = found.backbone, found.head
-    params, stats = map_names(named, like["params"], like["stats"], ignore, path)
+    try:
+        params, stats = map_names(named, like["params"], like["stats"], ignore, path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}{kind}") from error
     return {"params": params, "stats": stats}, head

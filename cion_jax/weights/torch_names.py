@@ -43,7 +43,7 @@ class MisfitError(WeightsError):
         listed = (f"{len(lines)} {sort}: {some(sorted(lines))}" for sort, lines in misfits.items() if lines)
         super().__init__(
             f"these weights do not fit the model in {sum(map(len, misfits.values()))} places; give the right file, or "
-            "excuse missing and unexpected names by --ignore:\n  " + "\n  ".join(listed)
+            "excuse missing and unexpected names by --ignore (training: config.init_ignore):\n  " + "\n  ".join(listed)
         )
 
 

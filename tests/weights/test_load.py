@@ -16,7 +16,7 @@ from cion_jax.train import train
 from cion_jax.training import checkpoint
 from cion_jax.training.step import make_trainer
 from cion_jax.weights import load, torch_names
-from cion_jax.weights.start import from_weights
+from cion_jax.weights.start import _source, from_weights
 from cion_jax.weights.torch_names import WeightsError
 from tests import torch_writer, toy
 from tests.test_train import final_state, rows
@@ -297,3 +297,10 @@ def test_features_of_a_released_checkpoint(released):
     x = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(backbone([image]), expected(x[None].astype(np.float32)), rtol=0, atol=1e-5)
     assert backbone.step is None
+
+
+def test_a_run_of_another_backbone_is_named(run):
+    with pytest.raises(
+        WeightsError, match=r"do not fit the model(.|\n)*it is a run of toy: set config\.model\.name to that"
+    ):
+        _source(str(run[1]), {"params": {"conv9": {"bias": np.zeros(3)}}, "stats": {}}, ())
