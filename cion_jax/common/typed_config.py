@@ -77,6 +77,8 @@ def thaw(settings: Any) -> ml_collections.ConfigDict:
             value = thaw(value)
         elif value is None:
             value = config_dict.placeholder(next(a for a in typing.get_args(hint) if a is not type(None)))
+        elif float in (hint, *typing.get_args(hint)) and isinstance(value, int):
+            value = float(value)  # or an override could not be a fraction
         values[name] = value
     return ml_collections.ConfigDict(values)
 
