@@ -41,9 +41,8 @@ def test_thaw_is_the_inverse_of_freeze():
     thawed.inner.limit = 0.75  # a setting without value can be given one
     assert typed_config.freeze(Outer, thawed).inner.limit == 0.75
     whole = typed_config.thaw(Outer(inner=Inner(rate=2, limit=3)))
-    whole.update_from_flattened_dict(
-        {"inner.rate": 0.5, "inner.limit": 2.5}
-    )  # a fraction in the place of a whole number
+    # A fraction in the place of a whole number.
+    whole.update_from_flattened_dict({"inner.rate": 0.5, "inner.limit": 2.5})
     assert (whole.inner.rate, whole.inner.limit) == (0.5, 2.5)
 
 
