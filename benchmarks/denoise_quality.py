@@ -205,9 +205,9 @@ class Ours:
         """[n] identities of the images."""
         cooccurring = linkage.between(self.node, self.cooccurring)
         cannot = cooccurring if settings.cannot_link else NO_PAIRS
-        own = settings.shared_neighbors
-        out = self._rows(*self.nodes.rows.shape)
-        nodes = self.nodes.normalized(own.shrinkage, own.trust, out) if settings.normalize else self.nodes
+        own, nodes = settings.shared_neighbors, self.nodes
+        if settings.normalize:
+            nodes = nodes.normalized(own.shrinkage, own.trust, self._rows(*nodes.rows.shape))
         return shared_neighbors.cluster(nodes, cannot, cooccurring, settings).identity[self.node]
 
     def at(self, thresholds: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:

@@ -26,6 +26,7 @@ from benchmarks import common, denoise_rivals
 from benchmarks.denoise_quality import Case, Embedded, Ours, spoilt
 from cion_jax.common import room
 from cion_jax.neighbors import cosine
+from cion_jax.reid.distances import slices
 
 _BLOCK = 2**16  # images drawn at a time
 
@@ -99,19 +100,15 @@ class Strangers:
         """[n, d] float32 unit features, for the videos and people [t] of tracklets and the tracklets [n] of images."""
         width, camera = self.of_video.shape[1], self.camera[video]
         looks = room.on_disk((int(who.max(initial=-1)) + 1, width), np.float32, folder)
-        for part in _blocks(len(looks)):
+        for part in slices(len(looks), _BLOCK):
             looks[part] = rng.standard_normal(looks[part].shape) @ self.person.T
         shown = _drawn(self.tracklet, camera, rng, folder)
-        for part in _blocks(len(shown)):
+        for part in slices(len(shown), _BLOCK):
             shown[part] += looks[who[part]] + self.of_video[video[part]].astype(np.float32)
         rows = _drawn(self.image, camera[tracklet], rng, folder)
-        for part in _blocks(len(rows)):
+        for part in slices(len(rows), _BLOCK):
             rows[part] = cosine.unit(rows[part] + shown[tracklet[part]], np.float32)
         return rows
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def _across_cameras(means: np.ndarray, truth: np.ndarray, camera: np.ndarray) -> np.ndarray:
@@ -135,7 +132,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 def _drawn(roots: np.ndarray, which: np.ndarray, rng: np.random.Generator, folder: Path) -> np.ndarray:
     """[n, d] float32 in a nameless file, row i with the covariance of root which[i]."""
     result = room.on_disk((len(which), roots.shape[1]), np.float32, folder)
-    for block in _blocks(len(which)):
+    for block in slices(len(which), _BLOCK):
         part, drawn = which[block], result[block]
         for own in np.unique(part):
             standard = rng.standard_normal((int((part == own).sum()), roots.shape[1]), np.float32)

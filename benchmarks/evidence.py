@@ -160,7 +160,7 @@ class Study:
     def shards(self, name: str, seed: int, known: Noisy) -> None:
         """Writes the data set of a row where it is not there."""
         group, folder = ROWS[name], self.folder("data", name, seed)
-        if group is None or (folder / METRICS_FILE).is_file():
+        if group is None or self._written(name, seed):
             return
         labels = group(known.case)
         pairs = [(file, int(label)) for file, label in zip(known.files, labels, strict=True) if label >= 0]
@@ -228,13 +228,16 @@ class Study:
 
     def done(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of the lines that today's commands would repeat."""
-        return [line for line in lines if self._written(line) and line["commands"] == self._said(line)]
-
-    def _written(self, line: dict[str, Any]) -> bool:
-        return ROWS[line["row"]] is None or (self.folder("data", line["row"], line["seed"]) / METRICS_FILE).is_file()
+        return [
+            line for line in lines if self._written(line["row"], line["seed"]) and line["commands"] == self._said(line)
+        ]
 
     def _said(self, line: dict[str, Any]) -> list[str]:
         return said(self.commands(line["row"], line["seed"]))
+
+    def _written(self, name: str, seed: int) -> bool:
+        """Whether the data set of a row is there, or none is needed."""
+        return ROWS[name] is None or (self.folder("data", name, seed) / METRICS_FILE).is_file()
 
 
 def said(commands: list[list[str]]) -> list[str]:
@@ -330,7 +333,7 @@ def main() -> None:
         parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
     asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
     settings = dict(cli.change(text, "--set") for text in args.set)
-    held = args.out / "held_out" if args.held_out else args.data
+    held = args.out / f"held_out{args.held_out}" if args.held_out else args.data
     images = f"-without{args.held_out}" * bool(args.held_out) + f"-noise{args.rate:g}" * (args.rate != 1)
     study = Study(held, args.out, args.steps, args.config, settings, images)
 
@@ -343,7 +346,7 @@ def main() -> None:
         market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
         people = np.unique(market.clean.truth[market.clean.truth >= 0])
         apart = people[:: args.held_out] if args.held_out else NOBODY
-        held_out(market, apart, args.out / "held_out")
+        held_out(market, apart, held)
         seeds = {seed for _, seed in missing}
         known = {seed: noisy(market, seed, args.rate, args.out / "images", apart) for seed in seeds}
         run(study, known, missing, args.jobs)
