@@ -42,7 +42,9 @@ def test_exact_answers_are_those_of_all_distances_sorted(tmp_path, rows, k, monk
 def test_every_float16_is_widened_exactly():
     finite = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = finite[np.isfinite(finite)][None]
-    np.testing.assert_array_equal(indexes._widened(finite) * np.float32(2.0**112), finite.astype(np.float32))
+    np.testing.assert_array_equal(
+        indexes._widened(finite, np.empty_like(finite, np.float32)) * np.float32(2.0**112), finite.astype(np.float32)
+    )
 
 
 def test_equal_rows_in_their_order(tmp_path):
