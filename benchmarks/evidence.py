@@ -5,7 +5,7 @@
 The train folder of Market-1501 with the noise of `benchmarks.denoise_quality` is grouped in every way of `ROWS`,
 written as identity shards, and learned from for the same number of steps of as many images. Frozen features are scored
 on the benchmark's test by the official protocol, which decides nothing here. OSNet's features serve for grouping only.
-Rows start from random weights, or from a file: `--set=init_from=FILE`.
+Rows start from random weights, or from a file: `--set=init_from=FILE`. Another config wants another OUT.
 
 `--held_out=5` is for choosing settings: every fifth person of the train folder is in no row's images, and these people
 are what rows are scored on, one query of each in each camera.
@@ -177,8 +177,8 @@ class Study:
         score_to = f"--output={run / SCORE}"
         evaluate = ["-m", "cion_jax.evaluate", "--benchmark=market1501", f"--data={self.data}", score_to]
         if ROWS[name] is None:
-            view, weights = frozen.views.global_1, frozen.init_from
-            network = f"{frozen.model.name}@{view.height}x{view.width}"
+            size = frozen.views.global_1 if hasattr(frozen, "views") else frozen.image
+            network, weights = f"{frozen.model.name}@{size.height}x{size.width}", frozen.init_from
             return [
                 [*evaluate, f"--checkpoint=file:{network}={weights}" if weights else f"--checkpoint=random:{network}"]
             ]
