@@ -2,7 +2,8 @@
 
 Made-up features as float16 in a memory map, as `cion_jax.search` keeps them; the 20 nearest of one query at a time, of
 different queries. Ours compares all rows in float32 on two threads; the rival is what one writes in NumPy, row blocks
-cast to float32, of the size that is fastest for it (of 256 to 16,384 rows of 512). Both give the same answers, which is checked. The file is in the page cache after the first query.
+cast to float32, of the size that is fastest for it (of 256 to 16,384 rows of 512). Both give the same answers, which is
+checked. The file is in the page cache after the first query.
 """
 
 from __future__ import annotations

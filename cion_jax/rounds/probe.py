@@ -17,7 +17,7 @@ from cion_jax.data.records import damage
 from cion_jax.rounds import halves
 from data_prep.types import Image, Reject, Source
 
-VIDEOS, TRACKS, IMAGES = 12, 400, 4  # at most: of the input, evenly; of all; of a track, evenly in time
+VIDEOS, TRACKS, IMAGES = 24, 1600, 4  # at most: of the input, evenly; of all; of a track, evenly in time
 FEWEST = 8  # tracks without which nothing can be said
 
 

@@ -17,6 +17,7 @@ from cion_jax.common import images
 from cion_jax.common.files import read_regular, write_text
 from cion_jax.data.records import damage
 from cion_jax.neighbors import cosine
+from cion_jax.rounds import halves
 from cion_jax.rounds.probe import Probe
 from cion_jax.rounds.run import Round
 
@@ -25,7 +26,7 @@ QUERIES, TOP, HEIGHT = 12, 8, 96  # tracks that are asked for, answers, pixels o
 
 def write(folder: Path, rounds: list[Round], kept: Round, probe: Probe) -> Path:
     """Writes `report.json` and `report.html`; returns the latter."""
-    numbers = {"kept": kept.number, "rounds": [_row(each) for each in rounds]}
+    numbers = {"kept": kept.number, "rounds": [_row(each, rounds[0]) for each in rounds]}
     write_text(folder / "report.json", json.dumps(numbers, indent=1) + "\n")
     before, after = (_features(folder / f"round{number}" / "probe.npy", probe) for number in (0, kept.number))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -46,11 +47,19 @@ def _features(path: Path, probe: Probe) -> np.ndarray:
         return found
 
 
-def _row(each: Round) -> dict[str, Any]:
+def _row(each: Round, given: Round) -> dict[str, Any]:
     row: dict[str, Any] = {"round": each.number, "checkpoint": each.checkpoint, **dataclasses.asdict(each.score)}
+    del row["resampled"]
     if each.data:
+        row |= {"rise": halves.rise(given.score, each.score), **_certified(each.data)}
         row |= {"images": each.data["selection"]["images"], "identities": each.data["selection"]["identities"]}
     return row
+
+
+def _certified(data: dict[str, Any]) -> dict[str, Any]:
+    """What data_prep estimates of the identities' precision and recall; nothing where it does not estimate them."""
+    found = data.get("certificate") or {}
+    return {name: found[name] for name in ("precision", "recall") if found.get("applied")}
 
 
 def _lists(before_ND: np.ndarray, after_ND: np.ndarray, probe: Probe) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from cion_jax.data.records import damage
 from cion_jax.data.shards import UnreadableError
 from cion_jax.distributed import cpu_allocator
 from cion_jax.distributed.preemption import LEFT, Signals
-from cion_jax.rounds import budget, probe, recipes
+from cion_jax.rounds import budget, halves, probe, recipes
 from cion_jax.rounds.budget import Plan
 from cion_jax.rounds.halves import Score
 from cion_jax.rounds.probe import Probe
@@ -49,7 +49,6 @@ from data_prep.types import Source
 T = TypeVar("T")
 GRACE = 60.0  # seconds to the end of the process once it is asked to leave
 _START = "start.safetensors"
-ENOUGH = 0.005  # rise of the quality below which another round is not worth its time
 
 
 @dataclass(frozen=True)
@@ -188,10 +187,12 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
             latest = _round(job, number, rounds[-1], given, asked_to_leave)
             if latest is None:
                 break
-            rise = latest.score.quality - rounds[-1].score.quality
+            better = halves.rise(rounds[-1].score, latest.score)[0] > 0
             rounds.append(latest)
-            if number < job.rounds and rise < ENOUGH:
-                print(f"round {number} is no better than the one before: no further round", file=sys.stderr)
+            if number < job.rounds and not better:
+                print(
+                    f"round {number} is not shown to be better than the one before: no further round", file=sys.stderr
+                )
                 break
         return rounds, measured
 
@@ -210,8 +211,17 @@ def _round(job: Job, number: int, before: Round, given: _Given, asked_to_leave: 
 
 
 def best(rounds: list[Round]) -> Round:
-    """The round whose network is to be kept; of equals the earliest."""
-    return max(rounds, key=lambda each: each.score.quality)
+    """The round whose network is to be kept.
+
+    What was given is replaced by what is shown to be better. After that, training on this input is known to teach, and
+    a further round's network replaces the one before unless it is shown to be worse.
+    """
+    kept = rounds[0]
+    for each in rounds[1:]:
+        low, high = halves.rise(kept.score, each.score)
+        if low > 0 or (kept.number and high >= 0):
+            kept = each
+    return kept
 
 
 def _leave(asked_to_leave: Callable[[], bool]) -> None:

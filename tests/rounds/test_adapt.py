@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 import cion_jax
 from cion_jax.adapt import adapt, job_of
 from cion_jax.common.errors import UserError
-from cion_jax.rounds.run import LeftError
+from cion_jax.rounds.halves import Score
+from cion_jax.rounds.run import LeftError, Round, best
 from cion_jax.verify import verify
 from tests import toy
 
@@ -38,9 +39,8 @@ def test_writes_the_network_and_a_report(done):
     report = json.loads((done / "report.json").read_text())
     assert report["rounds"][0]["round"] == 0
     assert len(report["rounds"]) >= 2
-    best = max(report["rounds"], key=lambda row: row["quality"])
-    assert report["kept"] == best["round"]
-    kept = cion_jax.load(best["checkpoint"])
+    assert [row["rise"][0] <= row["rise"][1] for row in report["rounds"][1:]] == [True] * (len(report["rounds"]) - 1)
+    kept = cion_jax.load(report["rounds"][report["kept"]]["checkpoint"])
     assert cion_jax.load(done / "export").digest() == kept.digest()
     assert {path.name for path in (done / "export").iterdir()} == {
         *("weights.safetensors", "model.onnx", "model_uint8.onnx", "example.py", "README.md", "SHA256SUMS"),
@@ -48,6 +48,31 @@ def test_writes_the_network_and_a_report(done):
     page = (done / "report.html").read_text()
     assert page.count('class="pair"') == 12
     assert "data:image/jpeg;base64," in page
+
+
+def rounds(*qualities):
+    """Rounds whose quality is known to 0.01."""
+    spread = [-0.02, *[-0.01, 0, 0.01] * 10, 0.02]
+    draws = [np.random.default_rng(i).permutation(spread) for i in range(len(qualities))]
+    return [
+        Round(i, "", Score(quality, 0, 0, {}, (quality + draw).tolist()))
+        for i, (quality, draw) in enumerate(zip(qualities, draws, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("qualities", "kept"),
+    [
+        ((0.8, 0.9, 0.95), 2),
+        ((0.8, 0.9, 0.895), 2),  # within chance of the one before
+        ((0.8, 0.9, 0.7), 1),  # shown to be worse
+        ((0.8, 0.805), 0),  # what was given is not given up for chance
+        ((0.8, 0.805, 0.9), 2),
+        ((0.8, 0.7, 0.69), 0),
+    ],
+)
+def test_which_network_is_kept(qualities, kept):
+    assert best(rounds(*qualities)).number == kept
 
 
 def test_again_it_changes_nothing(people, done):
@@ -132,7 +157,7 @@ DAMAGE = [
     ("seconds.json", '{"probe": "x"}'),
     ("plan.json", '{"steps": -5, "rounds": 1, "seconds": 0}'),
     ("round1/score.json", "{}"),
-    ("round1/score.json", '{"quality": NaN, "reciprocal_rank": 1, "rank1": 1, "operating": {}}'),
+    ("round1/score.json", '{"quality": NaN, "reciprocal_rank": 1, "rank1": 1, "operating": {}, "resampled": []}'),
     ("round0/probe.npy", "x"),
     ("probe.npz", "x"),
 ]

@@ -35,7 +35,7 @@ def test_thresholds_are_quantiles_of_pairs_of_different_tracks_of_a_video():
     video = np.repeat(np.arange(2), 20)
     features = rng.standard_normal((40, 8))
     found = halves.score(features, track, video, np.full(40, -1)).operating
-    assert list(found) == ["0.1"]  # 360 pairs: a hundredth of them is too few to say anything
+    assert list(found) == ["0.1", "0.03"]  # 360 pairs: a hundredth of them is too few to say anything
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = [
         1 - unit[i] @ unit[j] for i in range(40) for j in range(i) if track[i] != track[j] and video[i] == video[j]
@@ -53,26 +53,85 @@ def test_other_videos_are_not_searched():
     assert halves.score(features, TRACK, np.array([0, 0, 0, 0, 0, 1, 1]), FRAME).rank1 == 1
 
 
+def pairs(track, video, frame):
+    """The pairs that count as different people, and the rates that they tell."""
+    found = halves._pairs(np.eye(len(track)), track, video, frame)
+    return [tuple(pair) for pair in found.of_M2.tolist()], found.rates
+
+
 def test_tracks_at_the_same_time():
-    together = halves._together(TRACK, np.array([1, 2, 5, 5, 9, 6, 7]))
-    pairs = {(int(TRACK[i]), int(TRACK[j])) for i, j in zip(*np.nonzero(together), strict=True)}
-    assert pairs == {(0, 0), (1, 1), (2, 2), (0, 1), (1, 0), (1, 2), (2, 1)}  # 0 ends at 5, 2 begins at 6
+    """Of images enough that pairs of tracks that are there together suffice: 0 ends at 5, 1 is there until 9, 2 begins
+    at 6; track 3, in another video, is with nobody."""
+    track = np.repeat(np.arange(4), 80)
+    frame = np.concatenate([np.linspace(*ends, 80).astype(int) for ends in ((1, 5), (5, 9), (6, 7), (1, 9))])
+    found, rates = pairs(track, np.where(track == 3, 1, 0), frame)
+    assert set(found) == {(0, 1), (1, 2)}
+    assert (len(found), rates) == (2 * 80 * 80, halves.RATES)
 
 
-@pytest.mark.parametrize(("tracks", "pairs", "lowest"), [(6, 6, 0.001), (20, 380, 0.01)])
-def test_different_people_are_at_the_same_time_where_these_are_enough(tracks, pairs, lowest):
-    """Two and two tracks are there together, of 60 images each: 3,600 pairs of images for every pair of tracks."""
-    track = np.repeat(np.arange(tracks), 60 if tracks == 6 else 2)
-    different, rates = halves._different(track, np.zeros(len(track), int), track // 2)
-    assert min(rates) == lowest  # tracks that may be of one person tell nothing of a thousandth
-    _, first = np.unique(track, return_index=True)
-    assert different[np.ix_(first, first)].sum() == pairs
+@pytest.mark.parametrize("frame", [np.arange(40) // 2, np.full(40, -1)], ids=["seldom together", "no times"])
+def test_any_tracks_of_a_video_where_few_are_together(frame):
+    """Tracks that may be of one person tell nothing of a thousandth."""
+    found, rates = pairs(np.repeat(np.arange(20), 2), np.repeat([0, 1], 20), frame)
+    assert (len(found), rates) == (2 * 45 * 4, halves.TELLING)
+    assert all((a < 10) == (b < 10) for a, b in found)
 
 
-def test_quality_is_what_is_kept_at_the_lowest_rate():
+def made(spread, tracks=60, images=4):
+    """Features of tracks around random directions, and the track of every image."""
     rng = np.random.default_rng(0)
-    track = np.repeat(np.arange(20), 2)
-    few = halves.score(rng.standard_normal((7, 4)), TRACK, VIDEO, FRAME)
-    many = halves.score(rng.standard_normal((40, 4)), track, np.zeros(40, int), np.full(40, -1))
+    centers = rng.standard_normal((tracks, 16))
+    track = np.repeat(np.arange(tracks), images)
+    return centers[track] + spread * rng.standard_normal((len(track), 16)), track
+
+
+def scored(features, track):
+    return halves.score(features, track, np.zeros(len(track), int), np.zeros(len(track), int))
+
+
+def test_quality_is_the_mean_of_what_is_kept_at_the_rates():
+    features, track = made(1.0)
+    found = scored(features, track)
+    assert list(found.operating) == ["0.1", "0.03", "0.01", "0.003", "0.001"]  # 28,320 pairs
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distance, same = 1 - unit @ unit.T, track[:, None] == track
+    upper = np.triu(np.ones_like(same), 1)
+    kept = []
+    for rate in halves.RATES:
+        below = np.sort(distance[upper & ~same])[int(np.ceil(rate * 28320)) - 1]
+        kept.append(float((distance[upper & same] < below).mean()))
+    assert [each["kept"] for each in found.operating.values()] == pytest.approx(kept)
+    assert found.quality == pytest.approx(np.mean(kept))
+    assert 0.2 < found.quality < 0.9
+
+
+def test_few_pairs_tell_the_rank_only():
+    few = halves.score(np.random.default_rng(0).standard_normal((7, 4)), TRACK, VIDEO, FRAME)
     assert (few.operating, few.quality) == ({}, few.reciprocal_rank)
-    assert (list(many.operating), many.quality) == (["0.1"], many.operating["0.1"]["kept"])
+    assert len(few.resampled) == halves.RESAMPLES
+
+
+def test_a_resample_is_the_score_of_the_tracks_that_are_drawn():
+    """Tracks drawn twice count twice; pairs of a track and its own copy are no different people."""
+    features, track = made(1.0)
+    drawn = np.random.default_rng(0).integers(0, 60, 60)
+    count = np.bincount(drawn, minlength=60)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    i, j = np.triu_indices(240, 1)
+    distance, weight = 1 - (unit @ unit.T)[i, j], count[track[i]] * count[track[j]]
+    same = track[i] == track[j]
+    order = np.argsort(distance[~same])
+    kept = []
+    for rate in halves.RATES:
+        wrong = np.cumsum(weight[~same][order])
+        below = distance[~same][order][np.argmax(wrong >= rate * wrong[-1])]
+        kept.append(np.average(distance[same] < below, weights=count[track[i][same]]))
+    assert scored(features, track).resampled[0] == pytest.approx(np.mean(kept))
+
+
+def test_what_is_better_beyond_chance():
+    before, after, equal = (scored(*made(spread)) for spread in (1.0, 0.7, 1.0))
+    low, high = halves.rise(before, after)
+    assert 0 < low < after.quality - before.quality < high
+    assert halves.rise(before, equal) == (0, 0)
+    assert halves.rise(after, before) == pytest.approx((-high, -low))
