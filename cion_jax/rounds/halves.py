@@ -112,7 +112,7 @@ class _Pairs:
     of_S: np.ndarray
     different_M: np.ndarray
     of_M2: np.ndarray
-    rates: tuple[float, ...]
+    rates: list[float]
 
 
 def _pairs(x_ND: np.ndarray, track_N: np.ndarray, video_N: np.ndarray, frame_N: np.ndarray) -> _Pairs:
@@ -132,9 +132,9 @@ def _pairs(x_ND: np.ndarray, track_N: np.ndarray, video_N: np.ndarray, frame_N: 
         parts.append(((1 - x_ND[rows] @ x_ND[rows].T)[i, j], np.stack([track_N[a], track_N[b]], 1), together))
     distance, of, together = (np.concatenate(each) for each in zip(*parts, strict=True))
     same = of[:, 0] == of[:, 1]
-    different, rates = ~same & together, RATES
+    different, rates = ~same & together, list(RATES)
     if different.sum() * min(RATES) < ENOUGH:
-        different, rates = ~same, TELLING
+        different, rates = ~same, list(TELLING)
     return _Pairs(distance[same], of[same, 0], distance[different], of[different], rates)
 
 
@@ -159,7 +159,7 @@ def _operating(pairs: _Pairs, count_RT: np.ndarray) -> tuple[dict[str, dict[str,
         wrong_M = np.cumsum(count_T[of_M2[:, 0]] * count_T[of_M2[:, 1]])
         right_S = np.concatenate([[0], np.cumsum(count_T[pairs.of_S[order]])])
         allowed = np.array(rates) * (count_T @ together_TT @ count_T)
-        threshold[:, r] = different_M[np.minimum(np.searchsorted(wrong_M, allowed), len(wrong_M) - 1)]
+        threshold[:, r] = different_M[np.minimum(np.searchsorted(wrong_M, allowed, "right"), len(wrong_M) - 1)]
         kept[:, r] = right_S[np.searchsorted(same_S, threshold[:, r])] / right_S[-1]
     pairs_kept = zip(rates, threshold[:, 0].tolist(), kept[:, 0].tolist(), strict=True)
     return {f"{rate:g}": {"threshold": at, "kept": share} for rate, at, share in pairs_kept}, kept

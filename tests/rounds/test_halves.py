@@ -66,14 +66,14 @@ def test_tracks_at_the_same_time():
     frame = np.concatenate([np.linspace(*ends, 80).astype(int) for ends in ((1, 5), (5, 9), (6, 7), (1, 9))])
     found, rates = pairs(track, np.where(track == 3, 1, 0), frame)
     assert set(found) == {(0, 1), (1, 2)}
-    assert (len(found), rates) == (2 * 80 * 80, halves.RATES)
+    assert (len(found), rates) == (2 * 80 * 80, [*halves.RATES])
 
 
 @pytest.mark.parametrize("frame", [np.arange(40) // 2, np.full(40, -1)], ids=["seldom together", "no times"])
 def test_any_tracks_of_a_video_where_few_are_together(frame):
     """Tracks that may be of one person tell nothing of a thousandth."""
     found, rates = pairs(np.repeat(np.arange(20), 2), np.repeat([0, 1], 20), frame)
-    assert (len(found), rates) == (2 * 45 * 4, halves.TELLING)
+    assert (len(found), rates) == (2 * 45 * 4, [*halves.TELLING])
     assert all((a < 10) == (b < 10) for a, b in found)
 
 
@@ -98,7 +98,7 @@ def test_quality_is_the_mean_of_what_is_kept_at_the_rates():
     upper = np.triu(np.ones_like(same), 1)
     kept = []
     for rate in halves.RATES:
-        below = np.sort(distance[upper & ~same])[int(np.ceil(rate * 28320)) - 1]
+        below = np.sort(distance[upper & ~same])[int(rate * 28320)]
         kept.append(float((distance[upper & same] < below).mean()))
     assert [each["kept"] for each in found.operating.values()] == pytest.approx(kept)
     assert found.quality == pytest.approx(np.mean(kept))
@@ -124,7 +124,7 @@ def test_a_resample_is_the_score_of_the_tracks_that_are_drawn():
     kept = []
     for rate in halves.RATES:
         wrong = np.cumsum(weight[~same][order])
-        below = distance[~same][order][np.argmax(wrong >= rate * wrong[-1])]
+        below = distance[~same][order][np.argmax(wrong > rate * wrong[-1])]
         kept.append(np.average(distance[same] < below, weights=count[track[i][same]]))
     assert scored(features, track).resampled[0] == pytest.approx(np.mean(kept))
 
