@@ -47,6 +47,7 @@ from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
 from cion_jax.data.records import METRICS_FILE, Index
 from cion_jax.neighbors import score
+from cion_jax.rounds import recipes as rounds
 from cion_jax.tasks import freeze
 
 NOBODY = np.zeros(0, np.int64)
@@ -182,13 +183,11 @@ class Study:
             return [
                 [*evaluate, f"--checkpoint=file:{network}={weights}" if weights else f"--checkpoint=random:{network}"]
             ]
-        images = len(Index.load(shards).identity)
-        epochs = math.ceil(self.steps * frozen.data.batch_size / images)  # the schedules end there or soon after
         settings = {
             "data.path": shards,
             **({"identity": "instance"} if name == INSTANCE else {}),
             "seed": seed,
-            "train.epochs": epochs,
+            **self._length(frozen.data, len(Index.load(shards).identity)),
             "train.steps": self.steps,
         }
         changes = [f"--config.{key}={value}" for key, value in (settings | self.settings).items()]
@@ -196,6 +195,13 @@ class Study:
             ["-m", "cion_jax.train", f"--config={self.config}", f"--workdir={run}", *changes],
             [*evaluate, f"--checkpoint={run}"],
         ]
+
+    def _length(self, data: Any, images: int) -> dict[str, int]:
+        """Settings by which the schedules end with the steps, or soon after."""
+        if hasattr(data, "instances"):  # an epoch is as long as one says
+            epochs = min(rounds.EPOCHS, self.steps)
+            return {"train.epochs": epochs, "data.steps_per_epoch": math.ceil(self.steps / epochs)}
+        return {"train.epochs": math.ceil(self.steps * data.batch_size / images)}
 
     def row(self, name: str, seed: int, cores: Sequence[int]) -> dict[str, Any]:
         """Trains and scores a row on some cores; returns its line."""

@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks import evidence
 from benchmarks.denoise_quality import Case
+from cion_jax.common import packaged_configs
 from cion_jax.data.records import METRICS_FILE, Index
+from cion_jax.tasks import freeze
 
 # Two tracklets of person 0 in two videos, one of person 1 with somebody else's image (-1: nobody) among them.
 CASE = Case(
@@ -100,9 +102,18 @@ def test_people_who_are_only_tested(tmp_path):
 
 
 def test_a_start_from_weights(tmp_path):
-    study = evidence.Study(tmp_path, tmp_path, 100, "adapt:distill", {"init_from": "w.safetensors"})
-    ((*_, given),) = study.commands("none", 0)
-    assert given == "--checkpoint=file:osnet_x0_25@256x128=w.safetensors"
+    for config in ("adapt", "adapt:distill"):
+        study = evidence.Study(tmp_path, tmp_path, 100, config, {"init_from": "w.safetensors"})
+        ((*_, given),) = study.commands("none", 0)
+        assert given == "--checkpoint=file:osnet_x0_25@256x128=w.safetensors"
+
+
+def test_schedules_end_with_the_steps(tmp_path):
+    """Passes through 1,000 images in batches of 64; or as many epochs as an adaptation has, of equal length."""
+    study = evidence.Study(tmp_path, tmp_path, 90, "adapt", {})
+    data = [freeze(packaged_configs.load("adapt", kind), {"data.path": "x"}).data for kind in ("distill", "supervised")]
+    assert study._length(data[0], 1000) == {"train.epochs": 6}  # 5.76
+    assert study._length(data[1], 1000) == {"train.epochs": 20, "data.steps_per_epoch": 5}  # 4.5
 
 
 def test_seeds_are_summed_up_by_hand(capsys):
