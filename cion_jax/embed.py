@@ -65,17 +65,17 @@ class Embedded:
 def load_extractor(
     spec: str, network: Network = "teacher", ignore: Sequence[str] = (), batch_size: int = 64, flip: bool = False
 ) -> Extractor:
-    """Makes a feature extractor from what --checkpoint says: the network of `onnx:FILE`, or what `load` takes.
+    """Makes a feature extractor from what --checkpoint says: the network of `onnx:FILE?OPTIONS`, or what `load` takes.
 
     Args:
-      spec: `onnx:FILE`, or as `load` takes it; so are the next three.
+      spec: `onnx:FILE?OPTIONS`, see `common.image_options`, or as `load` takes it; so are the next three.
       network: which one of a run.
       ignore: regular expressions of names.
       batch_size: images that are computed at a time.
       flip: average the features of every image and of its mirror image.
     """
     if spec.startswith("onnx:"):
-        plain: Extractor = OnnxBackbone(str(local_path(spec.removeprefix("onnx:"), "--checkpoint")), batch_size)
+        plain: Extractor = OnnxBackbone(spec.removeprefix("onnx:"), batch_size)
     else:
         plain = load(spec, network, ignore, batch_size)
     return Flipped(plain) if flip else plain

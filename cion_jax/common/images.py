@@ -149,3 +149,9 @@ def is_jpeg(data: bytes) -> bool:
 def encode_jpeg(crop: np.ndarray, quality: int = QUALITY) -> bytes:
     """[h, w, 3] uint8 RGB -> JPEG bytes, 4:4:4."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(crop), quality=quality)
+
+
+def stretched(crop: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[h, w, 3] uint8 -> [height, width, 3]: by area where both sides shrink (no aliasing), else bilinear."""
+    shrinks = crop.shape[0] >= height and crop.shape[1] >= width
+    return cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -128,7 +128,9 @@ def _under_our_names(opened: WeightsFile) -> WeightsFile:
 def weights_file(spec: str) -> list[Path]:
     """The file that --checkpoint names, if it names one."""
     match = _FILE.fullmatch(spec)
-    path = match["path"] if match else spec.removeprefix("onnx:")
+    path = match["path"] if match else spec
+    if spec.startswith("onnx:"):
+        path = spec.removeprefix("onnx:").partition("?")[0]
     return [] if spec.startswith("random:") or path.startswith(hub.PREFIX) else [local_path(path, "--checkpoint")]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cion_jax.common import images
 from data_prep.embedders import REGISTRY, common
 
 HEIGHT, WIDTH = 32, 16  # to which crops are shrunk
@@ -68,7 +69,7 @@ def histograms(crops_NHWC: np.ndarray) -> np.ndarray:
 
 
 def _describe(crops: list[np.ndarray]) -> np.ndarray:
-    small_NHWC = np.stack([common.resize(crop, HEIGHT, WIDTH) for crop in crops]).astype(np.float32) / 255
+    small_NHWC = np.stack([images.stretched(crop, HEIGHT, WIDTH) for crop in crops]).astype(np.float32) / 255
     # The square root makes a dot product the Bhattacharyya coefficient; less its mean, a correlation.
     root = np.sqrt(histograms(_balanced(small_NHWC)))
     return (root - root.mean(2, keepdims=True)).reshape(len(crops), FEATURES)

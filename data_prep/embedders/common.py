@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
-import cv2
 import numpy as np
 
 from cion_jax.common.errors import UserError
@@ -40,12 +39,6 @@ def embed(
     for batch in _batches(crops, batch_size):
         done.append(cosine.unit(forward(batch), np.float32, 0))
     return np.concatenate(done)
-
-
-def resize(crop: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Stretches to height x width: by area where both sides shrink (no aliasing), else bilinear."""
-    shrinks = crop.shape[0] >= height and crop.shape[1] >= width
-    return cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _batches(crops: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

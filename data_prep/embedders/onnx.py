@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from cion_jax.common import onnx_files, onnx_session
-from data_prep.embedders import REGISTRY, options
-from data_prep.embedders.network import Input, Network
-
-_DTYPES = {"float16": "float16", "float": "float32", "double": "float64", "uint8": "uint8"}
+from cion_jax.common.onnx_network import OnnxNetwork
+from data_prep.embedders import REGISTRY
+from data_prep.embedders.network import Network
 
 
 @REGISTRY.add("onnx")
@@ -16,10 +14,5 @@ class Onnx(Network):
     usage = "onnx:FILE"
 
     def __init__(self, argument: str):
-        """Opens the file; raises EmbedderError or OnnxError where it or a file it refers to is missing or unusable."""
-        file, how = options.parse(argument, "onnx")
-        digest = onnx_files.digest(file)
-        session = onnx_session.opened(file, "--embedder=onnx:FILE", "prep")
-        output = session.outputs[options.output_of(file, session.outputs, how)]
-        takes = Input(session.shape, _DTYPES.get(session.dtype, session.dtype))
-        super().__init__(f"onnx:{argument}", digest, takes, lambda x: session.run(x, output), how)
+        """Opens the file; raises as `OnnxNetwork`."""
+        super().__init__(OnnxNetwork(argument, "--embedder=onnx:FILE", "prep"))

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from cion_jax.common import image_options
 from cion_jax.common.extras import needed
-from data_prep.embedders import REGISTRY, options
+from cion_jax.common.image_network import ImageNetwork, Input
+from data_prep.embedders import REGISTRY
 from data_prep.embedders.common import EmbedderError
-from data_prep.embedders.network import Input, Network
+from data_prep.embedders.network import Network
 
 
 @REGISTRY.add("openvino")
@@ -24,7 +26,7 @@ class OpenVino(Network):
 
     def __init__(self, argument: str):
         """Opens the files; raises EmbedderError where one is missing or unusable, or OpenVINO is."""
-        file, how = options.parse(argument, "openvino")
+        file, how = image_options.parse(argument, "--embedder=openvino:FILE")
         weights = file.with_suffix(".bin")
         if file.suffix != ".xml" or not weights.is_file():
             raise EmbedderError(f"got {file}, expected FILE.xml and beside it FILE.bin with the weights")
@@ -38,9 +40,10 @@ class OpenVino(Network):
             raise EmbedderError(f"{file} is not a usable OpenVINO model: {error}") from error
         if len(model.inputs) != 1:
             raise EmbedderError(f"{file} has {len(model.inputs)} inputs, expected one; convert it again")
-        at = options.output_of(file, [port.any_name for port in model.outputs], how)
+        at = image_options.output_of(file, [port.any_name for port in model.outputs], how)
         digest = hashlib.sha256(file.read_bytes() + hashlib.sha256(weights.read_bytes()).digest()).hexdigest()
-        super().__init__(f"openvino:{argument}", digest, _input(model.inputs[0]), lambda x: _run(model, x, at), how)
+        takes = _input(model.inputs[0])
+        super().__init__(ImageNetwork(f"openvino:{argument}", digest, takes, lambda x: _run(model, x, at), how))
 
 
 def _input(port: Any) -> Input:

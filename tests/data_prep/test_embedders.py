@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from cion_jax.common import images
+from cion_jax.common.image_options import ImageNetworkError
 from cion_jax.common.onnx_session import OnnxError
 from data_prep import embedders
 from data_prep.embedders import color, common
@@ -65,7 +66,7 @@ def test_color_cancels_the_tint_and_light_of_a_camera():
     ],
 )
 def test_unknown_or_missing(spec, message):
-    with pytest.raises(embedders.EmbedderError, match=message):
+    with pytest.raises((embedders.EmbedderError, ImageNetworkError), match=message):
         embedders.open(spec)
 
 
@@ -140,7 +141,7 @@ def test_onnx_input_is_what_torchreid_feeds(data, osnet):
 def test_batches_of_a_network_do_not_matter(osnet, monkeypatch):
     embedder, _ = osnet
     whole = embedder(NOISE)
-    monkeypatch.setattr("data_prep.embedders.network.BATCH", 2)
+    monkeypatch.setattr(osnet[0]._network, "batch", 2)
     np.testing.assert_allclose(embedder(NOISE), whole, atol=1e-5)
 
 

@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.extras import MissingPackageError
+from cion_jax.common.image_network import ImageNetwork, Input
+from cion_jax.common.image_options import MEAN, STD, ImageNetworkError, Options
 from cion_jax.common.onnx_session import OnnxError
 from data_prep import embedders
 from data_prep.embedders import network
-from data_prep.embedders.options import MEAN, STD
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 # [3, 4, 2, 3] uint8: three crops that need no resizing.
@@ -105,7 +106,7 @@ def test_features_with_sides_of_length_one(tmp_path):
 )
 def test_what_cannot_be_fed_is_said(tmp_path, shape, options, message):
     save(tmp_path / "net.onnx", shape)
-    with pytest.raises(embedders.EmbedderError, match=message):
+    with pytest.raises(ImageNetworkError, match=message):
         embedders.open(f"onnx:{tmp_path}/net.onnx{options}")
 
 
@@ -114,7 +115,7 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path):
     model.graph.node.append(helper.make_node("Neg", ["x1"], ["logits"]))
     model.graph.output.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", "d"]))
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(embedders.EmbedderError, match=r"several outputs; give .* one of logits, x1"):
+    with pytest.raises(ImageNetworkError, match=r"several outputs; give .* one of logits, x1"):
         embedders.open(f"onnx:{tmp_path}/net.onnx")
     features = embedders.open(f"onnx:{tmp_path}/net.onnx?output=x1")(CROPS)
     np.testing.assert_allclose(features, unit(nchw(NORMAL)), atol=1e-5)
@@ -122,15 +123,13 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path):
 
 def test_pixels_take_no_normalization(tmp_path):
     save(tmp_path / "net.onnx", ["N", 4, 2, 3], "uint8")
-    with pytest.raises(embedders.EmbedderError, match="its input is uint8, it gets the pixels; leave mean"):
+    with pytest.raises(ImageNetworkError, match="its input is uint8, it gets the pixels; leave mean"):
         embedders.open(f"onnx:{tmp_path}/net.onnx?mean=0")
 
 
 def test_a_map_of_features_is_refused(tmp_path):
     path = save(tmp_path / "net.onnx", ["N", 3, 4, 2], steps=[("Relu", {})], outputs=["N", 3, 4, 2])
-    with pytest.raises(
-        embedders.EmbedderError, match=r"gives \[1, 3, 4, 2\] for 1 images, expected one row .* pooling"
-    ):
+    with pytest.raises(ImageNetworkError, match=r"gives \[1, 3, 4, 2\] for 1 images, expected one row .* pooling"):
         embedders.open(f"onnx:{path}")
 
 
@@ -169,8 +168,7 @@ def test_weights_beside_the_file_belong_to_it(tmp_path, monkeypatch):
     ],
 )
 def test_features_that_look_wrong_are_said_once(caplog, spoil, message):
-    options = embedders.options.Options()
-    net = network.Network("onnx:net", "0", network.Input([None, 3, 4, 2], "float32"), spoil, options)
+    net = network.Network(ImageNetwork("onnx:net", "0", Input([None, 3, 4, 2], "float32"), spoil, Options()))
     with caplog.at_level(logging.WARNING):
         net(CROPS)
         net(CROPS)

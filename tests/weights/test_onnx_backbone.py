@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from cion_jax.common.image_options import ImageNetworkError
 from cion_jax.common.onnx_session import OnnxError
 from cion_jax.embed import load_extractor
-from cion_jax.weights.torch_names import WeightsError
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet, RGB
 
@@ -55,25 +55,36 @@ def test_inputs_of_other_types_and_orders(network, kind, expected, shape, over):
     assert extractor.size == (8, 4)
 
 
+def test_what_a_network_takes_can_be_said(network):
+    """FastReID's networks take pixels up to 255, and leave height and width free where they are exported so."""
+    file = network(("N", 3, "H", "W"))
+    extractor = load_extractor(f"onnx:{file}?range=255&mean=100,50,0&std=10&channels=bgr&size=6x2")
+    np.testing.assert_allclose(extractor([np.full((9, 5, 3), (200, 20, 2), np.uint8)]), [[-9.8, -3, 20]], atol=1e-4)
+    assert extractor.size == (6, 2)
+    assert extractor.digest() != load_extractor(f"onnx:{file}?size=6x2").digest()
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
         (
             {"shape": ("N", 1, 8, 4)},
-            r"takes \[None, 1, 8, 4\] float, expected \[N, 3, height, width\]",
+            r"takes \[None, 1, 8, 4\] float32, expected \[N, 3, height, width\]",
         ),
-        ({"shape": ("N", 3, "H", 4)}, "of fixed height and width"),
-        ({"kind": TensorProto.DOUBLE}, r"double, expected"),
-        ({"over": (2,)}, r"gives \[1, 3, 4\] for one image, expected \[1, d\]"),
+        ({"shape": ("N", 3, "H", 4)}, r"leaves height and width free; give them, like .*\?size=256x128"),
+        ({"kind": TensorProto.INT64}, r"int64, expected"),
+        ({"over": (2,)}, r"gives \[1, 3, 4\] for 1 images, expected one row of features each"),
     ],
 )
 def test_other_networks(network, made, message):
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(ImageNetworkError, match=message):
         load_extractor(f"onnx:{network(**made)}")
 
 
 def test_no_network(tmp_path):
-    with pytest.raises(WeightsError, match="no ONNX model at"):
+    with pytest.raises(
+        ImageNetworkError, match=r"no extractor at .*; give --checkpoint=onnx:FILE with"
+    ):
         load_extractor(f"onnx:{tmp_path / 'x.onnx'}")
     (tmp_path / "x.onnx").write_text("text")
     with pytest.raises(OnnxError, match="is not a usable ONNX model"):

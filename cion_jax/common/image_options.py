@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
 from cion_jax.common.printable import printable, some
 from cion_jax.common.typed_config import unknown
-from data_prep.embedders.common import EmbedderError
+
+
+class ImageNetworkError(UserError):
+    """A network in a file cannot be fed with images as it was asked to."""
+
 
 # Per channel, of the ImageNet training images in 0 .. 1: what most of these networks are trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -51,41 +56,41 @@ class Options:
         return self.mean or mean, self.std or std
 
 
-def parse(argument: str, kind: str) -> tuple[Path, Options]:
-    """Parts `FILE?name=value&name=value`.
+def parse(argument: str, flag: str) -> tuple[Path, Options]:
+    """Parts `FILE?name=value&name=value`; `flag` is how FILE is given, for messages, like `--embedder=onnx:FILE`.
 
     Raises:
-      EmbedderError: no such file, option or value; what is expected is said.
+      ImageNetworkError: no such file, option or value; what is expected is said.
     """
     name, _, text = argument.partition("?")
-    file = local_path(name, f"--embedder={kind}:FILE, FILE")
+    file = local_path(name, f"{flag}, FILE")
     if not file.is_file():
-        raise EmbedderError(f"no extractor at {file}; give --embedder={kind}:FILE with an existing file")
+        raise ImageNetworkError(f"no extractor at {file}; give {flag} with an existing file")
     given: dict[str, Any] = {}
     for pair in filter(None, text.split("&")):
         option, _, value = pair.partition("=")
         if option not in _PARSERS:
-            raise EmbedderError(unknown(f"option {option!r} of an extractor", option, _PARSERS))
+            raise ImageNetworkError(unknown(f"option {option!r} of an extractor", option, _PARSERS))
         given[option] = _PARSERS[option](option, value)
     return file, _checked(Options(**given))
 
 
 def output_of(file: Path, names: Sequence[str], options: Options) -> int:
-    """Which of a network's outputs holds the features; raises EmbedderError where that is not said or not there."""
+    """Which of a network's outputs holds the features; raises ImageNetworkError where that is not said or not there."""
     if options.output is None and len(names) == 1:
         return 0
     if options.output not in names:
         got = "several outputs" if options.output is None else f"no output {printable(options.output)}"
-        raise EmbedderError(f"{file} has {got}; give the one with the features: ?output= one of {some(names)}")
+        raise ImageNetworkError(f"{file} has {got}; give the one with the features: ?output= one of {some(names)}")
     return list(names).index(str(options.output))
 
 
 def _checked(options: Options) -> Options:
     mean, std = options.normalization
     if min(std) <= 0:
-        raise EmbedderError(f"option std={std} has to be above 0")
+        raise ImageNetworkError(f"option std={std} has to be above 0")
     if options.scale == 1 and max(map(abs, (*mean, *std))) > 1:
-        raise EmbedderError(
+        raise ImageNetworkError(
             f"mean {mean} and std {std} are of pixels in 0 .. 1; where they are of pixels in 0 .. 255, add range=255"
         )
     return options
@@ -93,13 +98,13 @@ def _checked(options: Options) -> Options:
 
 def _channels(option: str, value: str) -> str:
     if value.lower() not in ("rgb", "bgr"):
-        raise EmbedderError(f"option {option}={value!r}: expected rgb or bgr")
+        raise ImageNetworkError(f"option {option}={value!r}: expected rgb or bgr")
     return value.lower()
 
 
 def _range(option: str, value: str) -> float:
     if value not in ("1", "255"):
-        raise EmbedderError(f"option {option}={value!r}: expected 1 (pixels in 0 .. 1) or 255")
+        raise ImageNetworkError(f"option {option}={value!r}: expected 1 (pixels in 0 .. 1) or 255")
     return float(value)
 
 
@@ -109,14 +114,14 @@ def _per_channel(option: str, value: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 3) or not all(abs(number) < 1e6 for number in numbers):
-        raise EmbedderError(f"option {option}={value!r}: expected one number, or three with commas between them")
+        raise ImageNetworkError(f"option {option}={value!r}: expected one number, or three with commas between them")
     return numbers * (3 // len(numbers))
 
 
 def _size(option: str, value: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", value)
     if not match:
-        raise EmbedderError(f"option {option}={value!r}: expected HEIGHTxWIDTH in pixels, like 256x128")
+        raise ImageNetworkError(f"option {option}={value!r}: expected HEIGHTxWIDTH in pixels, like 256x128")
     return int(match[1]), int(match[2])
 
 
