@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 import cion_jax
 from benchmarks.common import header, table
@@ -41,7 +41,7 @@ def rows(measured: Probe, checkpoints: list[str], truth: Callable[[str], str]) -
         before = found
 
 
-def main(settings: Callable[[], Config], _: list[str]) -> None:
+def main(settings: Callable[[], Config], _: Sequence[str]) -> None:
     """Prints the table."""
     args = flags.FLAGS
 
@@ -66,4 +66,4 @@ if __name__ == "__main__":
     flags.DEFINE_multi_string("checkpoint", None, "NAME=FILE, a folder, or as other commands take it.", required=True)
     flags.DEFINE_string("benchmark", "", "Score the networks on this benchmark, too.")
     flags.DEFINE_string("data", "", "Folder of the benchmark.")
-    app.run(functools.partial(main, cli.define_config(Config, "data_prep")))
+    cli.run(functools.partial(main, cli.define_config(Config, "data_prep")))
