@@ -6,13 +6,21 @@ Every true track is cut in two in time, and the other half is looked for among t
 by the mean feature of a half, and by the two images that are farthest apart in time. Each checkpoint is measured as it
 is and with what `--adapt` learns from the tracks without labels (a video is a camera). Intervals are those of 1,000
 draws of tracks with replacement.
+
+A network that is adapted to these videos must not have been told that the halves belong together. `--cut=FOLDER` writes
+the videos with every track cut in two, to adapt to:
+
+    python -m benchmarks.reassociation --videos=FOLDER --cut=CUT
+    python -m cion_jax.adapt --source=mot --input=CUT --checkpoint=osnet_x0_25=FILE.pth --output=OUT --steps=60
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from absl import app, flags
@@ -28,6 +36,7 @@ from data_prep.types import Image, Reject, Source
 
 VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos with true tracks, as --source=mot reads it.")
 CHECKPOINTS = flags.DEFINE_multi_string("checkpoint", None, "NAME=FILE, a folder, or as other commands take it.")
+CUT = flags.DEFINE_string("cut", None, "Folder to write the videos to, with every track cut in two; no more is done.")
 IMAGES = flags.DEFINE_integer("images", 16, "Of a track at most, evenly in time.", lower_bound=2)
 DRAWS = 1000
 
@@ -72,6 +81,23 @@ def _tracks(source: Source, video: str, most: int) -> Iterator[tuple[str, list[n
         crops = [crop for _, crop in pairs]
         if len(crops) > 1:
             yield video, crops
+
+
+def cut(videos: Path, output: Path) -> None:
+    """Writes videos whose track t is 2 t in its first half, in time, and 2 t + 1 in its second."""
+    for text in sorted([*videos.glob("*/gt.txt"), *videos.glob("*/gt/gt.txt")]):
+        folder, written = videos / text.relative_to(videos).parts[0], output / text.relative_to(videos)
+        written.parent.mkdir(parents=True)
+        for part in folder.iterdir():
+            if part not in (text, text.parent):
+                (output / folder.name / part.name).symlink_to(part.resolve())
+        rows = [line.split(",") for line in text.read_text("utf-8").splitlines()]
+        frames = defaultdict(list)
+        for frame, track, *_ in rows:
+            frames[track].append(int(frame))
+        middle = {track: sorted(own)[len(own) // 2] for track, own in frames.items()}
+        halves = ([frame, str(2 * int(t) + (int(frame) >= middle[t])), *rest] for frame, t, *rest in rows)
+        written.write_text("".join(f"{','.join(row)}\n" for row in halves), "utf-8")
 
 
 def means(features_ND: np.ndarray, track_N: np.ndarray) -> np.ndarray:
@@ -120,9 +146,13 @@ def rows(checkpoint: str, tracks: Tracks) -> Iterator[tuple[str, ...]]:
 
 
 def main(_: list[str]) -> None:
-    """Prints the table."""
+    """Prints the table, or writes what `--cut` asks for."""
+    videos = local_path(VIDEOS.value or "", "--videos")
+    if CUT.value:
+        cut(videos, local_path(CUT.value, "--cut"))
+        return
     header("Found again: every track cut in two, the other half among all")
-    tracks = read(sources.open("mot", local_path(VIDEOS.value or "", "--videos")), IMAGES.value)
+    tracks = read(sources.open("mot", videos), IMAGES.value)
     people = len(np.unique(tracks.track))
     print(f"{people} tracks of {len(set(tracks.video))} videos, {len(tracks.crops):,} images; 90% intervals\n")
     columns = ["network", "", "halves: Rank-1", "reciprocal rank", "first and last image: Rank-1", "reciprocal rank"]
@@ -130,5 +160,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["videos", "checkpoint"])
+    flags.mark_flag_as_required("videos")
     app.run(main)

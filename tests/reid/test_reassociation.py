@@ -53,6 +53,18 @@ def test_an_even_share_of_every_track(tmp_path):
     assert (tracks.video, tracks.track.tolist()) == (["v"] * 3, [0] * 3)
 
 
+@pytest.mark.parametrize("place", ["gt.txt", "gt/gt.txt"])
+def test_tracks_are_cut_in_the_middle_of_their_time(tmp_path, place):
+    folder = tmp_path / "videos" / "v"
+    (folder / place).parent.mkdir(parents=True)
+    (folder / "v.mp4").write_text("film")
+    (folder / place).write_text("1,1,8,8,4,8,1\n2,1,9,8,4,8,1\n2,3,1,1,4,8,1\n5,1,9,9,4,8,1\n")
+    reassociation.cut(tmp_path / "videos", tmp_path / "cut")
+    assert (tmp_path / "cut" / "v" / "v.mp4").read_text() == "film"
+    text = (tmp_path / "cut" / "v" / place).read_text()
+    assert text == "1,2,8,8,4,8,1\n2,3,9,8,4,8,1\n2,7,1,1,4,8,1\n5,3,9,9,4,8,1\n"
+
+
 @pytest.mark.parametrize("turn", [0.0, 1.0])
 def test_turning_all_features_changes_nothing(turn):
     around = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])

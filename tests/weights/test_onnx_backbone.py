@@ -82,9 +82,7 @@ def test_other_networks(network, made, message):
 
 
 def test_no_network(tmp_path):
-    with pytest.raises(
-        ImageNetworkError, match=r"no extractor at .*; give --checkpoint=onnx:FILE with"
-    ):
+    with pytest.raises(ImageNetworkError, match=r"no extractor at .*; give --checkpoint=onnx:FILE with"):
         load_extractor(f"onnx:{tmp_path / 'x.onnx'}")
     (tmp_path / "x.onnx").write_text("text")
     with pytest.raises(OnnxError, match="is not a usable ONNX model"):
