@@ -30,9 +30,12 @@ from cion_jax.common import cli
 from cion_jax.common.files import replaceable, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.data.records import DatasetError
 from cion_jax.distributed import hlo_collectives, hlo_traffic, sharding
 from cion_jax.tasks import TASKS, schemas
 from cion_jax.training.step import init_state, make_trainer
+
+_PATH = "data.path"  # a plan is made without data
 
 # Parts of a step, as `jax.named_scope` names them where they are computed; the innermost counts.
 SCOPES = ("views", "stem", "attention", "mlp", "norm", "head", "loss", "optimizer")
@@ -246,11 +249,24 @@ def _outputs() -> dict[str, Path]:
     return outputs
 
 
+def _task(config: Any) -> Any:
+    """The task, which takes its sizes from the config or from the data; ConfigError where neither is given."""
+    try:
+        return TASKS[config.task](config)
+    except DatasetError as error:
+        if config.data.path != cli.UNUSED:
+            raise
+        raise ConfigError(
+            f"--config.{_PATH} is not given, and a plan of the task {config.task} needs it or the number that it would "
+            "tell: --config.model.classes, people, of a fine-tuning; --config.memory.size, clusters, of a clustering"
+        ) from error
+
+
 def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
     """Plans what the flags ask for: exit status 1 where the step does not fit."""
     args, config = flags.FLAGS, settings()
     outputs = _outputs()
-    task = TASKS[config.task](config)
+    task = _task(config)
     found = plan(task, args.topology, args.largest_batch)
     print(text(found, config.model.name))
     if args.breakdown:
@@ -273,7 +289,7 @@ def define_flags() -> Callable[[], Any]:
     flags.DEFINE_bool("breakdown", False, "Prints memory traffic and products by part of the step as well.")
     flags.DEFINE_bool("largest_batch", True, "Also compiles a second size, to say how many images of a chip fit.")
     flags.DEFINE_bool("overwrite", False, "Replaces a file that is there already.")
-    return cli.define_config(schemas(), unused=["data.path"])
+    return cli.define_config(schemas(), unused=[_PATH])
 
 
 def run_main() -> None:

@@ -1,6 +1,7 @@
 """What a step needs, before paying: collectives counted by hand, a plan for eight CPU devices."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -38,6 +39,23 @@ def test_collectives_by_hand():
 def test_a_wrong_topology_lists_the_right_ones(topology):
     with pytest.raises(ConfigError, match=r"v5e: 1x1 2x2 2x4 4x4 .*v5p: 2x2x1"):
         plan._devices(topology)
+
+
+def planned(*flags):
+    """Output and errors of the command."""
+    command = [sys.executable, "-m", "cion_jax.plan", "--topology=cpu:1", "--largest_batch=false", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout, done.stderr
+
+
+def test_what_the_data_would_tell_is_asked_for(tmp_path):
+    config = "--config=configs/finetune/market_small.py:ghostnet_0_5"
+    assert re.search(
+        r"error: --config.data.path is not given, .* supervised needs it or .* --config.model.classes",
+        planned(config)[1],
+    )
+    assert f"config.data.path={tmp_path}/none is no folder" in planned(config, f"--config.data.path={tmp_path}/none")[1]
+    assert planned(config, "--config.model.classes=5")[0].startswith("ghostnet_0_5 on cpu:1")
 
 
 def test_a_plan_for_eight_devices(tmp_path):

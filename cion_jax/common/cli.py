@@ -23,6 +23,7 @@ from cion_jax.common.errors import UserError
 from cion_jax.common.files import NotRegularError
 from cion_jax.common.printable import lines
 
+UNUSED = "unused"  # stands where a command needs no text
 MISTAKE = 2  # exit status where nothing could be done
 # What a machine refuses, whatever the program does.
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
@@ -59,12 +60,17 @@ def define_config(
             if update is None:
                 kind = type(holder.value).__name__
                 raise typed_config.ConfigError(f"--config: get_config() returned a {kind}, expected a ConfigDict")
-            update(dict.fromkeys(unused, "unused"))
+            update({name: UNUSED for name in unused if not _at(holder.value, name)})
         except OSError as error:  # there is no such file, or it fails
             raise typed_config.ConfigError(f"--config: {error}") from error
         return typed_config.freeze(_chosen(schema, holder.value), holder.value)
 
     return settings
+
+
+def _at(settings: Any, name: str) -> Any:
+    """The setting of a dotted name."""
+    return functools.reduce(lambda group, part: group[part], name.split("."), settings)
 
 
 def define_number(
