@@ -43,8 +43,8 @@ def load(
     Args:
       checkpoint: a training run's folder (its newest checkpoint), one of its `checkpoints/STEP`, a `.safetensors` file
         or folder of `python -m cion_jax.export`, `hf://ORG/NAME` on the Hugging Face Hub,
-        `file:NAME[@HEIGHTxWIDTH]=FILE` (PyTorch or safetensors weights of the backbone NAME), or
-        `random:NAME[@HEIGHTxWIDTH]`.
+        `file:NAME[@HEIGHTxWIDTH]=FILE` (PyTorch or safetensors weights of the backbone NAME),
+        `random:NAME[@HEIGHTxWIDTH]`, or `mean:A+B` of two of these.
       network: which one of a run or file that holds both.
       ignore: regular expressions of names that a file may lack or have too many.
       batch_size: images that are computed at a time.

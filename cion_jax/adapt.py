@@ -3,10 +3,10 @@
     python -m cion_jax.adapt --source=mot --input=VIDEOS --checkpoint=osnet_x0_25=FILE.pth --output=DIR [--minutes=60]
 
 Finds identities among the tracks with the network itself, trains it on them, finds better identities with the better
-network, and so on; measures every round without labels and keeps what is shown to be better than what you have, or that.
-Written to DIR: `export/` (the folder of `cion-export --format=folder`: weights, ONNX, configs, card), `report.html`,
-`report.json`, and a folder for every round. The same command continues where it was stopped; settings of how the input is read are given as
-`--config.NAME=VALUE`, as to `python -m data_prep`.
+network, and so on; measures every round without labels, and keeps what is shown to be better than what you have, or
+that. Written to DIR: `export/` (the folder of `cion-export --format=folder`: weights, ONNX, configs, card),
+`report.html`, `report.json`, and a folder for every round. The same command continues where it was stopped; settings of
+how the input is read are given as `--config.NAME=VALUE`, as to `python -m data_prep`.
 
 Exit status: 0 done; 1 training had to stop; 2 a mistake; 75 asked to leave by SIGTERM or SIGINT, and saved.
 """

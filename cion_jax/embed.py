@@ -138,8 +138,8 @@ def define_weights_flags(required: bool = True) -> None:
         "checkpoint",
         None,
         "Training workdir, file:NAME[@HEIGHTxWIDTH]=FILE (PyTorch or safetensors), a .safetensors file or a folder of "
-        "cion_jax.export, hf://ORG/NAME on the Hugging Face Hub, or random:NAME[@HEIGHTxWIDTH], or, where features are "
-        "made, onnx:FILE.",
+        "cion_jax.export, hf://ORG/NAME on the Hugging Face Hub, random:NAME[@HEIGHTxWIDTH], mean:A+B of two of "
+        "these, or, where features are made, onnx:FILE.",
         required=required,
     )
     flags.DEFINE_enum("network", "teacher", ("teacher", "student"), "Which network of the checkpoint.")

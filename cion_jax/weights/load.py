@@ -26,7 +26,7 @@ from cion_jax.common.typed_config import ConfigError, freeze
 from cion_jax.tasks import TASKS
 from cion_jax.training.checkpoint import FOLDER, Checkpointer, CheckpointError, on_one_device
 from cion_jax.training.step import init_state
-from cion_jax.weights import folded_onnx, folder, hub, positions, timm_names, torch_names
+from cion_jax.weights import folded_onnx, folder, hub, mean, positions, timm_names, torch_names
 from cion_jax.weights.adapt import check_weights
 from cion_jax.weights.backbone import DEFAULT, Backbone, Run
 from cion_jax.weights.positions import POSITIONS
@@ -68,7 +68,8 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = (), ba
         `FILE.safetensors`: the same, of a file that `python -m cion_jax.export` wrote: it says itself what it is;
         `FOLDER`: one that `python -m cion_jax.export --format=folder` or the package `reid` wrote;
         `hf://ORG/NAME[@REVISION]`: such a folder on the Hugging Face Hub; FILE above may be `hf://ORG/NAME/FILE`;
-        `random:NAME[@HEIGHTxWIDTH]`: untrained, seed 0.
+        `random:NAME[@HEIGHTxWIDTH]`: untrained, seed 0;
+        `mean:A+B`: the mean of the weights of networks A and B, spelled as above; see `weights.mean`.
       network: which one of a run or of a file that holds both.
       ignore: regular expressions of names that a file may lack or have too many; a lacking one stays random.
       batch_size: images that are computed at a time.
@@ -81,6 +82,8 @@ def load(spec: str, network: Network = "teacher", ignore: Iterable[str] = (), ba
 
 
 def _load(spec: str, network: Network, ignore: Iterable[str]) -> Backbone:
+    if spec.startswith(mean.PREFIX):
+        return mean.of([(share, _load(part, network, ignore)) for share, part in mean.parts(spec)])
     if spec.startswith("random:"):
         name, size, _ = _parse(_RANDOM, spec, "random:NAME or random:NAME@HEIGHTxWIDTH")
         return Backbone(name, *models.split(_untrained(name)), Preprocessing(size), step=0)
@@ -126,7 +129,9 @@ def _under_our_names(opened: WeightsFile) -> WeightsFile:
 
 
 def weights_file(spec: str) -> list[Path]:
-    """The file that --checkpoint names, if it names one."""
+    """The files that --checkpoint names, if it names some."""
+    if spec.startswith(mean.PREFIX):
+        return [file for _, part in mean.parts(spec) for file in weights_file(part)]
     match = _FILE.fullmatch(spec)
     path = match["path"] if match else spec
     if spec.startswith("onnx:"):
