@@ -63,12 +63,14 @@ def _certified(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lists(before_ND: np.ndarray, after_ND: np.ndarray, probe: Probe) -> list[dict[str, Any]]:
-    """By query: its picture, and the nearest other tracks before and after; those whose order changed most first."""
+    """By query: its picture, and the nearest other tracks before and after; tracks evenly among those that changed."""
     first = np.unique(probe.track, return_index=True)[1]
     ranked = [_nearest(features_ND, probe.track, first) for features_ND in (before_ND, after_ND)]
     changed = [len(set(a[0]) - set(b[0])) for a, b in zip(*ranked, strict=True)]
     found = []
-    for track in np.argsort(changed, kind="stable")[::-1][:QUERIES]:
+    order = np.argsort(np.array(changed) == 0, kind="stable")  # where fewer changed, others fill up
+    among = order[: max(np.count_nonzero(changed), min(QUERIES, len(order)))]
+    for track in among[np.unique(np.linspace(0, len(among) - 1, QUERIES).astype(int))]:
         answers = [
             [_picture(probe, int(first[t]), f"{d:.3f}") for t, d in zip(*of[track], strict=True)] for of in ranked
         ]
