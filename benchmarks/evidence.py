@@ -47,7 +47,7 @@ from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
 from cion_jax.data.records import METRICS_FILE, Index
 from cion_jax.neighbors import score
-from cion_jax.rounds import recipes as rounds
+from cion_jax.rounds import recipes
 from cion_jax.tasks import freeze
 
 NOBODY = np.zeros(0, np.int64)
@@ -199,8 +199,7 @@ class Study:
     def _length(self, data: Any, images: int) -> dict[str, int]:
         """Settings by which the schedules end with the steps, or soon after."""
         if hasattr(data, "instances"):  # an epoch is as long as one says
-            epochs = min(rounds.EPOCHS, self.steps)
-            return {"train.epochs": epochs, "data.steps_per_epoch": math.ceil(self.steps / epochs)}
+            return dict(zip(("train.epochs", "data.steps_per_epoch"), recipes.divided(self.steps), strict=True))
         return {"train.epochs": math.ceil(self.steps * data.batch_size / images)}
 
     def row(self, name: str, seed: int, cores: Sequence[int]) -> dict[str, Any]:

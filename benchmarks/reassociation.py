@@ -161,4 +161,5 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("videos")
+    flags.mark_flags_as_mutual_exclusive(["checkpoint", "cut"], required=True)
     app.run(main)

@@ -10,17 +10,14 @@ from typing import Any
 
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
+from cion_jax.common.preprocessing import IMAGENET_MEAN as MEAN
+from cion_jax.common.preprocessing import IMAGENET_STD as STD
 from cion_jax.common.printable import printable, some
 from cion_jax.common.typed_config import unknown
 
 
 class ImageNetworkError(UserError):
     """A network in a file cannot be fed with images as it was asked to."""
-
-
-# Per channel, of the ImageNet training images in 0 .. 1: what most of these networks are trained with.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

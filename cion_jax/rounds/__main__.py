@@ -112,7 +112,7 @@ class Rounds:
         """Settings of a training run: the recipe's, with a round's own and the user's changes."""
         name, _, argument = self.recipe.partition(":")
         return freeze(
-            packaged_configs.load(name, *filter(None, [argument])), {"data.path": "unused", **own, **self.train}
+            packaged_configs.load(name, *filter(None, [argument])), {"data.path": cli.UNUSED, **own, **self.train}
         )
 
     def _scored(self, folder: Path) -> dict[str, float]:

@@ -153,11 +153,16 @@ def _operating(pairs: _Pairs, count_RT: np.ndarray) -> tuple[dict[str, dict[str,
     together_TT = np.bincount(pairs.of_M2 @ [tracks, 1], minlength=tracks**2).reshape(tracks, tracks)
     near = np.argsort(pairs.different_M, kind="stable")[: -(-len(pairs.different_M) // _NEAREST)]
     order = np.argsort(pairs.same_S, kind="stable")
-    same_S, different_M, of_M2 = pairs.same_S[order], pairs.different_M[near], pairs.of_M2[near]
+    same_S, of_S, different_M, of_M2 = (
+        pairs.same_S[order],
+        pairs.of_S[order],
+        pairs.different_M[near],
+        pairs.of_M2[near],
+    )
     threshold, kept = (np.zeros((len(rates), len(count_RT))) for _ in range(2))
     for r, count_T in enumerate(count_RT):
         wrong_M = np.cumsum(count_T[of_M2[:, 0]] * count_T[of_M2[:, 1]])
-        right_S = np.concatenate([[0], np.cumsum(count_T[pairs.of_S[order]])])
+        right_S = np.concatenate([[0], np.cumsum(count_T[of_S])])
         allowed = np.array(rates) * (count_T @ together_TT @ count_T)
         threshold[:, r] = different_M[np.minimum(np.searchsorted(wrong_M, allowed, "right"), len(wrong_M) - 1)]
         kept[:, r] = right_S[np.searchsorted(same_S, threshold[:, r])] / right_S[-1]

@@ -38,15 +38,21 @@ def settings(
       UserError: the recipe does not fit the network or the identities.
     """
     config = unfitted(recipe, changes, data, given, checkpoint)
-    index, epochs = Index.load(data), min(EPOCHS, steps)
+    index, (epochs, steps_per_epoch) = Index.load(data), divided(steps)
     if hasattr(config.data, "instances"):
         k, devices = config.data.instances, jax.device_count()
         groups = max(index.identities // devices, 1) * devices  # no more than there are people
-        fitting = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": -(-steps // epochs)}
+        fitting = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": steps_per_epoch}
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting))
     else:
         epochs = max(1, round(steps * config.data.batch_size / len(index.identity)))
     return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=steps))
+
+
+def divided(steps: int) -> tuple[int, int]:
+    """(epochs, steps of each) of a run whose epochs are as long as one says."""
+    epochs = min(EPOCHS, steps)
+    return epochs, -(-steps // epochs)
 
 
 def loaded(recipe: str) -> ml_collections.ConfigDict:

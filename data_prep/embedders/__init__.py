@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from cion_jax.common.image_options import ImageNetworkError
 from cion_jax.common.registry import Registry
 from cion_jax.common.typed_config import unknown
 from data_prep.embedders.common import EmbedderError
@@ -48,7 +49,10 @@ def open(spec: str) -> Embedder:
         print(f"note: --embedder={spec} is called {name} now", file=sys.stderr)
     if name not in REGISTRY or bool(argument) != (":" in _usage(name)):
         raise EmbedderError(unknown(f"embedder {spec!r}", spec, kinds()))
-    return REGISTRY[name](argument)
+    try:
+        return REGISTRY[name](argument)
+    except ImageNetworkError as error:
+        raise EmbedderError(str(error)) from error
 
 
 def _parts(spec: str) -> list[str]:

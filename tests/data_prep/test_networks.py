@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cion_jax.common.errors import UserError
 from cion_jax.common.extras import MissingPackageError
 from cion_jax.common.image_network import ImageNetwork, Input
-from cion_jax.common.image_options import MEAN, STD, ImageNetworkError, Options
+from cion_jax.common.image_options import MEAN, STD, Options
 from cion_jax.common.onnx_session import OnnxError
 from data_prep import embedders
 from data_prep.embedders import network
@@ -106,7 +106,7 @@ def test_features_with_sides_of_length_one(tmp_path):
 )
 def test_what_cannot_be_fed_is_said(tmp_path, shape, options, message):
     save(tmp_path / "net.onnx", shape)
-    with pytest.raises(ImageNetworkError, match=message):
+    with pytest.raises(embedders.EmbedderError, match=message):
         embedders.open(f"onnx:{tmp_path}/net.onnx{options}")
 
 
@@ -115,7 +115,7 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path):
     model.graph.node.append(helper.make_node("Neg", ["x1"], ["logits"]))
     model.graph.output.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", "d"]))
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(ImageNetworkError, match=r"several outputs; give .* one of logits, x1"):
+    with pytest.raises(embedders.EmbedderError, match=r"several outputs; give .* one of logits, x1"):
         embedders.open(f"onnx:{tmp_path}/net.onnx")
     features = embedders.open(f"onnx:{tmp_path}/net.onnx?output=x1")(CROPS)
     np.testing.assert_allclose(features, unit(nchw(NORMAL)), atol=1e-5)
@@ -123,13 +123,15 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path):
 
 def test_pixels_take_no_normalization(tmp_path):
     save(tmp_path / "net.onnx", ["N", 4, 2, 3], "uint8")
-    with pytest.raises(ImageNetworkError, match="its input is uint8, it gets the pixels; leave mean"):
+    with pytest.raises(embedders.EmbedderError, match="its input is uint8, it gets the pixels; leave mean"):
         embedders.open(f"onnx:{tmp_path}/net.onnx?mean=0")
 
 
 def test_a_map_of_features_is_refused(tmp_path):
     path = save(tmp_path / "net.onnx", ["N", 3, 4, 2], steps=[("Relu", {})], outputs=["N", 3, 4, 2])
-    with pytest.raises(ImageNetworkError, match=r"gives \[1, 3, 4, 2\] for 1 images, expected one row .* pooling"):
+    with pytest.raises(
+        embedders.EmbedderError, match=r"gives \[1, 3, 4, 2\] for 1 images, expected one row .* pooling"
+    ):
         embedders.open(f"onnx:{path}")
 
 
