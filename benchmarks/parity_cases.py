@@ -43,6 +43,7 @@ FILLS = {
     "p": 3.0,
 }  # what others vary around
 SPREAD = 0.1
+BRANCH = 0.1  # scale of what ends a branch, of networks that are chaotic at 1: training leaves it small as well
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "distill": {
         "model.prototypes": PROTOTYPES,
@@ -61,6 +62,7 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
 
 def draw(like: Any) -> Any:
     """Numbers for a tree of shapes, by path: kernels as large as their fan-in says, all others near their fill."""
+    branches = _ends_of_branches({path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(like)})
 
     def one(path: Any, leaf: Any) -> np.ndarray:
         name = path_name(path)
@@ -71,9 +73,20 @@ def draw(like: Any) -> Any:
         last = name.rsplit("/", 1)[-1]
         if last in ("kernel", "weight_v", "centroids"):
             return noise / np.sqrt(max(np.prod(leaf.shape[:-1]), 1)).astype(np.float32)
-        return np.float32(FILLS.get(last, 0.0)) + np.float32(SPREAD) * (np.abs(noise) if last == "var" else noise)
+        fill = BRANCH if name in branches else FILLS.get(last, 0.0)
+        return np.float32(fill) + np.float32(SPREAD) * (np.abs(noise) if last == "var" else noise)
 
     return jax.tree_util.tree_map_with_path(one, like)
+
+
+def _ends_of_branches(names: set[str]) -> set[str]:
+    """Scales of the last normalization of OSNet's branches: BatchNorm, or InstanceNorm where that is in its place.
+
+    At 1 every block adds as much as it is given, and a millionth on the pixels is a ten-thousandth of the features.
+    """
+    blocks = [name.removesuffix("conv3/conv/kernel") for name in names if name.endswith("conv3/conv/kernel")]
+    ends = ((f"{block}conv3/bn/scale", f"{block}IN/scale") for block in blocks)
+    return {batch if batch in names else instance for batch, instance in ends}
 
 
 def cases(names: Sequence[str]) -> dict[str, Callable[[Mesh, str], Numbers]]:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import device_parity, parity_cases
 from cion_jax import models
+from cion_jax.common.paths import path_name
 from tests import miniatures, toy
 
 miniatures.register()
@@ -36,6 +37,22 @@ def test_eight_devices_compute_what_one_does(case):
 def test_eight_devices_compute_what_one_does_in_all_cases(case, dtype):
     found = _measured(case, dtype)
     assert found.good, found
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "large"),
+    [
+        ("osnet_x0_25", "conv2/0/conv3/bn/scale", "conv2/0/conv1/bn/scale"),
+        ("osnet_ain_x1_0", "conv2/0/IN/scale", "conv2/0/conv1/bn/scale"),
+        ("osnet_ibn_x1_0", "conv2/0/conv3/bn/scale", "conv2/0/IN/scale"),  # its InstanceNorm is behind the sum
+        ("osnet_ain_x1_0", "conv4/1/conv3/bn/scale", "conv1/bn/scale"),
+    ],
+)
+def test_branches_of_osnet_are_drawn_small(name, small, large):
+    params = models.split(models.abstract(name))[1]
+    drawn = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(parity_cases.draw(params))}
+    assert np.mean(drawn[small]) == pytest.approx(0.1, abs=0.05)
+    assert np.mean(drawn[large]) == pytest.approx(1, abs=0.1)
 
 
 def test_every_kind_of_task_has_a_step():
