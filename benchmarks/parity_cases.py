@@ -7,8 +7,9 @@ that is forgotten would not show.
 from __future__ import annotations
 
 import dataclasses
+import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,7 +44,12 @@ FILLS = {
     "p": 3.0,
 }  # what others vary around
 SPREAD = 0.1
-BRANCH = 0.1  # scale of what ends a branch, of networks that are chaotic at 1: training leaves it small as well
+BRANCH = 0.1  # what a branch adds, of the drawn networks that are chaotic at 1; training leaves it small as well
+_BRANCH_ENDS = re.compile(
+    r"conv[234]/\d/conv3/bn/scale$"  # OSNet
+    r"|layer\d/\d+/bn3/scale$"  # ResNet-50 and deeper
+    r"|channel_mixer/m/2/bn/scale$|token_mixer/0/conv1/kernel$"  # RepViT
+)
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "distill": {
         "model.prototypes": PROTOTYPES,
@@ -62,7 +68,7 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
 
 def draw(like: Any) -> Any:
     """Numbers for a tree of shapes, by path: kernels as large as their fan-in says, all others near their fill."""
-    branches = _ends_of_branches({path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(like)})
+    names = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(like)}
 
     def one(path: Any, leaf: Any) -> np.ndarray:
         name = path_name(path)
@@ -70,23 +76,24 @@ def draw(like: Any) -> Any:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return np.zeros(leaf.shape, leaf.dtype)
         noise = rng.standard_normal(leaf.shape, np.float32)
-        last = name.rsplit("/", 1)[-1]
+        last, size = name.rsplit("/", 1)[-1], BRANCH if _ends_branch(name, names) else 1.0
         if last in ("kernel", "weight_v", "centroids"):
-            return noise / np.sqrt(max(np.prod(leaf.shape[:-1]), 1)).astype(np.float32)
-        fill = BRANCH if name in branches else FILLS.get(last, 0.0)
-        return np.float32(fill) + np.float32(SPREAD) * (np.abs(noise) if last == "var" else noise)
+            return noise * np.float32(size) / np.sqrt(max(np.prod(leaf.shape[:-1]), 1)).astype(np.float32)
+        around = np.abs(noise) if last == "var" else noise
+        return np.float32(size * FILLS.get(last, 0.0)) + np.float32(SPREAD) * around
 
     return jax.tree_util.tree_map_with_path(one, like)
 
 
-def _ends_of_branches(names: set[str]) -> set[str]:
-    """Scales of the last normalization of OSNet's branches: BatchNorm, or InstanceNorm where that is in its place.
+def _ends_branch(name: str, names: Collection[str]) -> bool:
+    """Whether it sizes what a branch of OSNet, a deep ResNet or RepViT adds to its shortcut.
 
     At 1 every block adds as much as it is given, and a millionth on the pixels is a ten-thousandth of the features.
     """
-    blocks = [name.removesuffix("conv3/conv/kernel") for name in names if name.endswith("conv3/conv/kernel")]
-    ends = ((f"{block}conv3/bn/scale", f"{block}IN/scale") for block in blocks)
-    return {batch if batch in names else instance for batch, instance in ends}
+    ends = _BRANCH_ENDS.search(name) is not None
+    block, instance, _ = name.rpartition("IN/scale")  # OSNet-AIN has it in place of a branch's last BatchNorm
+    replaced = f"{block}conv3/conv/kernel" in names and f"{block}conv3/bn/scale" not in names
+    return ends or (bool(instance) and replaced)
 
 
 def cases(names: Sequence[str]) -> dict[str, Callable[[Mesh, str], Numbers]]:

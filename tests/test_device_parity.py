@@ -46,9 +46,11 @@ def test_eight_devices_compute_what_one_does_in_all_cases(case, dtype):
         ("osnet_ain_x1_0", "conv2/0/IN/scale", "conv2/0/conv1/bn/scale"),
         ("osnet_ibn_x1_0", "conv2/0/conv3/bn/scale", "conv2/0/IN/scale"),  # its InstanceNorm is behind the sum
         ("osnet_ain_x1_0", "conv4/1/conv3/bn/scale", "conv1/bn/scale"),
+        ("resnet50_ibn", "layer2/0/bn3/scale", "layer2/0/bn2/scale"),
+        ("repvit_m1_0", "features_/1/channel_mixer/m/2/bn/scale", "features_/1/token_mixer/0/bn/scale"),
     ],
 )
-def test_branches_of_osnet_are_drawn_small(name, small, large):
+def test_what_branches_add_is_drawn_small(name, small, large):
     params = models.split(models.abstract(name))[1]
     drawn = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(parity_cases.draw(params))}
     assert np.mean(drawn[small]) == pytest.approx(0.1, abs=0.05)
