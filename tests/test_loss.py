@@ -13,6 +13,7 @@ from cion_jax.tasks.distill.loss import (
     Logits,
     LossConfig,
     chunks,
+    dimensions,
     identity_guided_loss,
     make_targets,
     student_loss,
@@ -87,6 +88,15 @@ def test_entropies_of_a_uniform_and_a_decided_teacher():
     np.testing.assert_allclose(uniform["teacher_entropy"], np.log(16), rtol=1e-6)
     np.testing.assert_allclose(uniform["student_entropy"], np.log(16), rtol=1e-6)
     assert decided["teacher_entropy"] < 1e-6
+
+
+def test_dimensions_of_embeddings():
+    """Eigenvalues 1, 1, 0 and 9, 1, 0, whatever the mean and the rotation: 2^2 / 2 and 10^2 / 82."""
+    square = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]) * 2**0.5
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    for x_NF, expected in ((square, 2), (square * [3, 1, 1], 100 / 82), (square * [1, 0, 0], 1), (square * 0, 0)):
+        x_BUF = jnp.asarray((x_NF @ turn + 5).reshape(2, 2, 3), jnp.float32)
+        np.testing.assert_allclose(dimensions(x_BUF), expected, atol=1e-5)
 
 
 def test_sinkhorn_shares_the_prototypes_out_evenly():

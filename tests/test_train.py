@@ -40,8 +40,9 @@ def test_every_step_is_logged(whole):
     log = rows(workdir)
     timeline = Timeline(Units.of(Index.load(config.data.path), "identity"), 3, 8, config.curriculum)
     assert [row["step"] for row in log] == list(range(1, timeline.total_steps + 1))
-    names = "loss teacher_entropy student_entropy gradient_norm parameter_norm update_norm learning_rate weight_decay"
-    assert {*names.split(), "momentum", "images_per_second", "data_wait", "skipped", "step"} == set(log[0])
+    names = "step loss teacher_entropy teacher_dimensions student_entropy gradient_norm parameter_norm update_norm"
+    names += " learning_rate weight_decay momentum images_per_second data_wait skipped"
+    assert set(names.split()) == set(log[0])
     assert list((workdir / "tensorboard").iterdir())
     assert checksums.read(workdir / checksums.SUMS).keys() == {"config.json", "metrics.jsonl"}
     assert checksums.damage(workdir / checksums.SUMS) == []
@@ -122,7 +123,7 @@ def test_a_step_that_is_done_when_it_is_reported_ends_there(tmp_path, monkeypatc
     clock = iter([0.0, 10.0, 20.0, 20.5])
     monkeypatch.setattr("cion_jax.training.metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
     metrics = Metrics(tmp_path, toy.task("anywhere", data__batch_size=16, train__log_every=1), 0, 2)
-    names = "loss", "gradient_norm", "teacher_entropy", "skipped"
+    names = "loss", "gradient_norm", "teacher_entropy", "teacher_dimensions", "skipped"
     for step in (1, 2):
         metrics.add(step, dict.fromkeys(names, jax.numpy.ones(())))
     metrics.close()

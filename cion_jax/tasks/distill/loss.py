@@ -193,6 +193,18 @@ def student_loss(
     return lax.pmean((loss, measured), axes.images)
 
 
+def dimensions(x_BVF: jax.Array) -> jax.Array:
+    """In how many directions embeddings differ, 1 .. min(B V - 1, F): (sum of l)^2 / sum of l^2, l the eigenvalues of
+    their covariance (the participation ratio). Few of them mean that most people look alike to the network, however
+    well balanced its prototypes are. 0 where all embeddings are one.
+    """
+    x_NF = x_BVF.reshape(-1, x_BVF.shape[-1])
+    x_NF = x_NF - x_NF.mean(0)
+    covariance_FF = jnp.matmul(x_NF.T, x_NF, precision=lax.Precision.HIGHEST) / len(x_NF)
+    squares = jnp.square(covariance_FF).sum()
+    return jnp.square(jnp.trace(covariance_FF)) / jnp.maximum(squares, jnp.finfo(squares.dtype).tiny)
+
+
 def identity_guided_loss(
     z_BVP: jax.Array, t_BUP: jax.Array, center_P: jax.Array, k: int, config: LossConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -23,7 +23,7 @@ from cion_jax.distributed.sharding import BATCH, Rule
 from cion_jax.models.options import check_shares
 from cion_jax.tasks.distill.config import Config
 from cion_jax.tasks.distill.head import product
-from cion_jax.tasks.distill.loss import Axes, Logits, Targets, chunks, make_targets, student_loss
+from cion_jax.tasks.distill.loss import Axes, Logits, Targets, chunks, dimensions, make_targets, student_loss
 from cion_jax.tasks.distill.network import Network
 from cion_jax.training.optimizer import Group, Optimizer, ema
 from cion_jax.training.schedules import Schedule, cosine, from_step, steps_in
@@ -51,7 +51,7 @@ class Distill:
         Rule("center", ("model",)),
     )
     served = ("kept", "teacher")
-    shown = {"teacher_entropy": "teacher entropy"}  # noqa: RUF012
+    shown = {"teacher_entropy": "teacher entropy", "teacher_dimensions": "dimensions"}  # noqa: RUF012
 
     def __init__(self, config: Config):
         self.config = config
@@ -176,7 +176,7 @@ class Distill:
             in_specs=((BATCH, KERNEL), (BATCH, KERNEL), TARGETS),
             out_specs=(P(), P()),
         )(student, (x_BUF, kernel_FP), Targets(shift_P, norm_BU))
-        return loss, (stats, measured)
+        return loss, (stats, measured | {"teacher_dimensions": dimensions(x_BUF)})
 
     def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
         """The teacher follows the student; its statistics are its own."""
