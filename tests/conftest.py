@@ -13,8 +13,7 @@ DATA = Path(os.environ.get("CION_DATA", ROOT.parent / "shared" / "data"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the tests' time is compilation, of programs that run for a second: without XLA's optimizations and with its
 # older code generator that takes a fifth and less. Processes that tests start inherit both.
-# Eight devices may share one core: one that waits for the others does so for minutes, and XLA's 40 seconds would abort.
-QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_cpu_collective_call_terminate_timeout_seconds=900"
+QUICKLY = "--xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICKLY}"
 # Many compile the same programs, and every process the same small ones before its first step.
