@@ -14,6 +14,7 @@ from cion_jax.tasks.distill.loss import (
     LossConfig,
     chunks,
     dimensions,
+    identity_contrast,
     identity_guided_loss,
     make_targets,
     student_loss,
@@ -88,6 +89,25 @@ def test_entropies_of_a_uniform_and_a_decided_teacher():
     np.testing.assert_allclose(uniform["teacher_entropy"], np.log(16), rtol=1e-6)
     np.testing.assert_allclose(uniform["student_entropy"], np.log(16), rtol=1e-6)
     assert decided["teacher_entropy"] < 1e-6
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_identity_contrast_by_hand(k):
+    """Every view of a student against all of the teacher's but that very view; the last two images are a part."""
+    rng = np.random.default_rng(3)
+    x_NVF, y_NUF = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in rng.normal(size=(2, 4, 3, 5)))
+    y_NUF = y_NUF[:, :2]
+    terms = []
+    for image, view in itertools.product((2, 3), range(3)):
+        keys = [(i, u) for i, u in itertools.product(range(4), range(2)) if (i, u) != (image, view)]
+        weights = {key: np.exp(x_NVF[image, view] @ y_NUF[key] / 0.5) for key in keys}
+        found = [weights[key] for key in keys if key[0] // k == image // k]
+        terms.append(-np.mean(np.log(np.array(found) / sum(weights.values()))))
+    images = jnp.array([2, 3])
+    loss = identity_contrast(jnp.asarray(x_NVF[2:]), images, jnp.asarray(y_NUF), k, 0.5)
+    np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
+    gradient = jax.grad(lambda y: identity_contrast(jnp.asarray(x_NVF[2:]), images, y, k, 0.5))(jnp.asarray(y_NUF))
+    assert not np.any(gradient)
 
 
 def test_dimensions_of_embeddings():

@@ -91,9 +91,9 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", [slow("toy_vit"), "toy"])
-def test_a_mesh_with_explicit_axes_equals_one_device(name):
-    config = config_of(name)
+@pytest.mark.parametrize(("name", "contrast"), [slow("toy_vit", 0.0), ("toy", 0.0), ("toy", 1.0)])
+def test_a_mesh_with_explicit_axes_equals_one_device(name, contrast):
+    config = config_of(name, loss__contrast=contrast)
     assert_equal(run(config), run(config, (2, 2, 2), AxisType.Explicit))
 
 
@@ -104,17 +104,18 @@ def test_rematerialization_changes_nothing(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "centering", "sizes"),
+    ("name", "loss", "sizes"),
     [
-        ("plain", "mean", (2, 1, 2)),
-        slow("toy_convnext", "mean", (2, 1, 2)),
-        slow("toy_convnext", "sinkhorn", (1, 1, 1)),
-        slow("toy_swin", "sinkhorn", (1, 2, 2)),
+        ("plain", {}, (2, 1, 2)),
+        ("plain", {"contrast": 0.5}, (2, 1, 2)),
+        slow("toy_convnext", {}, (2, 1, 2)),
+        slow("toy_convnext", {"centering": "sinkhorn"}, (1, 1, 1)),
+        slow("toy_swin", {"centering": "sinkhorn"}, (1, 2, 2)),
     ],
 )
-def test_accumulated_gradients_are_those_of_the_batch(name, centering, sizes):
+def test_accumulated_gradients_are_those_of_the_batch(name, loss, sizes):
     """Of networks without BatchNorm, whose statistics would be a part's."""
-    config = config_of(name, model__drop_path=0.0, loss__centering=centering)
+    config = config_of(name, model__drop_path=0.0, **{f"loss__{setting}": value for setting, value in loss.items()})
     whole, parts = run(config, sizes), run(changed(config, train__accumulate=4), sizes)
     assert_equal(whole, parts)
 

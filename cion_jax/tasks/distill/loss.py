@@ -38,6 +38,8 @@ class LossConfig:
       center_momentum: EMA momentum of the center, 0 .. 1; `sinkhorn` has no use for it.
       sinkhorn_rounds: how often `sinkhorn` balances prototypes and views in turn.
       chunk: prototypes of one device whose logits exist at the same time, > 0.
+      contrast: share of `identity_contrast` in the loss, the rest is the paper's; for runs too short for prototypes.
+      contrast_temperature: of its softmax, > 0.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"centring": "centering", "centre_momentum": "center_momentum"}
@@ -49,6 +51,8 @@ class LossConfig:
     center_momentum: Annotated[float, SHARE] = 0.9
     sinkhorn_rounds: Annotated[int, between(1, 100)] = 3
     chunk: Annotated[int, between(1, 2**24)] = 8192
+    contrast: Annotated[float, SHARE] = 0.0
+    contrast_temperature: Annotated[float, positive(1000)] = 0.1
 
 
 class Axes(NamedTuple):
@@ -191,6 +195,34 @@ def student_loss(
     student_BU, teacher_BU = lax.psum((student_NBU.sum(0), teacher_NBU.sum(0)), axes.prototypes)
     measured = {"teacher_entropy": teacher_BU.mean(), "student_entropy": student_BU.mean()}
     return lax.pmean((loss, measured), axes.images)
+
+
+def identity_contrast(x_BVF: jax.Array, image_B: jax.Array, y_NUF: jax.Array, k: int, temperature: float) -> jax.Array:
+    """How hard it is to find an identity's views among all of a batch: cross entropy against the teacher's embeddings.
+
+    The supervised contrastive loss (arXiv 2004.11362, L_out) of identity groups, with a teacher's embeddings as keys
+    (arXiv 1911.05722). A student's view is not compared with the teacher's embedding of that very view.
+
+    Args:
+      x_BVF: the student's embeddings of length 1; the first U views are the teacher's views.
+      image_B: their images' places in the whole batch, 0 .. N - 1.
+      y_NUF: the teacher's embeddings of length 1 of the whole batch; no gradient flows into them.
+      k: images of one identity, adjacent in the whole batch.
+      temperature: of the softmax over the N U keys.
+
+    Returns:
+      Mean over all views of the student, in nats; scalar fp32.
+    """
+    N, U, _ = y_NUF.shape
+    V = x_BVF.shape[1]
+    image_N = jnp.arange(N)
+    same_image_BN, same_view_VU = image_B[:, None] == image_N, jnp.arange(V)[:, None] == jnp.arange(U)
+    other_BVNU = ~(same_image_BN[:, None, :, None] & same_view_VU[None, :, None, :])
+    found_BVNU = other_BVNU & (image_B[:, None] // k == image_N // k)[:, None, :, None]
+    x_BVF, y_NUF = x_BVF.astype(jnp.float32), lax.stop_gradient(y_NUF.astype(jnp.float32))
+    z_BVNU = jnp.einsum("BVF,NUF->BVNU", x_BVF, y_NUF) / temperature
+    norm_BV = jax.nn.logsumexp(z_BVNU, (2, 3), where=other_BVNU)
+    return (norm_BV - z_BVNU.mean((2, 3), where=found_BVNU)).mean()
 
 
 def dimensions(x_BVF: jax.Array) -> jax.Array:

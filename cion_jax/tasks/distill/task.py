@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,16 @@ from cion_jax.distributed.sharding import BATCH, Rule
 from cion_jax.models.options import check_shares
 from cion_jax.tasks.distill.config import Config
 from cion_jax.tasks.distill.head import product
-from cion_jax.tasks.distill.loss import Axes, Logits, Targets, chunks, dimensions, make_targets, student_loss
+from cion_jax.tasks.distill.loss import (
+    Axes,
+    Logits,
+    Targets,
+    chunks,
+    dimensions,
+    identity_contrast,
+    make_targets,
+    student_loss,
+)
 from cion_jax.tasks.distill.network import Network
 from cion_jax.training.optimizer import Group, Optimizer, ema
 from cion_jax.training.schedules import Schedule, cosine, from_step, steps_in
@@ -158,8 +167,8 @@ class Distill:
             self._targets, mesh=context.mesh, in_specs=(BATCH, KERNEL, SHIFT), out_specs=(TARGETS, SHIFT)
         )(x_BUF, kernel_FP, state.kept["center"])
         return Prepared(
-            images=(views, x_BUF, targets.norm_BU),
-            shared=(kernel_FP, targets.shift_P),
+            images=(views, x_BUF, targets.norm_BU, jnp.arange(len(x_BUF))),
+            shared=(kernel_FP, targets.shift_P, x_BUF),
             key=key_student,
             carried={"stats": stats, "center": center_P},
         )
@@ -167,8 +176,8 @@ class Distill:
     def loss(
         self, params: Any, stats: Any, images: Any, shared: Any, key: jax.Array, context: Context
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-        """Cross entropy of the student's views against the teacher's (`loss.student_loss`)."""
-        (views, x_BUF, norm_BU), (kernel_FP, shift_P) = images, shared
+        """Cross entropy of the student's views against the teacher's (`loss.student_loss`), and `loss.contrast`."""
+        (views, x_BUF, norm_BU, image_B), (kernel_FP, shift_P, teacher_NUF) = images, shared
         student, stats = self._apply({"params": params, "stats": stats}, views, key, context.mesh)
         loss, measured = jax.shard_map(
             partial(self._loss, context.static),
@@ -176,6 +185,10 @@ class Distill:
             in_specs=((BATCH, KERNEL), (BATCH, KERNEL), TARGETS),
             out_specs=(P(), P()),
         )(student, (x_BUF, kernel_FP), Targets(shift_P, norm_BU))
+        if share := self.config.loss.contrast:
+            k, temperature = cast(int, context.static), self.config.loss.contrast_temperature
+            contrast = identity_contrast(student[0], image_B, teacher_NUF, k, temperature)
+            loss, measured = (1 - share) * loss + share * contrast, measured | {"contrast": contrast}
         return loss, (stats, measured | {"teacher_dimensions": dimensions(x_BUF)})
 
     def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
