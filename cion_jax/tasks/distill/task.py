@@ -189,7 +189,7 @@ class Distill:
             k, temperature = cast(int, context.static), self.config.loss.contrast_temperature
             contrast = identity_contrast(student[0], image_B, teacher_NUF, k, temperature)
             loss, measured = (1 - share) * loss + share * contrast, measured | {"contrast": contrast}
-        return loss, (stats, measured | {"teacher_dimensions": dimensions(x_BUF)})
+        return loss, (stats, measured | {"teacher_dimensions": dimensions(teacher_NUF)})
 
     def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
         """The teacher follows the student; its statistics are its own."""
