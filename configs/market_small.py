@@ -2,6 +2,7 @@
 
     python -m cion_jax.train --config=configs/market_small.py --workdir=W --config.data.path=OUT
     python -m cion_jax.train --config=configs/market_small.py:osnet_x0_25 ...                    # another backbone
+    python -m cion_jax.train --config=configs/market_small.py --config.loss.contrast=1 ...       # for short runs
 
 Frozen-feature mAP on Market-1501's test: 0.71% untrained, 5.60% after 1,470 steps (README has the curve).
 """
