@@ -136,6 +136,12 @@ def test_collapse_is_warned_of():
     assert collapse_warning(5.0, 65536) is None
 
 
+@pytest.mark.parametrize(("contrast", "warned"), [(0.5, True), (1.0, False)])
+def test_prototypes_that_nothing_learns_from_do_not_collapse(contrast, warned):
+    found = toy.task("anywhere", loss__contrast=contrast).watch({"teacher_entropy": 0.0})
+    assert bool(found) is warned
+
+
 def test_a_checkpoint_of_another_config_is_refused(whole):
     config, workdir = whole
     with pytest.raises(CheckpointError, match=r"model.name: toy -> resnet18\); give the same"):

@@ -208,7 +208,9 @@ class Distill:
         return Begun(state, stream)
 
     def watch(self, measured: Mapping[str, float]) -> str | None:
-        """Warns of a collapse."""
+        """Warns of a collapse; prototypes that nothing learns from have none."""
+        if self.config.loss.contrast == 1:
+            return None
         return collapse_warning(measured["teacher_entropy"], self.config.model.prototypes)
 
     def _apply(self, network: dict[str, Any], views: Any, key: jax.Array, mesh: Mesh) -> Any:
