@@ -90,10 +90,10 @@ def _ends_branch(name: str, names: Collection[str]) -> bool:
 
     At 1 every block adds as much as it is given, and a millionth on the pixels is a ten-thousandth of the features.
     """
-    ends = _BRANCH_ENDS.search(name) is not None
-    block, instance, _ = name.rpartition("IN/scale")  # OSNet-AIN has it in place of a branch's last BatchNorm
-    replaced = f"{block}conv3/conv/kernel" in names and f"{block}conv3/bn/scale" not in names
-    return ends or (bool(instance) and replaced)
+    if _BRANCH_ENDS.search(name):
+        return True
+    block = name.removesuffix("IN/scale")  # OSNet-AIN has it in place of a branch's last BatchNorm
+    return block != name and f"{block}conv3/conv/kernel" in names and f"{block}conv3/bn/scale" not in names
 
 
 def cases(names: Sequence[str]) -> dict[str, Callable[[Mesh, str], Numbers]]:
