@@ -23,12 +23,12 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
-from benchmarks.common import accelerator, header, median_seconds, table
+from benchmarks.common import accelerator, define_names, header, median_seconds, table
 from cion_jax import models
 from cion_jax.models import flops
 from cion_jax.models.fuse import fuse
 
-MODELS = flags.DEFINE_list("models", None, "Backbones to measure; all of them by default.")
+MODELS = define_names("models", models.names(), None, "Backbones to measure; all of them by default.")
 BATCH = flags.DEFINE_integer("batch", 8, "Images at once.", lower_bound=1)
 BUSY = flags.DEFINE_boolean("busy", False, "Count processor time: for one core of a machine that others use as well.")
 

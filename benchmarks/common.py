@@ -8,8 +8,10 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from absl import flags
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +21,19 @@ def header(title: str) -> None:
     print(f"# {title}")
     print(f"hardware: {processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB")
     print(f"commit: {commit()}")
+
+
+def define_names(flag: str, names: Sequence[str], default: Sequence[str] | None, about: str) -> flags.FlagHolder:
+    """Defines a flag of some names, commas between; what is none of them is refused when flags are read."""
+    holder = flags.DEFINE_list(flag, default and list(default), f"{about} Of {', '.join(names)}.")
+
+    def known(given: list[str] | None) -> bool:
+        if unknown := [name for name in given or () if name not in names]:
+            raise flags.ValidationError(f"{', '.join(unknown)}: no such name; there are {', '.join(names)}")
+        return True
+
+    flags.register_validator(flag, known)
+    return holder
 
 
 def accelerator() -> str:

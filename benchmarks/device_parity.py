@@ -39,10 +39,12 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import parity_cases
-from benchmarks.common import ROOT, accelerator, header, table
+from benchmarks.common import ROOT, accelerator, define_names, header, table
 from benchmarks.parity_cases import Numbers
 from cion_jax import models
 
+KINDS = ("backbone", "head", "loss", "views", "step")
+DTYPES = ("float32", "bfloat16")
 FLOAT32 = {"features": 1e-4, "loss": 1e-4, "gradient": 1e-3}
 BFLOAT16 = {"features": 0.05, "loss": 0.02, "gradient": 0.1}
 KINKED = ("resnet", "osnet", "ghostnet", "step")
@@ -214,7 +216,8 @@ def _writer(folder: Path, cases: list[str], deadline: float) -> subprocess.Popen
     names = [name.removeprefix("backbone ") for name in cases if name.startswith("backbone ")]
     kinds = sorted({name.split()[0] for name in cases})
     command = [sys.executable, "-m", "benchmarks.device_parity", f"--write={folder}", f"--cases={','.join(kinds)}"]
-    command += [f"--models={','.join(names) or 'none'}", f"--minutes={max(deadline - time.time(), 0) / 60}"]
+    command += [f"--models={','.join(names)}"] * bool(names)
+    command += [f"--minutes={max(deadline - time.time(), 0) / 60}"]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL)
 
 
@@ -258,7 +261,7 @@ def main(_: list[str]) -> None:
     args = flags.FLAGS
     cases = chosen(args.models, args.cases)
     if args.write:
-        return _write(Path(args.write), [n for n in cases if n != "backbone none"], time.time() + 60 * args.minutes)
+        return _write(Path(args.write), cases, time.time() + 60 * args.minutes)
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
         sys.exit("nothing to compare: one CPU device; set XLA_FLAGS=--xla_force_host_platform_device_count=8")
     header("device parity: float32 and bfloat16 against float32 on one CPU device")
@@ -280,9 +283,9 @@ def main(_: list[str]) -> None:
 
 def _define_flags() -> None:
     """Not where the module is imported: other programs have such flags, too."""
-    flags.DEFINE_list("models", None, "Backbones to compare; all of them by default.")
-    flags.DEFINE_list("cases", None, "Kinds of cases: backbone, head, loss, views, step; all of them by default.")
-    flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of the arithmetic.")
+    define_names("models", models.names(), None, "Backbones to compare; all of them by default.")
+    define_names("cases", KINDS, None, "Kinds of cases; all of them by default.")
+    define_names("dtypes", DTYPES, DTYPES, "Types of the arithmetic.")
     flags.DEFINE_float("minutes", 9.0, "Cases that have not begun by then are left out, and said.", lower_bound=0)
     flags.DEFINE_string("json", "", "File for the errors as well.")
     flags.DEFINE_string("write", "", "Folder to write the reference into (what this program calls itself with).")

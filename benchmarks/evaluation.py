@@ -23,7 +23,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import evaluation_rivals as rivals
-from benchmarks.common import header, table
+from benchmarks.common import define_names, header, table
 from cion_jax.reid import metrics, on_device
 from cion_jax.reid.distances import Between, blocks
 from cion_jax.reid.rerank import Reranked
@@ -135,6 +135,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("cases", list(CASES), f"Of {', '.join(CASES)}.")
+    define_names("cases", list(CASES), list(CASES), "What to measure.")
     flags.DEFINE_string("child", None, "The one case that this process measures.")
     app.run(main)

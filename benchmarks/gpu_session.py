@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from absl import app, flags
 
-from benchmarks.common import ROOT, commit, processor
+from benchmarks.common import ROOT, commit, define_names, processor
 from cion_jax.models.options import ALL, OPTIONS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
@@ -239,5 +239,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", None, "Folder for the results.", required=True)
     flags.DEFINE_string("data", "", "Folder of identity shards; synthetic ones otherwise.")
     flags.DEFINE_boolean("dry", False, "Small sizes, to see that all of it runs.")
-    flags.DEFINE_list("stages", None, "Some of them; all by default.")
+    define_names("stages", [stage.name for stage in stages("", False, 0)], None, "Stages; all by default.")
     app.run(main)

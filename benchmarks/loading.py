@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from benchmarks.common import ROOT, header, table
+from benchmarks.common import ROOT, define_names, header, table
 from cion_jax import models
 from cion_jax.common.images import decode
 from cion_jax.exporting import folder
@@ -30,7 +30,7 @@ from cion_jax.weights.backbone import Backbone, fit
 from cion_jax.weights.load import load
 
 ENV = flags.DEFINE_string("env", None, "Virtual environment with torch, timm, reid, boxmot and onnxruntime.")
-MODELS = flags.DEFINE_list("models", None, "Backbones to try; all of them by default.")
+MODELS = define_names("models", models.names(), None, "Backbones to try; all of them by default.")
 IMAGES = flags.DEFINE_integer("images", 100, "How many.", lower_bound=1)
 CROPS = flags.DEFINE_string("crops", None, "Folder of images of people; without one, colored noise.")
 

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from benchmarks.common import accelerator, header, median_seconds, table
+from benchmarks.common import accelerator, define_names, header, median_seconds, table
 from cion_jax import models
 from cion_jax.common import typed_config
 from cion_jax.distributed import cpu_allocator, sharding
@@ -46,7 +46,7 @@ from cion_jax.tasks.distill.task import Distill
 from cion_jax.training.config import LoopConfig
 from cion_jax.training.step import make_trainer
 
-MODELS = flags.DEFINE_list("models", ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
+MODELS = define_names("models", models.names(), ["vit_small", "vit_base", "resnet50_ibn"], "Backbones to measure.")
 BATCH = flags.DEFINE_integer("batch", 16, "Images in a batch, a multiple of 8.")
 PROTOTYPES = flags.DEFINE_integer("prototypes", 65536, "Width of the head's output.")
 PRECISION = flags.DEFINE_enum("precision", "bfloat16", ["bfloat16", "float32"], "Compute type.")

@@ -1,12 +1,15 @@
 """The comparison of devices: eight CPU devices compute what one does, and a wrong number is seen."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from benchmarks import device_parity, parity_cases
+from benchmarks.common import ROOT
 from cion_jax import models
 from cion_jax.common.paths import path_name
 from tests import miniatures, toy
@@ -103,3 +106,11 @@ def test_a_case_that_fails_is_a_row(monkeypatch):
     assert not found.good
     assert "ZeroDivisionError" in device_parity.row(found)[5]
     assert device_parity.row(found)[-1] == "FAILED"
+
+
+def test_a_case_that_is_none_is_refused():
+    """It would be a comparison of nothing, and all of it within its bounds."""
+    command = [sys.executable, "-m", "benchmarks.device_parity", "--cases=head,los"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode
+    assert "los: no such name; there are backbone, head, loss, views, step" in done.stderr
