@@ -20,6 +20,7 @@ from cion_jax.models import registry
 from cion_jax.models.resnet import BasicBlock, ResNet
 from cion_jax.reid import benchmarks
 from cion_jax.reid.benchmarks import BenchmarkError
+from cion_jax.tasks.supervised import classifier
 from cion_jax.tasks.supervised.task import Supervised, collapse_warning
 from cion_jax.train import train
 from cion_jax.training.checkpoint import CheckpointError
@@ -102,6 +103,44 @@ def test_eight_devices_are_one(shards, tmp_path, monkeypatch):
     one = config(shards, train__steps=2)
     train(one, tmp_path / "one")
     assert_same_run(tmp_path / "one", tmp_path / "many", Supervised(one).config, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("identity", "count", "expected"),
+    [
+        ([0] * 8 + [1] * 2, 4, [0, 2, 4, 6, 8, 9]),
+        ([0] * 5, 2, [0, 3]),
+        ([1, 0, 1, 0, 1], 1, [0, 1]),  # rising numbers of either
+    ],
+)
+def test_some_of_everyone(identity, count, expected):
+    assert classifier.some_of_each(np.array(identity), count).tolist() == expected
+
+
+def test_means_by_hand():
+    """Numbers of mean 0, deviation 1: (+-1, +-1); 0's images are one at (1, 1) and one at (-1, 1), so 0 is (0, 1)."""
+    corners = np.array([[7, 3], [3, 3], [0, 0], [7, 1], [3, 1]], np.float32)  # the third cannot be read
+    found = classifier.means(corners, np.array([0, 0, 0, 1, 2]))
+    assert found == pytest.approx(np.array([[0, 1], [np.sqrt(0.5), -np.sqrt(0.5)], [-np.sqrt(0.5), -np.sqrt(0.5)]]))
+
+
+def test_a_classifier_that_begins_with_means_knows_people(shards, whole, tmp_path, monkeypatch):
+    """From the first step on; killed and resumed, and on one device, it is the same run."""
+    settings = partial(config, shards, init_from=str(whole[1]), mesh__fsdp=2, mesh__model=2, train__steps=6)
+    means = partial(settings, model__classifier="means")
+    train(settings(), tmp_path / "random")
+    train(means(), tmp_path / "means")
+    assert numbers(tmp_path / "random")[0]["accuracy"] < 0.5 < numbers(tmp_path / "means")[0]["accuracy"]
+    train(means(train__steps=1), tmp_path / "killed")
+    train(means(), tmp_path / "killed")
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "means")
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "devices", lambda: devices[:1])
+    one = means(mesh__fsdp=1, mesh__model=1)
+    train(one, tmp_path / "one")
+    assert_same_run(tmp_path / "one", tmp_path / "means", Supervised(one).config, rtol=1e-4)
+    with pytest.raises(ConfigError, match="MGN has a classifier for each part"):
+        settings(model__classifier="means", model__method="mgn", model__served="after")
 
 
 def test_microbatches_keep_whole_identities(shards, tmp_path):

@@ -27,9 +27,9 @@ from cion_jax.data.train_split import open_people
 from cion_jax.distributed import multihost, sharding
 from cion_jax.distributed.sharding import Rule
 from cion_jax.tasks._crops import OfCrops
+from cion_jax.tasks._embedding import embed
 from cion_jax.tasks.cluster import epoch, labels, memory
 from cion_jax.tasks.cluster.config import Config
-from cion_jax.tasks.cluster.embedding import embed
 from cion_jax.tasks.cluster.network import NECK, NETWORKS, Unit
 from cion_jax.training.optimizer import Group, Optimizer
 from cion_jax.training.schedules import Schedule, constant
@@ -181,6 +181,7 @@ class Cluster(OfCrops):
         network = served.graphdef, served.params, served.stats
         what = f"epoch {at.epoch}: {what}"
         kw: dict[str, Any] = {
+            "numbers": np.arange(len(reader)),
             "batch_size": data.batch_size,
             "canvas": data.canvas,
             "threads": data.threads,

@@ -24,6 +24,8 @@ class ModelConfig:
       name: a backbone of `cion_jax.models`.
       method: `bnneck` (TransReID's head, any backbone) or `mgn` (FastReID's, a ResNet).
       classes: people that the classifier tells apart; 0: as many as the data has.
+      classifier: what it begins with: `random` weights, as released, or the `means` of people's features by the network
+        that the run starts from. A network that knows people is disturbed by a classifier that knows none.
       served: which feature stands for an image at test time, before or after the neck; MGN's is after.
       dtype: compute type of the backbone; parameters, norms, neck and losses stay fp32.
       drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
@@ -35,6 +37,7 @@ class ModelConfig:
     name: str = "resnet50_ibn"
     method: Literal["bnneck", "mgn"] = "bnneck"
     classes: Count = 0
+    classifier: Literal["random", "means"] = "random"
     served: Served = "before"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = 0.0
@@ -113,6 +116,10 @@ class Config(training.RunConfig):
             raise ConfigError("config.model.served of MGN is its parts after their necks; give after")
         if self.model.method == "mgn" and self.loss.normalized:
             raise ConfigError("config.loss.normalized is of bnneck; MGN's triplets are of raw features, leave it out")
+        if self.model.method == "mgn" and self.model.classifier != "random":
+            raise ConfigError(
+                "config.model.classifier=means is of bnneck; MGN has a classifier for each part, give random"
+            )
         plain = (self.model.method, self.image.height, self.image.width) == ("bnneck", 256, 128)
         if self.model.resampled_positions and not (plain and self.model.name.startswith("vit_")):
             raise ConfigError(

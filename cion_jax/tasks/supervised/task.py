@@ -22,7 +22,7 @@ from cion_jax.distributed import sharding
 from cion_jax.distributed.sharding import Rule
 from cion_jax.models.vit import GRID, resized
 from cion_jax.tasks._crops import OfCrops
-from cion_jax.tasks.supervised import losses, necks, schedules
+from cion_jax.tasks.supervised import classifier, losses, necks, schedules
 from cion_jax.tasks.supervised.config import Config
 from cion_jax.training.optimizer import Group, Optimizer
 from cion_jax.training.schedules import Schedule, constant, from_step, steps_in
@@ -169,8 +169,10 @@ class Supervised(OfCrops):
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
         return loss, (models.split(module)[2], measured)
 
-    def begin_epoch(self, at: Beginning, state: TrainState, stream: Stream) -> Begun:
-        """Nothing changes: the identities are known."""
+    def begin_epoch(self, at: Beginning, state: TrainState, stream: IdentityStream) -> Begun:
+        """A run that begins gets its classifier; else nothing changes: the identities are known."""
+        if self.config.model.classifier == "means" and at.epoch == 0 and at.resumed is None:
+            state = classifier.from_means(self, state, stream.reader, at.mesh)
         return Begun(state, stream)
 
     def watch(self, measured: Mapping[str, float]) -> str | None:

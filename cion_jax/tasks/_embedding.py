@@ -1,4 +1,4 @@
-"""Features of all images of a data set by the network that is served, on all devices of a run.
+"""Features of a data set's images by the network that is served, on all devices of a run.
 
 Every process decodes what its devices take; all get all features, bit for bit the same.
 """
@@ -6,8 +6,9 @@ Every process decodes what its devices take; all get all features, bit for bit t
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -37,19 +38,21 @@ def embed(
     mesh: Mesh,
     rules: Sequence[Rule],
     *,
+    numbers: np.ndarray,
     batch_size: int,
     canvas: tuple[int, int],
     threads: int,
     what: str,
 ) -> np.ndarray:
-    """Embeds all images.
+    """Embeds images.
 
     Args:
       network: (graphdef, params, stats) of the served network, its arrays on the mesh.
-      reader: N images.
+      reader: of a data set.
       spec: size, mean and std of its input; images are resized as in training.
       mesh: of the run.
       rules: of the task, for the parameters.
+      numbers: [N] int64 of the images.
       batch_size: images at a time, a multiple of the devices that share a batch.
       canvas: (height, width) that images are decoded onto.
       threads: that read and decode.
@@ -59,11 +62,12 @@ def embed(
       [N, D] float32 of unit length; zeros for an image that cannot be read.
     """
     graphdef, params, stats = network
-    count, found = len(reader), []
+    count, found = len(numbers), []
     rows = multihost.rows(BATCH, mesh, batch_size)
     own = np.concatenate([np.arange(*ends) for ends in rows])
     starts = range(0, count, batch_size)
-    decoded = _decoded(reader, starts, own, canvas, max(threads, 1))
+    dealt = (numbers[(start + own) % count] for start in starts)  # beyond the last image the first ones come again
+    decoded = _decoded(reader, dealt, canvas, max(threads, 1))
     batches = zip(starts, decoded, strict=True)
     for start, batch in progress(batches, what, len(starts)) if jax.process_index() == 0 else batches:
         on_devices = sharding.put_batch(batch, mesh, ("image", "size"))
@@ -73,16 +77,15 @@ def embed(
 
 
 def _decoded(
-    reader: Reader, starts: range, own: np.ndarray, canvas: tuple[int, int], threads: int
+    reader: Reader, dealt: Iterable[np.ndarray], canvas: tuple[int, int], threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This process's rows `own` of every batch, in order; beyond the last image the first ones come again."""
+    """The images that this process decodes of every batch, in order."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[list[Future]] = deque()
-        for start in [*starts, *[None] * _AHEAD]:
-            if start is not None:
-                numbers = (start + own) % len(reader)
+        for numbers in itertools.chain(dealt, [None] * _AHEAD):
+            if numbers is not None:
                 waiting.append([pool.submit(_read, reader, int(number), canvas) for number in numbers])
-            if waiting and (start is None or len(waiting) > _AHEAD):
+            if waiting and (numbers is None or len(waiting) > _AHEAD):
                 images, sizes = zip(*(one.result() for one in waiting.popleft()), strict=True)
                 yield {"image": np.stack(images), "size": np.stack(sizes)}
 

@@ -1,0 +1,71 @@
+"""A classifier that begins with what the network knows: the means of people's features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from cion_jax import models
+from cion_jax.data.stream import Reader
+from cion_jax.distributed import multihost
+from cion_jax.neighbors import cosine
+from cion_jax.tasks._embedding import embed
+from cion_jax.training.state import TrainState
+
+
+def from_means(task: Any, state: TrainState, reader: Reader, mesh: Mesh) -> TrainState:
+    """A fresh state whose classifier has a person's mean feature, behind the neck, as that person's weights.
+
+    Args:
+      task: of fine-tuning, with a BNNeck.
+      state: of the run, with the weights that it starts from.
+      reader: the people.
+      mesh: of the run.
+    """
+    data, identity = task.config.data, reader.index.identity
+    numbers = some_of_each(identity, data.instances)
+    name = task.config.model.name
+    backbone = task.backbone(state.trained)
+    network = models.split(models.abstract(name))[0], backbone["params"], backbone["stats"]
+    features = embed(
+        network,
+        reader,
+        task.config.image,
+        mesh,
+        task.rules,
+        numbers=numbers,
+        batch_size=data.batch_size,
+        canvas=data.canvas,
+        threads=data.threads,
+        what="people's means",
+    )
+    params = state.trained["params"]
+    old = params["classifier"]["kernel"]
+    kernel = multihost.of_first_array(lambda: means(features, identity[numbers]).T, old.shape, np.float32)
+    new = jax.make_array_from_callback(old.shape, old.sharding, kernel.__getitem__)
+    return dataclasses.replace(state, trained=state.trained | {"params": params | {"classifier": {"kernel": new}}})
+
+
+def some_of_each(identity: np.ndarray, count: int) -> np.ndarray:
+    """Numbers, rising, of up to `count` images of everyone, evenly chosen among theirs; `identity` is [N] int64."""
+    order, sizes = np.argsort(identity, kind="stable"), np.bincount(identity)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    size = np.repeat(sizes, sizes)
+    return np.sort(order[place * count // size != (place - 1) * count // size])
+
+
+def means(features: np.ndarray, identity: np.ndarray) -> np.ndarray:
+    """[C, D] float32 of length 1: everyone's mean feature as the neck has it, its numbers of mean 0 and deviation 1.
+
+    Args:
+      features: [N, D]; zeros for images that cannot be read.
+      identity: [N] int64, 0 .. C - 1; nobody is left out.
+    """
+    seen = features.any(1)
+    known = features[seen]
+    normal = (known - known.mean(0)) / np.maximum(known.std(0), np.finfo(np.float32).tiny)
+    return cosine.unit(cosine.centroids([(normal, identity[seen])], int(identity.max()) + 1)).astype(np.float32)
