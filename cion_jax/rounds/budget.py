@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import duration
@@ -54,7 +55,14 @@ def written(path: Path, make: Callable[[], Plan]) -> Plan:
         return found
 
 
-def plan(left: float, rounds: int, overhead: float, seconds: float) -> Plan:
+class Pace(NamedTuple):
+    """Seconds of a run on this machine: until its first step is done (reading, compiling), and of a step."""
+
+    begin: float
+    step: float
+
+
+def plan(left: float, rounds: int, overhead: float, pace: Pace) -> Plan:
     """What fits into the time that is left.
 
     Args:
@@ -62,25 +70,23 @@ def plan(left: float, rounds: int, overhead: float, seconds: float) -> Plan:
       rounds: wanted; fewer where each would be shorter than `FEWEST` steps.
       overhead: seconds of a round besides its steps: embedding, finding identities, measuring. The first round's
         identities are found already.
-      seconds: of a step.
+      pace: of its run.
     """
     for count in range(rounds, 0, -1):
-        steps = int((left - LAST - (count - 1) * overhead) / count / seconds)
+        steps = int(((left - LAST - (count - 1) * overhead) / count - pace.begin) / pace.step)
         if steps >= FEWEST:
-            return Plan(steps, count, seconds)
-    needed = duration(FEWEST * seconds + LAST)
+            return Plan(steps, count, pace.step)
+    needed = duration(pace.begin + FEWEST * pace.step + LAST)
     print(
         f"warning: {duration(max(left, 0))} are left for training, {needed} are needed for {FEWEST} steps: it will "
         "take longer than --minutes; give more, or --steps",
         file=sys.stderr,
     )
-    return Plan(FEWEST, 1, seconds)
+    return Plan(FEWEST, 1, pace.step)
 
 
-def seconds_per_step(
-    config: RunConfig, folder: Path, train: Callable[[RunConfig, Path, Callable[[dict], None]], None]
-) -> float:
-    """The median of a few steps of the run that is to come, whose folder is deleted afterwards.
+def paced(config: RunConfig, folder: Path, train: Callable[[RunConfig, Path, Callable[[dict], None]], None]) -> Pace:
+    """The pace of the run that is to come, by the median of a few steps of it; its folder is deleted afterwards.
 
     Args:
       config: of the run.
@@ -90,6 +96,8 @@ def seconds_per_step(
     times: list[float] = []
     short = dataclasses.replace(config.train, steps=TRIAL + 1, log_every=1, checkpoint_every=10**6)
     shutil.rmtree(folder, ignore_errors=True)
+    began = time.monotonic()
     train(dataclasses.replace(config, train=short), folder, lambda _: times.append(time.monotonic()))
     shutil.rmtree(folder)
-    return statistics.median(after - before for before, after in itertools.pairwise(times))
+    step = statistics.median(after - before for before, after in itertools.pairwise(times))
+    return Pace(times[0] - began, step)

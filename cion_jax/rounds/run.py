@@ -312,9 +312,9 @@ def _plan(job: Job, given: _Given) -> Plan:
         def train(config: RunConfig, folder: Path, on_row: Callable[[dict], None]) -> None:
             _train(config, folder, on_row=on_row)
 
-        seconds = given.clock.timed("trial", lambda: budget.seconds_per_step(config, job.output / "trial", train))
+        pace = given.clock.timed("trial", lambda: budget.paced(config, job.output / "trial", train))
         overhead = given.clock.seconds["identities 1"] + given.clock.seconds["score"]
-        plan = budget.plan(job.minutes * 60 - sum(given.clock.seconds.values()), job.rounds, overhead, seconds)
+        plan = budget.plan(job.minutes * 60 - sum(given.clock.seconds.values()), job.rounds, overhead, pace)
         print(plan.describe(config.data.batch_size), file=sys.stderr)
         return plan
 

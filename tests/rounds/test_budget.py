@@ -3,20 +3,21 @@
 import pytest
 
 from cion_jax.rounds import budget
-from cion_jax.rounds.budget import Plan
+from cion_jax.rounds.budget import Pace, Plan
 
 
 def test_the_time_that_is_left_is_shared_by_the_rounds():
-    """An hour, of which the second round's identities take ten minutes and the end one: 49 minutes for two rounds."""
-    assert budget.plan(3600, rounds=2, overhead=600, seconds=2.0) == Plan(steps=735, rounds=2, seconds=2.0)
+    """An hour, of which the second round's identities take ten minutes and the end one: 49 minutes for two rounds. Of
+    24.5 minutes a run takes one until its first step is done."""
+    assert budget.plan(3600, rounds=2, overhead=600, pace=Pace(60, 2)) == Plan(steps=705, rounds=2, seconds=2.0)
 
 
 def test_too_little_for_two_rounds_is_one():
-    assert budget.plan(200, rounds=2, overhead=100, seconds=3.0) == Plan(steps=46, rounds=1, seconds=3.0)
+    assert budget.plan(200, rounds=2, overhead=100, pace=Pace(0, 3)) == Plan(steps=46, rounds=1, seconds=3.0)
 
 
 def test_too_little_for_one_is_said(capsys):
-    assert budget.plan(70, rounds=2, overhead=100, seconds=3.0) == Plan(steps=budget.FEWEST, rounds=1, seconds=3.0)
+    assert budget.plan(70, rounds=2, overhead=100, pace=Pace(0, 3)) == Plan(steps=budget.FEWEST, rounds=1, seconds=3.0)
     assert "warning: 1 min 10 s are left for training, 2 min 00 s are needed for 20 steps" in capsys.readouterr().err
 
 

@@ -124,7 +124,7 @@ def test_means_by_hand():
     assert found == pytest.approx(np.array([[0, 1], [np.sqrt(0.5), -np.sqrt(0.5)], [-np.sqrt(0.5), -np.sqrt(0.5)]]))
 
 
-def test_a_classifier_that_begins_with_means_knows_people(shards, whole, tmp_path, monkeypatch):
+def test_a_classifier_that_begins_with_means_knows_people(shards, whole, tmp_path, monkeypatch, capsys):
     """From the first step on; killed and resumed, and on one device, it is the same run."""
     settings = partial(config, shards, init_from=str(whole[1]), mesh__fsdp=2, mesh__model=2, train__steps=6)
     means = partial(settings, model__classifier="means")
@@ -139,6 +139,9 @@ def test_a_classifier_that_begins_with_means_knows_people(shards, whole, tmp_pat
     one = means(mesh__fsdp=1, mesh__model=1)
     train(one, tmp_path / "one")
     assert_same_run(tmp_path / "one", tmp_path / "means", Supervised(one).config, rtol=1e-4)
+    assert "warning: config.model.classifier=means" not in capsys.readouterr().err
+    train(means(init_from="", train__steps=1, mesh__fsdp=1, mesh__model=1), tmp_path / "nothing")
+    assert "warning: config.model.classifier=means of a network with random weights" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="MGN has a classifier for each part"):
         settings(model__classifier="means", model__method="mgn", model__served="after")
 

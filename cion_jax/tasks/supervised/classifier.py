@@ -26,6 +26,11 @@ def from_means(task: Any, state: TrainState, reader: Reader, mesh: Mesh) -> Trai
       reader: the people.
       mesh: of the run.
     """
+    if not task.config.init_from:
+        multihost.say(
+            "warning: config.model.classifier=means of a network with random weights, which tell nobody apart; give "
+            "config.init_from, or config.model.classifier=random"
+        )
     data, identity = task.config.data, reader.index.identity
     numbers = some_of_each(identity, data.instances)
     name = task.config.model.name
