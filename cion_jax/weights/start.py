@@ -40,7 +40,8 @@ def from_weights(task: Task, state: TrainState, shardings: TrainState) -> TrainS
       WeightsError: the backbone does not fit. A head that does not fit, or none, leaves the head as it is.
     """
     path, ignore = str(local_path(task.config.init_from, "config.init_from")), task.config.init_ignore
-    backbone, named_head = _source(path, task.backbone(state.trained), ignore)
+    name = task.config.model.name  # type: ignore[attr-defined]  # all tasks have one
+    backbone, named_head = _source(path, name, task.backbone(state.trained), ignore)
     weights = task.with_backbone(state.trained, backbone)
     weights["params"], said = _with_head(weights["params"], named_head)
     if jax.process_index() == 0:
@@ -60,12 +61,15 @@ def _with_head(params: dict[str, Any], named: dict[str, Any]) -> tuple[dict[str,
         return params, f"without its head, which is another ({str(error).splitlines()[1].strip()})"
 
 
-def _source(path: str, like: dict[str, Any], ignore: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(backbone {"params", "stats"}, the head under PyTorch's names) of a run or of a file."""
+def _source(
+    path: str, name: str, like: dict[str, Any], ignore: Iterable[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(backbone `name` {"params", "stats"}, the head under PyTorch's names) of a run or of a file."""
     kind = ""
     if Path(path).is_dir():
         task, trees, *_ = load.restore_run(path)
-        kind = f"\n  it is a run of {task.config.model.name}: set config.model.name to that, or start from another"
+        if (own := task.config.model.name) != name:
+            kind = f"\n  it is a run of {own}: set config.model.name to that, or start from another"
         named = torch_names.to_torch(**task.backbone(trees))
         check_weights(named)
         head = torch_names.to_torch(trees["params"].get("head", {}), {})

@@ -300,7 +300,11 @@ def test_features_of_a_released_checkpoint(released):
 
 
 def test_a_run_of_another_backbone_is_named(run):
+    other = {"params": {"conv9": {"bias": np.zeros(3)}}, "stats": {}}
     with pytest.raises(
         WeightsError, match=r"do not fit the model(.|\n)*it is a run of toy: set config\.model\.name to that"
     ):
-        _source(str(run[1]), {"params": {"conv9": {"bias": np.zeros(3)}}, "stats": {}}, ())
+        _source(str(run[1]), "resnet18", other, ())
+    with pytest.raises(WeightsError, match="do not fit the model") as error:
+        _source(str(run[1]), "toy", other, ())  # of another size, say
+    assert "set config.model.name" not in str(error.value)
