@@ -61,9 +61,7 @@ def _with_head(params: dict[str, Any], named: dict[str, Any]) -> tuple[dict[str,
         return params, f"without its head, which is another ({str(error).splitlines()[1].strip()})"
 
 
-def _source(
-    path: str, name: str, like: dict[str, Any], ignore: Iterable[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _source(path: str, name: str, like: dict[str, Any], ignore: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(backbone `name` {"params", "stats"}, the head under PyTorch's names) of a run or of a file."""
     kind = ""
     if Path(path).is_dir():

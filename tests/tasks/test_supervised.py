@@ -124,6 +124,14 @@ def test_means_by_hand():
     assert found == pytest.approx(np.array([[0, 1], [np.sqrt(0.5), -np.sqrt(0.5)], [-np.sqrt(0.5), -np.sqrt(0.5)]]))
 
 
+def test_a_number_that_is_always_the_same_says_nothing():
+    """What rounding makes of it, divided by its own deviation, would outweigh all others."""
+    corners = np.array([[7, 3, 0.1], [3, 3, 0.1], [7, 1, 0.1], [3, 1, np.nextafter(np.float32(0.1), 1)]], np.float32)
+    found = classifier.means(corners, np.arange(4))
+    expected = np.sqrt(0.5) * np.array([[1, 1, 0], [-1, 1, 0], [1, -1, 0], [-1, -1, 0]])
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_a_classifier_that_begins_with_means_knows_people(shards, whole, tmp_path, monkeypatch, capsys):
     """From the first step on; killed and resumed, and on one device, it is the same run."""
     settings = partial(config, shards, init_from=str(whole[1]), mesh__fsdp=2, mesh__model=2, train__steps=6)

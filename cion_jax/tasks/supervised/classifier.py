@@ -16,6 +16,8 @@ from cion_jax.neighbors import cosine
 from cion_jax.tasks._embedding import embed
 from cion_jax.training.state import TrainState
 
+_SILENT = 1e-3  # share of the greatest deviation of a number of features below which one counts as no larger
+
 
 def from_means(task: Any, state: TrainState, reader: Reader, mesh: Mesh) -> TrainState:
     """A fresh state whose classifier has a person's mean feature, behind the neck, as that person's weights.
@@ -72,5 +74,6 @@ def means(features: np.ndarray, identity: np.ndarray) -> np.ndarray:
     """
     seen = features.any(1)
     known = features[seen]
-    normal = (known - known.mean(0)) / np.maximum(known.std(0), np.finfo(np.float32).tiny)
+    deviation = known.std(0)
+    normal = (known - known.mean(0)) / np.maximum(deviation, max(_SILENT * deviation.max(), np.finfo(np.float32).tiny))
     return cosine.unit(cosine.centroids([(normal, identity[seen])], int(identity.max()) + 1)).astype(np.float32)
