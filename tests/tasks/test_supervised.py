@@ -120,14 +120,18 @@ def test_some_of_everyone(identity, count, expected):
 def test_means_by_hand():
     """Numbers of mean 0, deviation 1: (+-1, +-1); 0's images are one at (1, 1) and one at (-1, 1), so 0 is (0, 1)."""
     corners = np.array([[7, 3], [3, 3], [0, 0], [7, 1], [3, 1]], np.float32)  # the third cannot be read
-    found = classifier.means(corners, np.array([0, 0, 0, 1, 2]))
+    found, right = classifier.means(corners, np.array([0, 0, 0, 1, 2]))
+    assert right == 1
+    crossed, right = classifier.means(corners, np.array([0, 1, 1, 1, 0]))  # opposite corners: their means are nowhere
+    assert (crossed.any(), right) == (False, 0.5)
     assert found == pytest.approx(np.array([[0, 1], [np.sqrt(0.5), -np.sqrt(0.5)], [-np.sqrt(0.5), -np.sqrt(0.5)]]))
 
 
 def test_a_number_that_is_always_the_same_says_nothing():
     """What rounding makes of it, divided by its own deviation, would outweigh all others."""
     corners = np.array([[7, 3, 0.1], [3, 3, 0.1], [7, 1, 0.1], [3, 1, np.nextafter(np.float32(0.1), 1)]], np.float32)
-    found = classifier.means(corners, np.arange(4))
+    found, right = classifier.means(corners, np.arange(4))
+    assert right == 1
     expected = np.sqrt(0.5) * np.array([[1, 1, 0], [-1, 1, 0], [1, -1, 0], [-1, -1, 0]])
     assert found == pytest.approx(expected, abs=1e-3)
 
