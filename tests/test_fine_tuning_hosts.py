@@ -15,12 +15,7 @@ from tests.runs import (
 
 __all__ = ["nothing_left_running"]
 pytestmark = pytest.mark.slow
-FLAGS = (
-    "--config.train.checkpoint_every=1",
-    "--config.data.batch_size=8",
-    "--config.train.epochs=16",
-    "--config.model.classifier=means",
-)
+FLAGS = ("--config.train.checkpoint_every=1", "--config.data.batch_size=8", "--config.train.epochs=16")
 TASK = {"TASK": "supervised"}
 
 
@@ -38,9 +33,7 @@ def alone(market, tmp_path_factory):
 
 
 def _config(market):
-    return Supervised(
-        fine_tuning.config(market, data__batch_size=8, train__epochs=16, model__classifier="means")
-    ).config
+    return Supervised(fine_tuning.config(market, data__batch_size=8, train__epochs=16)).config
 
 
 def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):
