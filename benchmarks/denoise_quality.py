@@ -177,6 +177,13 @@ def spoilt(clean: Case, junk: tuple[np.ndarray, np.ndarray], seed: int, rate: fl
     return replace(case, tracklet=np.unique(number, return_inverse=True)[1])
 
 
+def spoilt_images(clean: Case, host: np.ndarray, seed: int, rate: float) -> Case:
+    """`spoilt`, whose rows [n, 1] are numbers of images: `clean`'s from 0 on, then those of junk seen as `host`."""
+    count = len(clean.rows)
+    numbers = np.arange(count + len(host), dtype=np.float32)[:, None]
+    return spoilt(replace(clean, rows=numbers[:count]), (numbers[count:], host), seed, rate)
+
+
 class Ours:
     """The default method on one case, with options to switch off."""
 

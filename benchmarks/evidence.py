@@ -41,7 +41,7 @@ from matplotlib.figure import Figure
 
 import data_prep
 from benchmarks import common
-from benchmarks.denoise_quality import JUNK, Case, Embedded, Market, Ours, chains, spoilt
+from benchmarks.denoise_quality import JUNK, Case, Embedded, Market, Ours, chains, spoilt_images
 from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
@@ -94,14 +94,13 @@ class Noisy:
 
 def noisy(market: Embedded, seed: int, rate: float, root: Path, apart: np.ndarray = NOBODY) -> Noisy:
     """Spoils the train folder without the people `apart`, writes the junk that it needs and copies what is there."""
-    count, junk = len(market.images), round(JUNK * rate * len(market.images))
+    junk = round(JUNK * rate * len(market.images))
     names = [f"train/{Path(image.path).name}" for image in market.images]
     names += [f"junk{seed}/{row:05d}.png" for row in range(junk)]
-    numbers = replace(market.clean, rows=np.arange(count, dtype=np.float32)[:, None])
     rows, host = (
         market.junk(seed) if rate else (np.zeros((0, market.clean.rows.shape[1]), np.float32), np.zeros(0, int))
     )
-    found = spoilt(numbers, (count + np.arange(junk, dtype=np.float32)[:, None], host[:junk]), seed, rate)
+    found = spoilt_images(market.clean, host, seed, rate)
     found = found.take(np.flatnonzero(~np.isin(found.truth, apart)))
     at = found.rows[:, 0].astype(int)
     features = np.concatenate([market.clean.rows, rows[:junk]])

@@ -12,24 +12,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from benchmarks.denoise_quality import JUNK, RATES, Market, spoilt
+from benchmarks.denoise_quality import JUNK, RATES, Market, spoilt_images
 from cion_jax.common.progress import progress
 
 
 def write(market: Market, seed: int, rate: float, output: Path) -> int:
     """Writes the noisy tracklets of a seed into a new folder; returns how many there are."""
     count = len(market.images)
-    junk = round(JUNK * rate * count)
     crops, host = market.junk_crops(seed)
-    blends = list(itertools.islice(crops, junk))
-    numbers = replace(market.clean, rows=np.arange(count, dtype=np.float32)[:, None])
-    case = spoilt(numbers, (count + np.arange(junk, dtype=np.float32)[:, None], host[:junk]), seed, rate)
+    blends = list(itertools.islice(crops, round(JUNK * rate * count)))
+    case = spoilt_images(market.clean, host, seed, rate)
     videos = market.source.videos()
     output.mkdir(parents=True)
     folder, frame = output, -1

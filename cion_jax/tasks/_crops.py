@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from cion_jax import models
 from cion_jax.data.crops import make_crops
+from cion_jax.data.stream import Reader
+from cion_jax.distributed.sharding import Rule
+from cion_jax.tasks._embedding import embed
 from cion_jax.training.state import TrainState
-from cion_jax.training.task import Context, Prepared
+from cion_jax.training.task import Context, Prepared, Served
 
 
 class OfCrops:
@@ -24,6 +29,7 @@ class OfCrops:
     served = ("trained",)
     shown = {"accuracy": "accuracy"}  # noqa: RUF012
     config: Any
+    rules: Sequence[Rule]
 
     def network(self) -> nnx.Module:
         """The network with random parameters from the run's seed."""
@@ -51,6 +57,22 @@ class OfCrops:
         key_images, key_network = jax.random.split(key)
         x_BHWC = make_crops(key_images, batch["image"], batch["size"], self.config.image)
         return Prepared((x_BHWC, batch["identity"]), key_network)
+
+    def features(self, served: Served, reader: Reader, numbers: np.ndarray, mesh: Mesh, what: str) -> np.ndarray:
+        """[N, D] float32 of unit length, of images by their numbers; see `embed`."""
+        data, network = self.config.data, (served.graphdef, served.params, served.stats)
+        return embed(
+            network,
+            reader,
+            self.config.image,
+            mesh,
+            self.rules,
+            numbers=numbers,
+            batch_size=data.batch_size,
+            canvas=data.canvas,
+            threads=data.threads,
+            what=what,
+        )
 
     def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Nothing."""

@@ -27,7 +27,6 @@ from cion_jax.data.train_split import open_people
 from cion_jax.distributed import multihost, sharding
 from cion_jax.distributed.sharding import Rule
 from cion_jax.tasks._crops import OfCrops
-from cion_jax.tasks._embedding import embed
 from cion_jax.tasks.cluster import epoch, labels, memory
 from cion_jax.tasks.cluster.config import Config
 from cion_jax.tasks.cluster.network import NECK, NETWORKS, Unit
@@ -177,17 +176,8 @@ class Cluster(OfCrops):
         return None
 
     def _features(self, state: TrainState, at: Beginning, reader: Any, what: str) -> np.ndarray:
-        served, data = self.serve(state.trained), self.config.data
-        network = served.graphdef, served.params, served.stats
-        what = f"epoch {at.epoch}: {what}"
-        kw: dict[str, Any] = {
-            "numbers": np.arange(len(reader)),
-            "batch_size": data.batch_size,
-            "canvas": data.canvas,
-            "threads": data.threads,
-            "what": what,
-        }
-        return embed(network, reader, self.config.image, at.mesh, self.rules, **kw)
+        served, everyone = self.serve(state.trained), np.arange(len(reader))
+        return self.features(served, reader, everyone, at.mesh, f"epoch {at.epoch}: {what}")
 
     def _clusters(self, features: np.ndarray) -> np.ndarray:
         known = self.target

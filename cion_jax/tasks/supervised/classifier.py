@@ -9,11 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from cion_jax import models
 from cion_jax.data.stream import Reader
 from cion_jax.distributed import multihost
 from cion_jax.neighbors import cosine
-from cion_jax.tasks._embedding import embed
 from cion_jax.training.state import TrainState
 
 _SILENT = 1e-3  # share of the greatest deviation of a number of features below which one counts as no larger
@@ -33,29 +31,21 @@ def from_means(task: Any, state: TrainState, reader: Reader, mesh: Mesh) -> Trai
             "warning: config.model.classifier=means of a network with random weights, which tell nobody apart; give "
             "config.init_from, or config.model.classifier=random"
         )
-    data, identity = task.config.data, reader.index.identity
-    numbers = some_of_each(identity, data.instances)
-    name = task.config.model.name
-    backbone = task.backbone(state.trained)
-    network = models.split(models.abstract(name))[0], backbone["params"], backbone["stats"]
-    features = embed(
-        network,
-        reader,
-        task.config.image,
-        mesh,
-        task.rules,
-        numbers=numbers,
-        batch_size=data.batch_size,
-        canvas=data.canvas,
-        threads=data.threads,
-        what="people's means",
-    )
+    identity = reader.index.identity
+    numbers = some_of_each(identity, task.config.data.instances)
+    features = task.features(task.serve_as(state.trained, "before"), reader, numbers, mesh, "people's means")
+
+    def kernel() -> np.ndarray:
+        found, right = means(features, identity[numbers])
+        multihost.say(
+            f"the classifier begins with {len(found):,} people's means, nearest to {right:.0%} of their images"
+        )
+        return found.T
+
     params = state.trained["params"]
     old = params["classifier"]["kernel"]
-    found, right = means(features, identity[numbers])
-    multihost.say(f"the classifier begins with {len(found):,} people's means, nearest to {right:.0%} of their images")
-    kernel = multihost.of_first_array(lambda: found.T, old.shape, np.float32)
-    new = jax.make_array_from_callback(old.shape, old.sharding, kernel.__getitem__)
+    whole = multihost.of_first_array(kernel, old.shape, np.float32)
+    new = jax.make_array_from_callback(old.shape, old.sharding, whole.__getitem__)
     return dataclasses.replace(state, trained=state.trained | {"params": params | {"classifier": {"kernel": new}}})
 
 

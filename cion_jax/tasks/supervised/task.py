@@ -131,10 +131,14 @@ class Supervised(OfCrops):
 
     def serve(self, network: dict[str, Any]) -> Served:
         """The recipe's feature, in float32: of the backbone alone, with the neck, or MGN's parts."""
+        return self.serve_as(network, self.config.model.served)
+
+    def serve_as(self, network: dict[str, Any], served: necks.Served) -> Served:
+        """The same with the feature before or after the neck, whatever the recipe serves."""
         m = self.config.model
         if m.resampled_positions:  # once and for all: the served network is a ViT like any other
             network = self.with_backbone(network, _resampled(self.backbone(network)))
-        if m.served == "before":
+        if served == "before":
             name, trees = m.name, self.backbone(network)
         else:
             name = f"{m.name}+{m.method}"
