@@ -35,7 +35,7 @@ from cion_jax.common.files import write_text
 from cion_jax.common.paths import local_path
 from cion_jax.data.records import damage
 from cion_jax.reid import benchmarks
-from cion_jax.rounds.run import LeftError, status
+from cion_jax.rounds.run import LeftError, same_input, status
 from cion_jax.tasks import freeze
 from cion_jax.train import train
 from cion_jax.training.config import RunConfig
@@ -96,7 +96,8 @@ class Rounds:
         folder.mkdir(exist_ok=True)
         print(f"round {number} of {self.rounds}: identities by {embedder}", file=sys.stderr)
         options = dataclasses.asdict(self.settings)
-        found = data_prep.run(self.source, self.input, folder / "data", embedder, **options).metrics
+        with same_input(self.output):
+            found = data_prep.run(self.source, self.input, folder / "data", embedder, **options).metrics
         if asked_to_leave():
             raise LeftError
         own: dict[str, Any] = {"data.path": str(folder / "data")}

@@ -10,11 +10,12 @@ OUT/start.safetensors          the network that was given, with the statistics o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ from cion_jax.weights.backbone import Backbone
 from cion_jax.weights.load import load
 from data_prep import doctor, sources
 from data_prep.config import Config
+from data_prep.pipeline.workdir import InputChangedError
 from data_prep.types import Source
 
 T = TypeVar("T")
@@ -298,7 +300,19 @@ def _identities(job: Job, number: int, checkpoint: str) -> dict[str, Any]:
     """Finds identities with a network; returns data_prep's metrics. What a certificate says of them belongs here."""
     folder = _folder(job, number) / "data"
     settings, cache = dataclasses.asdict(job.data), job.output / "cache"
-    return data_prep.run(job.source, job.input, folder, f"flax:{checkpoint}", cache=cache, **settings).metrics
+    with same_input(job.output):
+        return data_prep.run(job.source, job.input, folder, f"flax:{checkpoint}", cache=cache, **settings).metrics
+
+
+@contextlib.contextmanager
+def same_input(output: Path) -> Iterator[None]:
+    """Raises UserError where a round's data set is of an input that has changed: its network is of the old one."""
+    try:
+        yield
+    except InputChangedError as error:
+        raise UserError(
+            f"the input has changed since {output} was begun: {error.changes}; give another --output"
+        ) from error
 
 
 def _plan(job: Job, given: _Given) -> Plan:

@@ -38,7 +38,7 @@ from data_prep.pipeline.cache import Cache
 from data_prep.pipeline.given import GivenFeatures
 from data_prep.pipeline.image_table import ImageTable
 from data_prep.pipeline.thresholds import as_set, calibrated
-from data_prep.pipeline.workdir import OutputError, Work, flat
+from data_prep.pipeline.workdir import InputChangedError, OutputError, Work, flat
 from data_prep.types import Image, Reject, Source, is_text
 
 _LOG = logging.getLogger(__name__)
@@ -137,13 +137,10 @@ def _run(job: Job) -> dict[str, Any]:
 
 
 def _unchanged(job: Job, work: Work, source: Source, videos: Sequence[str], digest: str) -> bool:
-    """Whether a finished run's input is what it was; raises OutputError where it is not, and is not to be updated."""
+    """Whether a finished run's input is what it was; raises InputChangedError where it is not and none is updated."""
     changes = inputs.changes(work, source, videos, digest, job.config, whole=True)
     if changes and not job.update:
-        raise OutputError(
-            f"{job.output} is finished, and its input has changed since: {inputs.told(changes, len(videos))}; give "
-            "another --output, or --update to write this one again (what has not changed is not done again)"
-        )
+        raise InputChangedError(job.output, inputs.told(changes, len(videos)))
     return not changes
 
 

@@ -33,6 +33,21 @@ class OutputError(UserError):
     """The output folder holds something else."""
 
 
+class InputChangedError(OutputError):
+    """A finished data set is of an input that has changed since.
+
+    Attributes:
+      changes: what has changed, in words.
+    """
+
+    def __init__(self, output: Path, changes: str):
+        super().__init__(
+            f"{output} is finished, and its input has changed since: {changes}; give another --output, or --update to "
+            "write this one again (what has not changed is not done again)"
+        )
+        self.changes = changes
+
+
 class Work:
     """Names of the files below ``OUT/work``.
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -108,6 +109,17 @@ def test_by_distillation(people, tmp_path):
 def test_another_job_does_not_take_the_folder(people, done):
     with pytest.raises(UserError, match="was begun with other settings: steps was 3, is 4"):
         run(people, done, steps=4)
+
+
+def test_an_input_that_has_changed_is_told_in_words_of_this_command(people, done):
+    picture = next(people.iterdir())
+    before = picture.stat()
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    try:
+        with pytest.raises(UserError, match=r"the input has changed since .*: 1 of 2 videos, .*; give another --outp"):
+            run(people, done)
+    finally:
+        os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_data_set_is_read_where_it_came_from(people, done, tmp_path):
