@@ -5,13 +5,15 @@
 
 Images of 256x128, eight at once if not told otherwise (too few for a GPU); float32 on a CPU, bfloat16 elsewhere. Beside
 each rate the one that its multiply-adds alone would allow at the measured peak of a matrix product, the rate once
-fused, and, where PyTorch and timm are installed, how many times as fast as their forward pass ours is. timm's ViT has
-another stem, its Swin windows of 7x7 and its ResNet dilates its last stage: work of nearly the same size, not the same
-function.
+fused, and, where PyTorch and timm (of OSNet the package reid) are installed, how many times as fast as theirs our
+forward pass is, and both passes. They have the faster order of axes of two. timm's ViT has another stem, its Swin
+windows of 7x7 and its ResNet dilates its last stage: work of nearly the same size, not the same function.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from flax import nnx
 
 from benchmarks.common import accelerator, define_names, header, median_seconds, table
 from cion_jax import models
+from cion_jax.distributed import cpu_allocator
 from cion_jax.models import flops
 from cion_jax.models.fuse import fuse
 
@@ -86,32 +89,68 @@ def _row(name: str, peak: float) -> tuple:
     fused = _seconds(*_forward(fuse(module)), images)
     floor = BATCH.value * flops.multiply_adds(module) / peak
     cells = [f"{BATCH.value / s:.1f}" for s in (floor, forward, fused, floor * BACKWARD, training)]
-    theirs = _timm_seconds(name)
-    return name, *cells, f"{forward / fused:.2f}", f"{theirs / forward:.2f}" if theirs else ""
+    model = _theirs(name)
+    theirs = (None, None) if model is None else _their_seconds(model)
+    ratios = ("" if t is None else f"{t / o:.2f}" for t, o in zip(theirs, (forward, training), strict=True))
+    return name, *cells, f"{forward / fused:.2f}", *ratios
 
 
-def _timm_seconds(name: str) -> float | None:
-    """Seconds of timm's forward pass on as many images; None where it is not installed or has no such backbone."""
-    if name.endswith("_ibn") or name.startswith("osnet") or not all(map(importlib.util.find_spec, ("torch", "timm"))):
+def _theirs(name: str) -> Any:
+    """The network in PyTorch, by timm or, OSNet, by the package reid; None where that is not installed or has none."""
+    of_reid = name.startswith("osnet")
+    if name.endswith("_ibn") or not all(map(importlib.util.find_spec, ("torch", "reid" if of_reid else "timm"))):
         return None
-    import timm
-    import torch
-
+    if of_reid:
+        osnet = importlib.import_module("reid.architectures.osnet")
+        variant = name.removeprefix("osnet_")
+        return osnet.build_osnet(variant) if variant.startswith("x") else None
+    timm = importlib.import_module("timm")
     family = name.split("_")[0]
     kw: dict = {"img_size": (HEIGHT, WIDTH)} if family in TIMM_SUFFIX else {}
     if family.startswith("resnet"):
         kw["output_stride"] = 16  # the last stage of stride 1, as ours
-    model = timm.create_model(TIMM.get(name, name) + TIMM_SUFFIX.get(family, ""), num_classes=0, **kw).eval()
-    images = torch.randn(BATCH.value, 3, HEIGHT, WIDTH)
-    with torch.inference_mode():
-        return _median(lambda: model(images))
+    return timm.create_model(TIMM.get(name, name) + TIMM_SUFFIX.get(family, ""), num_classes=0, **kw)
+
+
+def _their_seconds(model: Any) -> tuple[float, float]:
+    """Seconds of PyTorch's forward pass, and of it with the backward pass, each in the faster order of the axes."""
+    import torch
+
+    def forward(images: Any) -> None:
+        with torch.inference_mode():
+            model(images)
+
+    def training(images: Any) -> None:
+        model(images).square().sum().backward()
+
+    seconds = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        images = torch.randn(BATCH.value, 3, HEIGHT, WIDTH).to(memory_format=order)
+        model.to(memory_format=order).eval()
+        once = _median(functools.partial(forward, images))
+        model.train()
+        seconds.append((once, _median(functools.partial(training, images))))
+    first, second = zip(*seconds, strict=True)
+    return min(first), min(second)
 
 
 def main(_: list[str]) -> None:
+    cpu_allocator.one_step_at_a_time()  # both as in training; what is freed stays for PyTorch, too
+    cpu_allocator.keep_freed()
     header(f"backbones: {BATCH.value} images of {HEIGHT}x{WIDTH}, {jnp.dtype(_dtype()).name}")
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {peak / 1e9:.0f} G multiply-adds/s")
-    columns = ["backbone", "floor", "forward", "fused", "floor fwd+bwd", "fwd+bwd", "fused/forward", "PyTorch"]
+    columns = [
+        "backbone",
+        "floor",
+        "forward",
+        "fused",
+        "floor fwd+bwd",
+        "fwd+bwd",
+        "fused/forward",
+        "PyTorch",
+        "fwd+bwd",
+    ]
     print("images per second" + " and core, of processor time" * BUSY.value)
     table(columns, (_row(name, peak) for name in MODELS.value or models.names()))
 
