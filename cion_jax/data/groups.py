@@ -40,10 +40,12 @@ class Units:
     Attributes:
       records: [N] int64 record numbers, the images of a unit next to each other.
       start: [U+1] int64; unit u owns records[start[u] : start[u+1]], at least one.
+      tracklet: [N] int64 source tracklet of every one of `records` where a unit's tracklets take turns, else None.
     """
 
     records: np.ndarray
     start: np.ndarray
+    tracklet: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -58,21 +60,47 @@ class Units:
         return np.maximum(self.sizes // k, 1)
 
     @classmethod
-    def of(cls, index: Index, kind: UnitKind) -> Units:
+    def of(cls, index: Index, kind: UnitKind, turns: bool = False) -> Units:
         """Units of a dataset.
 
         Args:
           index: of the identity shards.
           kind: `identity`, `tracklet` (source tracklets, the baseline without denoising) or `instance`
             (single images, for K = 1: plain self-distillation).
+          turns: whether a unit's tracklets take turns.
+
+        Raises:
+          PlanError: tracklets are to take turns and have one image each, as where none is known.
         """
+        if turns and len(np.unique(index.tracklet)) == len(index.tracklet):
+            raise PlanError(
+                "config.data.turns=True, but no two images of this data are of one tracklet (a benchmark's are not "
+                "known); give identity shards that data_prep has made of tracklets, or config.data.turns=False"
+            )
         every = np.arange(len(index.identity))
         if kind == "instance":
             return cls(every, np.append(every, len(every)))
         label = index.identity if kind == "identity" else index.tracklet
         records = np.argsort(label, kind="stable")
         starts = np.flatnonzero(np.diff(label[records], prepend=label[records[0]] - 1))
-        return cls(records, np.append(starts, len(records)))
+        return cls(records, np.append(starts, len(records)), index.tracklet[records] if turns else None)
+
+    def shuffled(self, unit: np.ndarray, place: np.ndarray, at: np.ndarray, end: float) -> np.ndarray:
+        """[n] order of the images at `place` of `records`, of units `unit`: unit by unit, by random `at` in 0 .. end.
+
+        Where tracklets take turns, one's images lie at equal distances: of K in a row, of the unit's n, about s K / n
+        are of a tracklet of s.
+        """
+        if self.tracklet is None:
+            return np.lexsort((at, unit))
+        tracklet = self.tracklet[place]
+        order = np.lexsort((at, tracklet, unit))
+        first = np.flatnonzero(np.append(True, np.diff(unit[order]) | np.diff(tracklet[order])))
+        size = np.diff(np.append(first, len(order)))
+        begin = np.add.reduceat(at[order] / end, first) % 1  # as random as one of them, and not the least
+        spread = np.empty(len(order))
+        spread[order] = (np.arange(len(order)) - np.repeat(first - begin, size)) / np.repeat(size, size)
+        return np.lexsort((spread, unit))
 
 
 class EpochPlan:
@@ -113,7 +141,7 @@ class EpochPlan:
         start = np.cumsum(sizes) - sizes
         owner = np.repeat(np.arange(len(units)), sizes)
         place = np.arange(len(owner)) + (self._units.start[units] - start)[owner]
-        order = np.lexsort((_stream(self._record_key, place), owner))
+        order = self._units.shuffled(owner, place, _stream(self._record_key, place), 2.0**64)
         return self._units.records[place[order]], start
 
 

@@ -53,7 +53,7 @@ class PkPlan:
         unit, nth = (v.ravel() for v in _deal(units, seed, number, p, k))
         rng = _generator(seed, number, _RECORD_STREAM)
         owner = np.repeat(np.arange(len(units)), units.sizes)
-        shuffled = np.lexsort((rng.random(len(owner)), owner))
+        shuffled = units.shuffled(owner, np.arange(len(owner)), rng.random(len(owner)), 1.0)
         again = (rng.random((len(units), k)) * units.sizes[:, None]).astype(np.int64)
         place = np.where((units.sizes < k)[unit, None], again[unit], nth[:, None] * k + np.arange(k))
         self._records = units.records[shuffled[units.start[unit][:, None] + place]]

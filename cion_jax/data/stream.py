@@ -123,6 +123,7 @@ class IdentityStream:
         batch_size: int,
         curriculum: tuple[tuple[int, int], ...],
         seed: int,
+        turns: bool = False,
         canvas: tuple[int, int] = (256, 128),
         threads: int = 16,
     ) -> IdentityStream:
@@ -133,7 +134,7 @@ class IdentityStream:
           PlanError: the settings contradict each other or the data.
         """
         reader = ShardReader.of_intact(path)
-        units = Units.of(reader.index, kind)
+        units = Units.of(reader.index, kind, turns)
         timeline = Timeline(units, epochs, batch_size, curriculum)
         return cls(reader, units, timeline, functools.partial(EpochPlan, units, seed), canvas, threads)
 
@@ -147,6 +148,7 @@ class IdentityStream:
         k: int,
         seed: int,
         steps_per_epoch: int | None = None,
+        turns: bool = False,
         canvas: tuple[int, int] = (256, 128),
         threads: int = 16,
     ) -> IdentityStream:
@@ -159,7 +161,7 @@ class IdentityStream:
         Raises:
           PlanError: the settings contradict each other or the data.
         """
-        units = Units.of(reader.index, "identity")
+        units = Units.of(reader.index, "identity", turns)
         timeline = PkTimeline(units, seed, epochs, batch_size, k, steps_per_epoch=steps_per_epoch)
 
         def plan(number: int, k: int) -> PkPlan:

@@ -158,3 +158,21 @@ def test_curriculum_beyond_the_last_epoch_changes_nothing():
 def test_settings_that_cannot_work_say_what_would(batch, curriculum, sizes, message):
     with pytest.raises(PlanError, match=message):
         Timeline(_units(sizes), 100, batch, curriculum)
+
+
+def test_tracklets_take_turns():
+    """16 images of four tracklets, K = 4: one of each in every group, or two of one at the seams; 3 of them once."""
+    index = Index(np.zeros(16, int), np.repeat([3, 9, 4, 7], 4))
+    units = Units.of(index, "identity", turns=True)
+    for epoch in range(50):
+        groups = EpochPlan(units, 1, epoch, 4).groups(slice(None))
+        assert sorted(groups.ravel()) == list(range(16))
+        assert min(len(set(index.tracklet[group])) for group in groups) >= 3
+    usual = [len(set(index.tracklet[g])) for g in EpochPlan(Units.of(index, "identity"), 1, 0, 4).groups(slice(None))]
+    assert min(usual) < 3
+
+
+def test_tracklets_of_one_image_cannot_take_turns():
+    index = Index(np.zeros(4, int), np.arange(4))
+    with pytest.raises(PlanError, match=r"config\.data\.turns=True, but no two images .* are of one tracklet"):
+        Units.of(index, "identity", turns=True)

@@ -48,6 +48,18 @@ def test_pure_function_of_its_numbers():
     assert len({str(groups(*numbers)) for numbers in [(0, 0), (0, 1), (1, 0), (1, 1)]}) == 4
 
 
+def test_tracklets_take_turns():
+    """As in `test_groups`: four tracklets of four images, K = 4; three of them at least are in a group."""
+    tracklet = np.repeat(np.arange(12), 4)
+    index = Index(tracklet // 4, tracklet)
+    for number in range(20):
+        groups = PkPlan(Units.of(index, "identity", turns=True), 0, number, 3, 4).groups(slice(None))
+        assert sorted(groups.ravel()) == list(range(48))
+        assert min(len(set(tracklet[group])) for group in groups) >= 3
+    usual = PkPlan(Units.of(index, "identity"), 0, 0, 3, 4).groups(slice(None))
+    assert min(len(set(tracklet[group])) for group in usual) < 3
+
+
 def _statistics(sizes, p, k, passes=PASSES):
     """Per pass and unit how many images are drawn, and how many different ones: [passes, U] both; lengths [passes]."""
     units, owner = _units(sizes), _owner(sizes)

@@ -46,9 +46,11 @@ class DataConfig(training.DataConfig):
 
     Attributes:
       curriculum: (first epoch, K) pairs, K images of one identity in a group; every K divides the batch.
+      turns: an identity's tracklets take turns, so that the images of a group differ in place and time where they can.
     """
 
     curriculum: Annotated[tuple[tuple[int, int], ...], between(0, 2**20)] = ((0, 2), (40, 4), (60, 6), (80, 8))
+    turns: bool = False
 
 
 @dataclass(frozen=True)

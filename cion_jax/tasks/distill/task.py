@@ -85,6 +85,7 @@ class Distill:
             batch_size=data.batch_size,
             curriculum=self.config.curriculum,
             seed=self.config.seed,
+            turns=data.turns,
             canvas=data.canvas,
             threads=data.threads,
         )

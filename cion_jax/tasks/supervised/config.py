@@ -54,12 +54,14 @@ class DataConfig(training.DataConfig):
       protocol: of MSMT17, which lists are trained on; published numbers are of both.
       steps_per_epoch: of which the schedule is made; 0: those of a pass through the data (of MGN: images //
         batch_size). What is set, passes go on from epoch to epoch.
+      turns: an identity's tracklets take turns, so that the images of a group differ in place and time where they can.
     """
 
     batch_size: Annotated[int, between(1, 2**20)] = 64
     instances: Annotated[int, between(1, 2**20)] = 4
     protocol: Protocol = "trainval"
     steps_per_epoch: Annotated[int, between(0, 10**9)] = 0
+    turns: bool = False
 
 
 @dataclass(frozen=True)

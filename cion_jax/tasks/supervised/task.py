@@ -217,6 +217,7 @@ def _open(config: Config) -> IdentityStream:
         k=data.instances,
         seed=config.seed,
         steps_per_epoch=data.steps_per_epoch or endless,
+        turns=data.turns,
         canvas=data.canvas,
         threads=data.threads,
     )
