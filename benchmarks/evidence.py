@@ -109,6 +109,12 @@ def noisy(market: Embedded, seed: int, rate: float, root: Path, apart: np.ndarra
     return Noisy(replace(found, rows=features[at]), [names[row] for row in at], root)
 
 
+def people_apart(market: Market, every: int) -> np.ndarray:
+    """Every so manieth person of the train folder; 0: nobody."""
+    people = np.unique(market.clean.truth[market.clean.truth >= 0])
+    return people[::every] if every else NOBODY
+
+
 def held_out(market: Market, apart: np.ndarray, root: Path) -> Path:
     """Writes a benchmark, named as Market-1501 names its files, of people of the train folder; returns its folder."""
     seen: set[tuple[int | None, str]] = set()
@@ -348,8 +354,7 @@ def main() -> None:
     missing = [what for what in asked if what not in finished]
     if missing:
         market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
-        people = np.unique(market.clean.truth[market.clean.truth >= 0])
-        apart = people[:: args.held_out] if args.held_out else NOBODY
+        apart = people_apart(market, args.held_out)
         held_out(market, apart, held)
         seeds = {seed for _, seed in missing}
         known = {seed: noisy(market, seed, args.rate, args.out / "images", apart) for seed in seeds}

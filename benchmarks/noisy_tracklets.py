@@ -1,10 +1,11 @@
 """Market-1501's train folder as a poor tracker would give it, in folders that `--source=tracklets` reads.
 
-    python -m benchmarks.noisy_tracklets --data=MARKET --output=DIR [--seed=0] [--rate=1]
+    python -m benchmarks.noisy_tracklets --data=MARKET --output=DIR [--seed=0] [--rate=1] [--held_out=5]
 
 The noise is that of `benchmarks.denoise_quality`: images in the tracklet of somebody else, tracklets cut in two, junk.
 Written are `DIR/<video>/<tracklet>/<frame>`, so nothing in a path says who is seen. Images of a tracklet that share a
-frame get the next free number: the order in time is kept.
+frame get the next free number: the order in time is kept. For choosing settings, `--held_out=5` leaves out every fifth
+person, and writes these as a benchmark to `DIR_held_out`, one query of each in each camera.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from benchmarks.denoise_quality import JUNK, RATES, Market, spoilt_images
+from benchmarks.evidence import NOBODY, held_out, people_apart
 from cion_jax.common.progress import progress
 
 
-def write(market: Market, seed: int, rate: float, output: Path) -> int:
-    """Writes the noisy tracklets of a seed into a new folder; returns how many there are."""
+def write(market: Market, seed: int, rate: float, output: Path, apart: np.ndarray = NOBODY) -> int:
+    """Writes the noisy tracklets of a seed into a new folder, without the people `apart`; returns how many."""
     count = len(market.images)
     crops, host = market.junk_crops(seed)
     blends = list(itertools.islice(crops, round(JUNK * rate * count)))
@@ -29,7 +32,9 @@ def write(market: Market, seed: int, rate: float, output: Path) -> int:
     videos = market.source.videos()
     output.mkdir(parents=True)
     folder, frame = output, -1
-    for number, row in enumerate(progress(case.rows[:, 0].astype(int).tolist(), "images")):
+    kept = np.flatnonzero(~np.isin(case.truth, apart))
+    for number in progress(kept.tolist(), "images"):
+        row = int(case.rows[number, 0])
         own = output / videos[case.video[number]] / f"{case.tracklet[number]:05d}"
         frame = max(int(case.frame[number]), frame + 1 if own == folder else 0)
         folder = own
@@ -39,7 +44,7 @@ def write(market: Market, seed: int, rate: float, output: Path) -> int:
             shutil.copyfile(path, folder / f"{frame:07d}{path.suffix}")
         else:
             cv2.imwrite(str(folder / f"{frame:07d}.png"), blends[row - count][..., ::-1])
-    return int(case.tracklet.max()) + 1
+    return len(np.unique(case.tracklet[kept]))
 
 
 def main() -> None:
@@ -49,12 +54,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="new folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1.0, help=f"of the noise, 0 to {max(RATES):g}; 0: none")
+    parser.add_argument("--held_out", type=int, default=0, help="every so manieth person is left out; 0: none")
     args = parser.parse_args()
     if not 0 <= args.rate <= max(RATES):
         parser.error(f"--rate={args.rate}: expected a number from 0 to {max(RATES):g}")
     if args.output.exists():
         parser.error(f"--output={args.output} is there already; name a new folder")
-    print(f"{write(Market(args.data), args.seed, args.rate, args.output):,} tracklets in {args.output}")
+    market = Market(args.data)
+    apart = people_apart(market, args.held_out)
+    print(f"{write(market, args.seed, args.rate, args.output, apart):,} tracklets in {args.output}")
+    if args.held_out:
+        benchmark = held_out(market, apart, args.output.with_name(f"{args.output.name}_held_out"))
+        print(f"{len(apart):,} people in {benchmark}")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,19 @@ def test_noise_loses_no_image_and_keeps_the_order_in_time(market, tmp_path):
     assert len(files) == 48 + 5  # junk: a tenth of them
 
 
+def test_people_held_out_are_in_the_benchmark_alone(market, tmp_path, monkeypatch, capsys):
+    flags = [f"--data={market}", f"--output={tmp_path / 'out'}", "--rate=0", "--held_out=3"]
+    monkeypatch.setattr(sys, "argv", ["x", *flags])
+    noisy_tracklets.main()
+    assert "8 tracklets in" in capsys.readouterr().out
+    others = {2, 5}
+    seen = {level // 20 % 6 + 2 for levels in _groups(Tracklets(tmp_path / "out")) for level in levels}
+    assert seen == set(range(2, 8)) - others
+    benchmark = tmp_path / "out_held_out"
+    assert {int(path.name[:4]) for path in benchmark.rglob("*.png")} == others
+    assert len(list((benchmark / "query").iterdir())) == 4  # a person and camera
+
+
 @pytest.mark.parametrize("flag", ["--rate=3", "--output=."])
 def test_what_cannot_be_is_refused(market, tmp_path, monkeypatch, capsys, flag):
     monkeypatch.chdir(tmp_path)
