@@ -49,13 +49,13 @@ def planned(*flags):
 
 
 def test_what_the_data_would_tell_is_asked_for(tmp_path):
-    config = "--config=configs/finetune/market_small.py:ghostnet_0_5"
+    config = "--config=configs/finetune/market_small.py:resnet18"
     assert re.search(
         r"error: --config.data.path is not given, .* supervised needs it or .* --config.model.classes",
         planned(config)[1],
     )
     assert f"config.data.path={tmp_path}/none is no folder" in planned(config, f"--config.data.path={tmp_path}/none")[1]
-    assert planned(config, "--config.model.classes=5")[0].startswith("ghostnet_0_5 on cpu:1")
+    assert planned(config, "--config.model.classes=5")[0].startswith("resnet18 on cpu:1")
 
 
 def test_a_plan_for_eight_devices(tmp_path):
