@@ -140,19 +140,10 @@ def main(_: list[str]) -> None:
     header(f"backbones: {BATCH.value} images of {HEIGHT}x{WIDTH}, {jnp.dtype(_dtype()).name}")
     peak = _peak()
     print(f"device: {accelerator()}, jax {jax.__version__}; peak {peak / 1e9:.0f} G multiply-adds/s")
-    columns = [
-        "backbone",
-        "floor",
-        "forward",
-        "fused",
-        "floor fwd+bwd",
-        "fwd+bwd",
-        "fused/forward",
-        "PyTorch",
-        "fwd+bwd",
-    ]
+    rates = ["floor", "forward", "fused", "floor fwd+bwd", "fwd+bwd"]
+    ratios = ["fused/forward", "PyTorch", "PyTorch fwd+bwd"]
     print("images per second" + " and core, of processor time" * BUSY.value)
-    table(columns, (_row(name, peak) for name in MODELS.value or models.names()))
+    table(["backbone", *rates, *ratios], (_row(name, peak) for name in MODELS.value or models.names()))
 
 
 if __name__ == "__main__":
