@@ -109,6 +109,13 @@ def noisy(market: Embedded, seed: int, rate: float, root: Path, apart: np.ndarra
     return Noisy(replace(found, rows=features[at]), [names[row] for row in at], root)
 
 
+def so_manieth(text: str) -> int:
+    """`--held_out`: every so manieth person is held out; 0: nobody. 1 would leave nobody to learn from."""
+    if not text.isdecimal() or text == "1":
+        raise argparse.ArgumentTypeError(f"{text}: expected 0, or a whole number from 2")
+    return int(text)
+
+
 def people_apart(market: Market, every: int) -> np.ndarray:
     """Every so manieth person of the train folder; 0: nobody."""
     people = np.unique(market.clean.truth[market.clean.truth >= 0])
@@ -328,7 +335,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="of every row, as many images in each")
     parser.add_argument("--rate", type=float, default=1.0, help="of the noise; 0: none")
     parser.add_argument(
-        "--held_out", type=int, default=0, help="score on every so manieth person of the train folder; 0: on the test"
+        "--held_out",
+        type=so_manieth,
+        default=0,
+        help="score on every so manieth person of the train folder; 0: on the test",
     )
     parser.add_argument("--picture", type=Path, help="PNG of the table")
     parser.add_argument("--config", default="market_small", help="a packaged config, NAME or NAME:ARGUMENT")

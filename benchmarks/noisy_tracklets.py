@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from benchmarks.denoise_quality import JUNK, RATES, Market, spoilt_images
-from benchmarks.evidence import NOBODY, held_out, people_apart
+from benchmarks.evidence import NOBODY, held_out, people_apart, so_manieth
 from cion_jax.common.progress import progress
 
 
@@ -54,18 +54,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="new folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1.0, help=f"of the noise, 0 to {max(RATES):g}; 0: none")
-    parser.add_argument("--held_out", type=int, default=0, help="every so manieth person is left out; 0: none")
+    parser.add_argument("--held_out", type=so_manieth, default=0, help="every so manieth person is left out; 0: none")
     args = parser.parse_args()
     if not 0 <= args.rate <= max(RATES):
         parser.error(f"--rate={args.rate}: expected a number from 0 to {max(RATES):g}")
-    if args.output.exists():
-        parser.error(f"--output={args.output} is there already; name a new folder")
+    whole = args.output.resolve()  # "." has no name
+    benchmark = whole.with_name(f"{whole.name}_held_out")
+    for folder in [args.output, benchmark][: 1 + bool(args.held_out)]:
+        if folder.exists():
+            parser.error(f"--output={args.output}: {folder} is there already; name a new folder")
     market = Market(args.data)
     apart = people_apart(market, args.held_out)
     print(f"{write(market, args.seed, args.rate, args.output, apart):,} tracklets in {args.output}")
     if args.held_out:
-        benchmark = held_out(market, apart, args.output.with_name(f"{args.output.name}_held_out"))
-        print(f"{len(apart):,} people in {benchmark}")
+        print(f"{len(apart):,} people in {held_out(market, apart, benchmark)}")
 
 
 if __name__ == "__main__":

@@ -73,10 +73,21 @@ def test_people_held_out_are_in_the_benchmark_alone(market, tmp_path, monkeypatc
     assert len(list((benchmark / "query").iterdir())) == 4  # a person and camera
 
 
-@pytest.mark.parametrize("flag", ["--rate=3", "--output=."])
-def test_what_cannot_be_is_refused(market, tmp_path, monkeypatch, capsys, flag):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rate=3"], "--rate=3"),
+        (["--output=."], "--output=."),
+        (["--held_out=-5"], "-5: expected 0, or a whole number from 2"),
+        (["--held_out=1"], "1: expected 0, or a whole number from 2"),
+        (["--held_out=5"], "new_held_out is there already"),
+    ],
+)
+def test_what_cannot_be_is_refused(market, tmp_path, monkeypatch, capsys, flags, message):
+    (tmp_path / "new_held_out").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["x", f"--data={market}", "--output=new", flag])
+    monkeypatch.setattr(sys, "argv", ["x", f"--data={market}", "--output=new", *flags])
     with pytest.raises(SystemExit):
         noisy_tracklets.main()
-    assert flag in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
