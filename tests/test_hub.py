@@ -13,7 +13,7 @@ from cion_jax.weights.hub import HubError
 from tests import hub_server
 from tests.conftest import ROOT
 
-CHECKPOINT = "random:osnet_x0_25@32x32"
+CHECKPOINT = "random:vit_tiny@256x128"  # quick to begin, to compile, and no position is resampled
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_pushed_and_loaded(server, tmp_path):
     code = (
         "import cion_jax\n"
         "for spec in ('hf://me/street', 'hf://me/street/weights.safetensors',\n"
-        "             'file:osnet_x0_25@32x32=hf://me/street/weights.safetensors'):\n"
+        "             'file:vit_tiny@256x128=hf://me/street/weights.safetensors'):\n"
         "    print(cion_jax.load(spec).digest())\n"
         "for spec in ('hf://me/nothing', 'hf://me/street/none.pth', 'hf://street'):\n"
         "    try:\n"
