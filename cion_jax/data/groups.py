@@ -70,8 +70,14 @@ class Units:
           turns: whether a unit's tracklets take turns.
 
         Raises:
-          PlanError: tracklets are to take turns and have one image each, as where none is known.
+          PlanError: tracklets are to take turns and have one image each, as where none is known, or units are no
+            identities.
         """
+        if turns and kind != "identity":
+            raise PlanError(
+                f"config.data.turns=True needs identities, of which tracklets can take turns; config.identity={kind} "
+                "has one tracklet in a unit; give config.data.turns=False"
+            )
         if turns and len(np.unique(index.tracklet)) == len(index.tracklet):
             raise PlanError(
                 "config.data.turns=True, but no two images of this data are of one tracklet (a benchmark's are not "

@@ -176,3 +176,10 @@ def test_tracklets_of_one_image_cannot_take_turns():
     index = Index(np.zeros(4, int), np.arange(4))
     with pytest.raises(PlanError, match=r"config\.data\.turns=True, but no two images .* are of one tracklet"):
         Units.of(index, "identity", turns=True)
+
+
+@pytest.mark.parametrize("kind", ["tracklet", "instance"])
+def test_units_of_one_tracklet_have_no_turns(kind):
+    index = Index(np.zeros(4, int), np.array([0, 0, 1, 1]))
+    with pytest.raises(PlanError, match=rf"config\.data\.turns=True needs identities.* config\.identity={kind}"):
+        Units.of(index, kind, turns=True)
