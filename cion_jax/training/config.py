@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from cion_jax.common.bounds import SEED, SHARE, between, positive
+from cion_jax.common.bounds import SEED, SHARE, Bounds, between, positive
 from cion_jax.common.paths import local_path
 from cion_jax.common.patterns import check_patterns
 from cion_jax.common.typed_config import ConfigError
@@ -43,6 +43,23 @@ class DataConfig:
     threads: Annotated[int, between(0, 1024)] = 16
     max_skipped: Annotated[float, SHARE] = 0.001
     accept_changed: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network that is trained.
+
+    Attributes:
+      name: a backbone of `cion_jax.models`.
+      dtype: compute type of the backbone while it trains; parameters, norms, heads and losses stay fp32.
+      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
+      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
+    """
+
+    name: str = "resnet50_ibn"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = 0.0
+    remat: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,7 @@ class RunConfig:
     seed: Annotated[int, SEED] = 0
     init_from: str = ""
     init_ignore: tuple[str, ...] = ()
+    model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)

@@ -40,7 +40,7 @@ def from_weights(task: Task, state: TrainState, shardings: TrainState) -> TrainS
       WeightsError: the backbone does not fit. A head that does not fit, or none, leaves the head as it is.
     """
     path, ignore = str(local_path(task.config.init_from, "config.init_from")), task.config.init_ignore
-    name = task.config.model.name  # type: ignore[attr-defined]  # all tasks have one
+    name = task.config.model.name
     backbone, named_head = _source(path, name, task.backbone(state.trained), ignore)
     weights = task.with_backbone(state.trained, backbone)
     weights["params"], said = _with_head(weights["params"], named_head)

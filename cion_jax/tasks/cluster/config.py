@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from cion_jax.common.bounds import SHARE, Bounds, between, positive
+from cion_jax.common.bounds import SHARE, between, positive
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data import crops
@@ -19,22 +19,15 @@ from cion_jax.training.config import Rate
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(training.ModelConfig):
     """Backbone and what stands behind it.
 
     Attributes:
-      name: a backbone of `cion_jax.models`.
       pool: `gem`, generalized mean of a ResNet's maps, or the backbone's `own`.
-      dtype: compute type of the backbone while it trains; parameters, norms and loss stay fp32.
-      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
-      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
     """
 
-    name: str = "resnet50_ibn"
     pool: Pool = "gem"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = 0.0
-    remat: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cion_jax.common.bounds import SHARE, Bounds, between, positive
 from cion_jax.data.groups import UnitKind
@@ -17,16 +17,12 @@ LearningRate = Annotated[float, between(0, 1e38)]  # what float32 holds
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(training.ModelConfig):
     """Backbone and distillation head.
 
     Attributes:
-      name: a backbone of `cion_jax.models`.
       prototypes: P, width of the head's output.
       hidden, bottleneck: widths of the head's MLP.
-      dtype: compute type; parameters, norms, softmax and loss stay fp32.
-      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
-      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
       options: other ways to compute the same, names of `cion_jax.models.options`.
     """
 
@@ -34,9 +30,7 @@ class ModelConfig:
     prototypes: Width = 65536
     hidden: Width = 2048
     bottleneck: Width = 256
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = None
-    remat: bool = False
     options: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from cion_jax.common.bounds import SHARE, Bounds, between
+from cion_jax.common.bounds import SHARE, between
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.crops import CropSpec
 from cion_jax.data.train_split import Protocol
@@ -17,31 +17,23 @@ Count = Annotated[int, between(0, 2**24)]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(training.ModelConfig):
     """Backbone and what stands behind it.
 
     Attributes:
-      name: a backbone of `cion_jax.models`.
       method: `bnneck` (TransReID's head, any backbone) or `mgn` (FastReID's, a ResNet).
       classes: people that the classifier tells apart; 0: as many as the data has.
       classifier: what it begins with: `random` weights, as released, or the `means` of people's features by the network
         that the run starts from. A network that knows people is disturbed by a classifier that knows none.
       served: which feature stands for an image at test time, before or after the neck; MGN's is after.
-      dtype: compute type of the backbone; parameters, norms, neck and losses stay fp32.
-      drop_path: highest rate of stochastic depth, in [0, 1); None is the family's own.
-      remat: recompute the backbone's blocks in the backward pass: less memory, a third more work.
       resampled_positions: of a ViT at 256x128: its position embeddings pass through a bicubic resize to the size that
         they have, as in the released fine-tuning, where two sizes are compared that never are equal.
     """
 
-    name: str = "resnet50_ibn"
     method: Literal["bnneck", "mgn"] = "bnneck"
     classes: Count = 0
     classifier: Literal["random", "means"] = "random"
     served: Served = "before"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    drop_path: Annotated[float | None, Bounds(0, 1, open_high=True)] = 0.0
-    remat: bool = False
     resampled_positions: bool = False
 
 

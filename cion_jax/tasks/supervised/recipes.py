@@ -96,7 +96,7 @@ def mgn(backbone: str) -> Config:
     return Config(
         data=DataConfig(instances=16, canvas=(384, 128)),
         train=LoopConfig(epochs=60),
-        model=ModelConfig(backbone, "mgn", served="after", dtype="float32"),
+        model=ModelConfig(backbone, method="mgn", served="after", dtype="float32"),
         image=crops.MGN,
         loss=LossConfig(smoothing=0.1),
         optimizer=OptimizerConfig(
