@@ -4,7 +4,7 @@
 
 `adapt` is cross entropy and batch-hard triplets on the denoiser's identities, P x K batches, Adam at torchreid's rate
 for OSNet. The network starts as the one that is served today (`weights.statistics`) and the classifier with the
-identities' means: no warm-up has to repair anything.
+identities' means: no warm-up has to repair anything. Tracklets of an identity take turns in a group.
 `adapt:distill` is identity-guided self-distillation: a small rate, balanced prototypes (Sinkhorn), two global views.
 `data.path`, `init_from`, `model.name`, the images' size and the length are set by every round.
 """
@@ -31,7 +31,7 @@ def get_config(kind: str = "supervised") -> ml_collections.ConfigDict:
 
 def _supervised() -> ml_collections.ConfigDict:
     config = typed_config.thaw(Supervised())
-    config.data.instances = 4
+    config.data.instances, config.data.turns = 4, True
     config.model.classifier = "means"
     config.image.mean, config.image.std = preprocessing.IMAGENET_MEAN, preprocessing.IMAGENET_STD
     config.loss.smoothing = 0.1
