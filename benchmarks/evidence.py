@@ -111,7 +111,7 @@ def noisy(market: Embedded, seed: int, rate: float, root: Path, apart: np.ndarra
 
 def so_manieth(text: str) -> int:
     """`--held_out`: every so manieth person is held out; 0: nobody. 1 would leave nobody to learn from."""
-    if not text.isdecimal() or text == "1":
+    if not text.isdecimal() or int(text) == 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 0, or a whole number from 2")
     return int(text)
 

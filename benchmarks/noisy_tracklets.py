@@ -58,9 +58,8 @@ def main() -> None:
     args = parser.parse_args()
     if not 0 <= args.rate <= max(RATES):
         parser.error(f"--rate={args.rate}: expected a number from 0 to {max(RATES):g}")
-    whole = args.output.resolve()  # "." has no name
-    benchmark = whole.with_name(f"{whole.name}_held_out")
-    for folder in [args.output, benchmark][: 1 + bool(args.held_out)]:
+    benchmark = Path(f"{args.output}_held_out")
+    for folder in [args.output, benchmark] if args.held_out else [args.output]:
         if folder.exists():
             parser.error(f"--output={args.output}: {folder} is there already; name a new folder")
     market = Market(args.data)

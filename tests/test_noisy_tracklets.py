@@ -80,6 +80,7 @@ def test_people_held_out_are_in_the_benchmark_alone(market, tmp_path, monkeypatc
         (["--output=."], "--output=."),
         (["--held_out=-5"], "-5: expected 0, or a whole number from 2"),
         (["--held_out=1"], "1: expected 0, or a whole number from 2"),
+        (["--held_out=01"], "01: expected 0, or a whole number from 2"),
         (["--held_out=5"], "new_held_out is there already"),
     ],
 )
