@@ -3,10 +3,11 @@
     python -m benchmarks.device_parity --minutes=9 --json=FILE              # on an accelerator: every backbone
     XLA_FLAGS=--xla_force_host_platform_device_count=8 JAX_PLATFORMS=cpu python -m benchmarks.device_parity
 
-On an accelerator the reference is one CPU device, computed meanwhile by processes of their own; on a CPU it is one of
-its devices, and all of them are compared with it. Cases (`benchmarks/parity_cases.py`): every backbone's features in
-evaluation and training, a loss of them, gradients and running statistics; head, loss, views; one step of each of the
-three kinds of training. The reference is in float32. Bounds:
+On an accelerator the reference is one CPU device, and processes compare cases side by side, on a GPU as many as there
+are cores; on a CPU it is one of its devices, and all of them are compared with it. Cases
+(`benchmarks/parity_cases.py`): every backbone's features in evaluation and training, a loss of them, gradients and
+running statistics; head, loss, views; one step of each of the three kinds of training. The reference is in float32.
+Bounds:
 
 - float32 (products in full precision, no TF32): features and loss 1e-4, an array's greatest error as a share of its
   greatest number; gradients 1e-3, an array's error as a share of its norm, both by norm. Where an array is small, a
@@ -25,21 +26,20 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import app, flags
 
 from benchmarks import parity_cases
-from benchmarks.common import ROOT, accelerator, define_names, header, table
+from benchmarks.common import accelerator, define_names, header, table
 from benchmarks.parity_cases import Numbers
 from cion_jax import models
 
@@ -52,7 +52,6 @@ KINKED_GRADIENT = {"float32": 1e-2, "bfloat16": 0.7}
 VIEWS = {"features": 1e-3}
 FLOOR = 1e-2  # share of the greatest number of a kind below which an array counts as small
 _TINY = float(np.finfo(np.float32).tiny)
-PROCESSES = max(4, (os.cpu_count() or 1) // 2)  # that compute the reference
 
 
 class Outcome(NamedTuple):
@@ -128,13 +127,13 @@ def _together(pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, s
     return float(np.sqrt(sum(off.values()) / max(whole, _TINY))), worst
 
 
-def outcome(name: str, dtype: str, mesh: jax.sharding.Mesh, expected: Numbers | Path) -> Outcome:
-    """One case on `mesh` against the reference: numbers, or a file where they will lie."""
+def outcome(name: str, dtype: str, mesh: jax.sharding.Mesh, expected: Numbers) -> Outcome:
+    """One case on `mesh` against the reference."""
     began = time.perf_counter()
     try:
         found = numbers(name, dtype, mesh)
         seconds = time.perf_counter() - began
-        return Outcome(name, dtype, compare(name, dtype, found, _reference(expected)), seconds)
+        return Outcome(name, dtype, compare(name, dtype, found, expected), seconds)
     except Exception as error:  # one that fails is a row of the table, and the others go on
         return Outcome(name, dtype, {}, time.perf_counter() - began, f"{type(error).__name__}: {error}"[:300])
 
@@ -145,19 +144,6 @@ def numbers(name: str, dtype: str, mesh: jax.sharding.Mesh) -> Numbers:
     case = parity_cases.cases([rest] if kind == "backbone" else [])[name]
     with jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
         return case(mesh, dtype)
-
-
-def _reference(expected: Numbers | Path) -> Numbers:
-    if not isinstance(expected, Path):
-        return expected
-    while not expected.exists():
-        if (failed := expected.with_suffix(".failed")).exists():
-            raise RuntimeError(f"the reference failed: {failed.read_text()}")
-        if (expected.parent / "stopped").exists():
-            raise RuntimeError("the reference was not computed in time")
-        time.sleep(0.1)
-    with np.load(expected) as file:
-        return dict(file)
 
 
 def chosen(backbones: list[str] | None, kinds: list[str] | None) -> list[str]:
@@ -175,54 +161,35 @@ def by_family(names: list[str]) -> list[str]:
     return [name for turn in turns for name in turn if name]
 
 
-def _write(folder: Path, cases: list[str], deadline: float) -> None:
-    """The reference of some cases; each file gets its name when it is whole."""
-    mesh = parity_cases.mesh_of(jax.devices()[:1])
-    for name in cases:
-        if time.time() > deadline:
-            return
-        path = folder / f"{name}.npz"
-        try:
-            arrays: dict[str, Any] = numbers(name, "float32", mesh)
-            np.savez(path.with_suffix(".part.npz"), **arrays)
-            path.with_suffix(".part.npz").rename(path)
-        except Exception as error:  # told to the process that waits for it
-            path.with_suffix(".failed").write_text(f"{type(error).__name__}: {error}"[:300])
+def _case(case: str, dtypes: list[str], deadline: float) -> list[Outcome]:
+    """A case in all types on the first device of this process, against a CPU."""
+    if time.time() > deadline:
+        return [Outcome(case, dtype, {}, 0.0, LATE) for dtype in dtypes]
+    one, own = (parity_cases.mesh_of(devices[:1]) for devices in (jax.devices("cpu"), jax.devices()))
+    try:
+        expected = numbers(case, "float32", one)
+    except Exception as error:  # a row of the table like any other failure
+        return [Outcome(case, dtype, {}, 0.0, f"the reference failed: {error}"[:300]) for dtype in dtypes]
+    return [outcome(case, dtype, own, expected) for dtype in dtypes]
 
 
 def _against_cpu(cases: list[str], dtypes: list[str], deadline: float) -> Iterator[Outcome]:
-    """On an accelerator: references by processes on the CPU, the device's programs compiled by several threads."""
-    mesh = parity_cases.mesh_of(jax.devices()[:1])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        writers = [_writer(folder, cases[i::PROCESSES], deadline) for i in range(PROCESSES) if cases[i::PROCESSES]]
-        pool = concurrent.futures.ThreadPoolExecutor(_threads())
-        pairs = [(case, dtype) for case in cases for dtype in dtypes]
-        waiting = {pool.submit(outcome, *pair, mesh, folder / f"{pair[0]}.npz"): pair for pair in pairs}
+    """On an accelerator: cases side by side, each in a process that computes its reference, too."""
+    with concurrent.futures.ProcessPoolExecutor(_processes(), multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(_case, case, dtypes, deadline): case for case in cases}
         try:
             for done in concurrent.futures.as_completed(list(waiting), max(deadline - time.time(), 0)):
-                del waiting[done]
-                yield done.result()
+                case, failed = waiting.pop(done), done.exception()  # a process that was killed ends the others, too
+                yield from done.result() if not failed else (Outcome(case, d, {}, 0.0, repr(failed)) for d in dtypes)
         except TimeoutError:
-            yield from (Outcome(*pair, {}, 0.0, LATE) for pair in waiting.values())
-        finally:
-            (folder / "stopped").touch()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for writer in writers:
-                writer.kill()
+            yield from (Outcome(case, dtype, {}, 0.0, LATE) for case in waiting.values() for dtype in dtypes)
+            for process in multiprocessing.active_children():
+                process.kill()
 
 
-def _writer(folder: Path, cases: list[str], deadline: float) -> subprocess.Popen:
-    names = [name.removeprefix("backbone ") for name in cases if name.startswith("backbone ")]
-    kinds = sorted({name.split()[0] for name in cases})
-    command = [sys.executable, "-m", "benchmarks.device_parity", f"--write={folder}", f"--cases={','.join(kinds)}"]
-    command += [f"--models={','.join(names)}"] * bool(names)
-    command += [f"--minutes={max(deadline - time.time(), 0) / 60}"]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL)
-
-
-def _threads() -> int:
-    return max((os.cpu_count() or 1) - PROCESSES, 1)
+def _processes() -> int:
+    """As many as cores where processes share a device, NVIDIA's and AMD's; a TPU belongs to one."""
+    return max(os.cpu_count() or 1, 1) if jax.default_backend() == "gpu" else 1
 
 
 def _against_one(cases: list[str], dtypes: list[str], deadline: float) -> Iterator[Outcome]:
@@ -259,9 +226,8 @@ def measure(cases: list[str], dtypes: list[str], minutes: float) -> Iterator[Out
 
 def main(_: list[str]) -> None:
     args = flags.FLAGS
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is shared by the processes
     cases = chosen(args.models, args.cases)
-    if args.write:
-        return _write(Path(args.write), cases, time.time() + 60 * args.minutes)
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
         sys.exit("nothing to compare: one CPU device; set XLA_FLAGS=--xla_force_host_platform_device_count=8")
     header("device parity: float32 and bfloat16 against float32 on one CPU device")
@@ -278,7 +244,7 @@ def main(_: list[str]) -> None:
         Path(args.json).write_text(json.dumps([o._asdict() | {"good": o.good} for o in outcomes], indent=1) + "\n")
     beyond = sum(not o.good for o in outcomes)
     print(f"{len(outcomes) - beyond} of {len(outcomes)} within their bounds", flush=True)
-    os._exit(1 if beyond else 0)  # a program that is still being compiled in a thread would be waited for
+    os._exit(1 if beyond else 0)  # a process that still compiles would be waited for
 
 
 def _define_flags() -> None:
@@ -288,7 +254,6 @@ def _define_flags() -> None:
     define_names("dtypes", DTYPES, DTYPES, "Types of the arithmetic.")
     flags.DEFINE_float("minutes", 9.0, "Cases that have not begun by then are left out, and said.", lower_bound=0)
     flags.DEFINE_string("json", "", "File for the errors as well.")
-    flags.DEFINE_string("write", "", "Folder to write the reference into (what this program calls itself with).")
 
 
 if __name__ == "__main__":

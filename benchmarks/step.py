@@ -11,7 +11,8 @@ the share of the time that the device waited for it is shown. Products are the m
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
 matrix product, measured in the same call. `--options` measures every backbone that has them with each set of
 `cion_jax.models.options`, one after another: compilers try kernels on the device, which would disturb what is measured,
-and of eight threads that compiled ViT-B on an H200 none was ready after 190 s, where one alone takes 71 s.
+and of eight threads that compiled ViT-B on an H200 none was ready after 190 s, where one alone takes 71 s. `--programs`
+takes those that a machine without a device has compiled before: seconds each, but no kernel was tried.
 
 On a CPU where PyTorch is installed, the released step in PyTorch
 (`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is. Our trainer
@@ -29,12 +30,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from jax.experimental import serialize_executable
 
 from benchmarks.common import accelerator, define_names, header, median_seconds, table
 from cion_jax import models
@@ -53,13 +56,14 @@ PRECISION = flags.DEFINE_enum("precision", "bfloat16", ["bfloat16", "float32"], 
 STEPS = flags.DEFINE_integer("steps", 10, "Steps whose median counts, after two that do not.")
 SETS = flags.DEFINE_list("options", ["plain"], "Sets of the network's options, each NAME+NAME or plain.")
 DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
+PROGRAMS = flags.DEFINE_string("programs", "", "Folder of programs compiled ahead (benchmarks/step_programs.py).")
 
 K = 8
 PLAIN = str.maketrans("\n|", " /")  # what a cell of a table may hold
 PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
-def _config(name: str, options: str = "plain") -> Config:
+def make_config(name: str, options: str = "plain") -> Config:
     settings = typed_config.thaw(Config())
     settings.update_from_flattened_dict(
         {
@@ -75,16 +79,32 @@ def _config(name: str, options: str = "plain") -> Config:
     return typed_config.freeze(Config, settings)
 
 
+def measured() -> Iterator[tuple[str, str]]:
+    """Every backbone with every set of options that it has."""
+    for name in MODELS.value:
+        has = "options" in inspect.signature(models.registry.BACKBONES[name].func.__init__).parameters
+        yield from ((name, options) for options in SETS.value if has or options == "plain")
+
+
+def program_file(folder: str, config: Config) -> Path:
+    """Where a program that was compiled ahead lies."""
+    return Path(folder) / f"{'+'.join((config.model.name, *sorted(config.model.options)))}.program"
+
+
 def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:
     """Batches of real shards, without end."""
     return Distill(dataclasses.replace(config, train=LoopConfig(epochs=1000))).stream().batches()
 
 
-def _repeated(config: Config, mesh: jax.sharding.Mesh) -> Iterator[dict[str, Any]]:
+def host_batch(config: Config) -> dict[str, np.ndarray]:
+    """Images of noise."""
     shape = (config.data.batch_size, *config.data.canvas)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    size = np.full((shape[0], 2), config.data.canvas, np.int32)
-    return itertools.repeat(sharding.put_batch({"image": image, "size": size}, mesh, Distill.fields))
+    return {"image": image, "size": np.full((shape[0], 2), config.data.canvas, np.int32)}
+
+
+def _repeated(config: Config, mesh: jax.sharding.Mesh) -> Iterator[dict[str, Any]]:
+    return itertools.repeat(sharding.put_batch(host_batch(config), mesh, Distill.fields))
 
 
 def _products(config: Config) -> int:
@@ -111,11 +131,18 @@ def _peak() -> float:
 
 
 def compiled_step(config: Config, mesh: jax.sharding.Mesh) -> tuple[Any, Any, float]:
-    """(what makes the state, compiled step, seconds that compiling took); programs that wait have no state yet."""
+    """(what makes the state, compiled step, seconds that compiling or loading took)."""
     task: Any = Distill(config)
     trainer = make_trainer(task, mesh, (1000,) * config.train.epochs)
     began = time.perf_counter()
-    compiled = trainer.step.lower(trainer.like, next(_repeated(config, mesh)), K).compile()
+    lowered = trainer.step.lower(trainer.like, next(_repeated(config, mesh)), K)
+    if PROGRAMS.value:
+        # What a folder of programs holds is trusted like code.
+        trees, content = (jax.tree.structure(lowered.args_info), lowered.out_tree), program_file(PROGRAMS.value, config)
+        devices = list(mesh.devices.flat)
+        compiled = serialize_executable.deserialize_and_load(content.read_bytes(), *trees, execution_devices=devices)
+    else:
+        compiled = lowered.compile()
     return trainer.init, compiled, time.perf_counter() - began
 
 
@@ -145,7 +172,7 @@ def _rival_ms(name: str) -> float | None:
 
 
 def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, float]]:
-    config = _config(name, options)
+    config = make_config(name, options)
     mesh = sharding.make_mesh(config.mesh)
     return config, mesh, compiled_step(config, mesh)
 
@@ -164,15 +191,9 @@ def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[flo
     return name, options, *cells, *shares, *compared
 
 
-def _sets(name: str) -> list[str]:
-    """The sets of options to measure a backbone with."""
-    has = "options" in inspect.signature(models.registry.BACKBONES[name].func.__init__).parameters
-    return [options for options in SETS.value if has or options == "plain"]
-
-
 def _rows(rivals: dict[str, list[float | None]], peak: float, failed: list[str]) -> Iterator[tuple]:
     """Row by row; adds to `failed`."""
-    for name, options in ((n, options) for n in MODELS.value for options in _sets(n)):
+    for name, options in measured():
         try:
             yield _row(name, options, _compiled(name, options), peak, rivals[name])
         except Exception as error:  # no memory, or an option that this device cannot: a row, and the others go on

@@ -8,30 +8,30 @@ litters every start of JAX on a CPU and is therefore kept apart:
 
     .venv/bin/pip install --target .libtpu -r requirements-plan.txt
     PYTHONPATH=.libtpu .venv/bin/python -m cion_jax.plan ...
+
+GPUs (`h200:8`) need JAX's CUDA packages.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from jax.experimental import topologies
 
 from cion_jax.common import cli
 from cion_jax.common.files import replaceable, write_text
 from cion_jax.common.paths import local_path
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.data.records import DatasetError
-from cion_jax.distributed import hlo_collectives, hlo_traffic, sharding
+from cion_jax.distributed import ahead, hlo_collectives, hlo_traffic, sharding
 from cion_jax.tasks import TASKS, schemas
 from cion_jax.training.step import init_state, make_trainer
 
@@ -39,27 +39,6 @@ _PATH = "data.path"  # a plan is made without data
 
 # Parts of a step, as `jax.named_scope` names them where they are computed; the innermost counts.
 SCOPES = ("views", "stem", "attention", "mlp", "norm", "head", "loss", "optimizer")
-
-
-class Chip(NamedTuple):
-    """A chip's rates by its maker's data sheet: GiB of memory, bf16 FLOP/s, memory bytes/s, interconnect bytes/s (all
-    links together, one direction), and the shapes that a slice may have."""
-
-    memory_gib: float
-    flops: float
-    memory_rate: float
-    link_rate: float
-    shapes: tuple[str, ...]
-
-
-_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
-CHIPS = {
-    "v4": Chip(32, 275e12, 1228e9, 300e9, _CUBES),
-    "v5e": Chip(16, 197e12, 819e9, 200e9, _FLAT),
-    "v5p": Chip(95, 459e12, 2765e9, 600e9, _CUBES),
-    "v6e": Chip(32, 918e12, 1640e9, 448e9, _FLAT),
-}
 
 
 @dataclass(frozen=True)
@@ -109,13 +88,13 @@ def plan(task: Any, topology: str, largest_batch: bool = True) -> Plan:
 
     Args:
       task: the batch size of its config is the global one.
-      topology: `cpu:DEVICES` or `KIND:SHAPE`, e.g. `v5e:4x4`.
+      topology: as `ahead.devices_of` takes it.
       largest_batch: whether to find out, by compiling a second time.
 
     Raises:
-      ConfigError: no such topology, libtpu is missing, or the config does not fit the number of devices.
+      ConfigError: no such topology, what compiles for it is missing, or the config does not fit the number of devices.
     """
-    devices, chip = _devices(topology)
+    devices, chip = ahead.devices_of(topology)
     config = task.config
     mesh = sharding.make_mesh(config.mesh, devices)
     memory, compiled = _compile(task, mesh)
@@ -150,22 +129,6 @@ def plan(task: Any, topology: str, largest_batch: bool = True) -> Plan:
     )
 
 
-def _devices(topology: str) -> tuple[list[Any], Chip | None]:
-    kind, _, shape = topology.partition(":")
-    if kind == "cpu" and shape.isdigit() and int(shape) > 0:
-        jax.config.update("jax_num_cpu_devices", int(shape))
-        return jax.devices("cpu")[: int(shape)], None
-    if kind not in CHIPS or shape not in CHIPS[kind].shapes:
-        right = "; ".join(f"{kind}: {' '.join(chip.shapes)}" for kind, chip in CHIPS.items())
-        raise ConfigError(f"there is no topology {topology!r}; give cpu:DEVICES or KIND:SHAPE of {right}")
-    if not importlib.util.find_spec("libtpu"):
-        raise ConfigError(
-            f"--topology={topology} needs libtpu: `.venv/bin/pip install --target .libtpu -r requirements-plan.txt`, "
-            "then run this command with PYTHONPATH=.libtpu"
-        )
-    return topologies.get_topology_desc(topology, platform="tpu").devices, CHIPS[kind]
-
-
 def _compile(task: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     """(bytes of a chip's memory, compiled step)."""
     config = task.config
@@ -178,14 +141,14 @@ def _compile(task: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     }
     where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
     batch = sharding.abstract(batch, dict.fromkeys(batch, where))
-    compiled = trainer.step.lower(trainer.like, batch, task.heaviest()[0]).compile()
+    compiled = ahead.compiled(trainer.step, list(mesh.devices.flat), trainer.like, batch, task.heaviest()[0])
     m: Any = compiled.memory_analysis()
     # The state is donated: the state after the step lies where the one before it was.
     own = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
     return own + m.temp_size_in_bytes + m.generated_code_size_in_bytes, compiled
 
 
-def _largest_batch(task: Any, mesh: jax.sharding.Mesh, memory: int, chip: Chip) -> int:
+def _largest_batch(task: Any, mesh: jax.sharding.Mesh, memory: int, chip: ahead.Chip) -> int:
     """Images of one chip that fit, as a multiple of whole identity groups."""
     config = task.config
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -275,7 +238,7 @@ def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
         row = dataclasses.asdict(found) | {"images_per_second": found.images_per_second}
         write_text(outputs["json"], json.dumps(row, indent=1) + "\n")
     if "shardings" in outputs:
-        mesh = sharding.make_mesh(config.mesh, _devices(args.topology)[0])
+        mesh = sharding.make_mesh(config.mesh, ahead.devices_of(args.topology)[0])
         state = jax.eval_shape(lambda: init_state(task))
         write_text(outputs["shardings"], sharding.describe(state, mesh, task.rules) + "\n")
     return int(found.fits is False)
@@ -283,7 +246,7 @@ def main(settings: Callable[[], Any], _: Sequence[str]) -> int:
 
 def define_flags() -> Callable[[], Any]:
     """Defines what the command takes; the function returned gives the settings."""
-    flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4.", required=True)
+    flags.DEFINE_string("topology", None, "cpu:DEVICES or KIND:SHAPE such as v5e:4x4, h200:8.", required=True)
     flags.DEFINE_string("json", "", "File to write the plan to as well.")
     flags.DEFINE_string("shardings", "", "File for a line about every array: shape, split, bytes on a device.")
     flags.DEFINE_bool("breakdown", False, "Prints memory traffic and products by part of the step as well.")

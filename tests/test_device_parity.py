@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -106,6 +107,23 @@ def test_a_case_that_fails_is_a_row(monkeypatch):
     assert not found.good
     assert "ZeroDivisionError" in device_parity.row(found)[5]
     assert device_parity.row(found)[-1] == "FAILED"
+
+
+def test_on_an_accelerator_a_process_computes_both_sides_of_a_case():
+    """Here of one CPU device: no error, and no number that is missing."""
+    soon, now = time.time() + 300, time.time()
+    found = list(device_parity._against_cpu(["head", "loss"], ["float32"], soon))
+    assert {(o.case, o.failed, o.good) for o in found} == {("head", "", True), ("loss", "", True)}
+    late = list(device_parity._against_cpu(["head"], ["float32", "bfloat16"], now))
+    assert [(o.case, o.dtype, o.failed) for o in late] == [
+        ("head", dtype, device_parity.LATE) for dtype in device_parity.DTYPES
+    ]
+
+
+def test_a_case_without_a_reference_is_a_row():
+    found = list(device_parity._against_cpu(["no such case"], ["float32"], time.time() + 300))
+    assert [o.good for o in found] == [False]
+    assert "the reference failed" in found[0].failed
 
 
 def test_a_case_that_is_none_is_refused():

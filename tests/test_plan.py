@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from cion_jax import plan
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.distributed import hlo_collectives
+from cion_jax.distributed import ahead, hlo_collectives
 from configs import demo
 
 PROTOTYPES = demo.get_config().model.prototypes
@@ -35,10 +34,10 @@ def test_collectives_by_hand():
     }
 
 
-@pytest.mark.parametrize("topology", ["v5e", "v5e:3x3", "v7:2x2", "cpu:0", "cpu"])
+@pytest.mark.parametrize("topology", ["v5e", "v5e:3x3", "v7:2x2", "cpu:0", "cpu", "h200", "h200:3"])
 def test_a_wrong_topology_lists_the_right_ones(topology):
-    with pytest.raises(ConfigError, match=r"v5e: 1x1 2x2 2x4 4x4 .*v5p: 2x2x1"):
-        plan._devices(topology)
+    with pytest.raises(ConfigError, match=r"v5e: 1x1 2x2 2x4 4x4 .*v5p: 2x2x1.*h200: 1 2 4 8"):
+        ahead.devices_of(topology)
 
 
 def planned(*flags):

@@ -134,10 +134,15 @@ def attend_apart(first: Sequence[jax.Array], rest: Sequence[jax.Array]) -> tuple
 
 
 def _attend(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array, length: int) -> jax.Array:
-    """Dot-product attention to the first `length` tokens; in half precision on a GPU by cuDNN, which never writes the
-    [B, H, N, N] weights."""
-    if jax.default_backend() != "gpu" or q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
-        return ops.attention(q_BNHD, k_BNHD, v_BNHD, length)
+    """Dot-product attention to the first `length` tokens; in half precision on an NVIDIA GPU by cuDNN, which never
+    writes the [B, H, N, N] weights."""
+    plain = partial(ops.attention, length=length)
+    if q_BNHD.dtype not in (jnp.bfloat16, jnp.float16):
+        return plain(q_BNHD, k_BNHD, v_BNHD)
+    return ops.by_cuda(partial(_attend_by_cudnn, length=length), plain, q_BNHD, k_BNHD, v_BNHD)
+
+
+def _attend_by_cudnn(q_BNHD: jax.Array, k_BNHD: jax.Array, v_BNHD: jax.Array, length: int) -> jax.Array:
     B, N, _, _ = q_BNHD.shape
     even = [jnp.pad(x, ((0, 0), (0, N % 2), (0, 0), (0, 0))) for x in (q_BNHD, k_BNHD, v_BNHD)]  # JAX takes no odd N
     length_B = jnp.full(B, length, jnp.int32) if N % 2 or length < N else None

@@ -13,6 +13,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
 
 from cion_jax.common.typed_config import ConfigError
+from cion_jax.models import ops
 from cion_jax.models.activations import Activation, gelu, gelu_in_one_pass
 from cion_jax.models.attention import Attention, Part, Parts, cut, joined
 from cion_jax.models.fp8 import Fp8Linear
@@ -241,9 +242,8 @@ def resized(pos_1NC: jax.Array, h: int, w: int, *, always: bool = False) -> jax.
 def _channels_innermost(x: jax.Array) -> jax.Array:
     """The same, laid out so in a GPU's memory. XLA would put the images there, as suits the product before, and then
     transpose in every LayerNorm (ViT-B: 7% of a step)."""
-    if jax.default_backend() != "gpu":
-        return x
-    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+    innermost = Layout(major_to_minor=tuple(range(x.ndim)))
+    return ops.by_cuda(lambda x: with_layout_constraint(x, innermost), lambda x: x, x)
 
 
 BACKBONES.register_all(

@@ -65,3 +65,19 @@ def _same(function, expected, shapes):
         for a, b in zip((got, *pull(gradient)), (want, *own_pull(gradient)), strict=True):
             assert a.dtype == jnp.float64
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_what_is_for_an_nvidia_gpu_is_chosen_where_the_program_is_compiled():
+    x = jnp.ones(3)
+
+    def twice_or_thrice(x):
+        return ops.by_cuda(lambda x: 2 * x, lambda x: 3 * x, x)
+
+    def text(platform):
+        return jax.jit(lambda x: twice_or_thrice(x)).trace(x).lower(lowering_platforms=(platform,)).as_text()
+
+    assert "2.0" not in text("cuda")  # no GPU is meant
+    with ops.ahead_of_cuda():
+        assert "2.0" in text("cuda")
+        assert "2.0" not in text("cpu")
+        assert jax.jit(twice_or_thrice)(x).tolist() == [3, 3, 3]
