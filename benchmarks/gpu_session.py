@@ -38,7 +38,7 @@ from typing import NamedTuple
 from absl import app, flags
 
 from benchmarks.common import ROOT, commit, define_names, processor
-from cion_jax.models.options import ALL, OPTIONS
+from cion_jax.models.options import ALL, ON_GPU, OPTIONS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 MSMT17 = 93_820  # queries and gallery
@@ -68,8 +68,8 @@ class Result(NamedTuple):
 
 
 def sets() -> str:
-    """The options to measure: none, each alone, all that go together."""
-    return ",".join(["plain", "+".join(ALL), *OPTIONS])
+    """The options to measure: none, all that go together on a GPU and elsewhere, each alone."""
+    return ",".join(["plain", "+".join(ON_GPU), *OPTIONS, "+".join(ALL)])
 
 
 def stages(data: str, dry: bool, minutes: float, programs: str = "") -> list[Stage]:

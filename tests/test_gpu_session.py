@@ -101,7 +101,8 @@ def test_every_option_is_measured_by_itself_and_with_the_others(programs):
     step = next(stage for stage in stages if stage.name == "step")
     options = next(part for part in step.command if part.startswith("--options="))
     names = list(gpu_session.OPTIONS)
-    assert options.removeprefix("--options=").split(",") == ["plain", "+".join(gpu_session.ALL), *names]
+    several = ["+".join(given) for given in (gpu_session.ON_GPU, gpu_session.ALL)]
+    assert options.removeprefix("--options=").split(",") == ["plain", several[0], *names, several[1]]
     assert sum(stage.minutes for stage in stages) == pytest.approx(9)
     # Parity ends by itself, so that it says what it did not reach.
     assert 2 < float(stages[0].command[1].removeprefix("--minutes=")) < stages[0].minutes - 0.25

@@ -22,8 +22,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
+from cion_jax.distributed import hlo_products
 from cion_jax.distributed.hlo_collectives import KINDS
 
 _BLOCK = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .* \{$")
@@ -33,13 +32,12 @@ _ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+(?P<bits>\d+)\w*)\[(?P<shape>[\d,]*)
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _JITTED = re.compile(r"jit\([^)]*\)")
-_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
-_WINDOW = re.compile(r"window=\{([^}]*)\}")
 # What moves nothing by itself.
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id"}
 _FREE |= {"opt-barrier", "iota", "domain", "add-dependency"}
 _FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "Sharding")
 _LOOKS_THROUGH = {"bitcast", "reshape", "copy", "convert"}
+_PRODUCTS = ("dot", "convolution", "custom-call")
 _TAKES_PART = {"dynamic-slice", "slice", "gather"}
 
 
@@ -228,7 +226,8 @@ class Program:
             if op.opcode == "dynamic-update-slice":
                 update = block[op.operands[1]].arrays
                 return sum(a.size for a in update) - sum(a.size for a in block[op.operands[0]].arrays if a.main)
-            return sum(array.size for array in op.arrays if array.main)
+            kept = op.arrays[:-1] if hlo_products.is_library(op.attributes) else op.arrays
+            return sum(array.size for array in kept if array.main)
         named = {o.name: o for o in inside}
         root = next(o for o in inside if o.root)
         results = [named[n] for n in root.operands] if root.opcode == "tuple" else [root]
@@ -240,12 +239,10 @@ class Program:
         if op.opcode == "fusion":
             inner = self.blocks[op.names("calls")[0]]
             return sum(self._computed(o, inner) for o in inner.values())
-        if op.opcode == "dot":
-            contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", op.attributes)
-            axes = [int(axis) for axis in contracted[1].split(",") if axis] if contracted else []
-            shape = block[op.operands[0]].arrays[0].shape
-            return 2 * math.prod(op.arrays[0].shape) * math.prod(shape[axis] for axis in axes)
-        return _of_convolution(op, block) if op.opcode == "convolution" else 0
+        if op.opcode not in _PRODUCTS:
+            return 0
+        shapes = [array.shape for name in op.operands for array in block[name].arrays[:1]]
+        return hlo_products.flops(op.opcode, op.attributes, shapes, op.arrays[0].shape if op.arrays else ())
 
 
 def _operation(line: str) -> Operation | None:
@@ -299,32 +296,6 @@ def _new(result: Operation, named: dict[str, Operation], array: Array) -> int:
     if result.opcode != "dynamic-update-slice":
         return array.size
     return min(array.size, sum(a.size for a in named[result.operands[1]].arrays))
-
-
-def _of_convolution(op: Operation, block: dict[str, Operation]) -> int:
-    """As XLA counts: positions that lie between dilated pixels or on the margin are no work."""
-    labels = _LABELS.search(op.attributes)
-    if not labels:
-        return 0
-    left, right, out = labels[1], labels[2], labels[3]
-    x, kernel = (block[name].arrays[0].shape for name in op.operands[:2])
-    size = op.arrays[0].shape
-    window = _WINDOW.search(op.attributes)
-    settings = dict(part.split("=") for part in window[1].split()) if window else {}
-    spatial = [axis for axis in left if axis.isdigit()]
-    places = 1
-    for number, axis in enumerate(sorted(spatial)):
-        at = {key: value.split("x")[number] for key, value in settings.items()}
-        places *= _places(x[left.index(axis)], kernel[right.index(axis)], size[out.index(axis)], at)
-    return 2 * size[out.index("b")] * size[out.index("f")] * kernel[right.index("i")] * places
-
-
-def _places(width: int, taps: int, outputs: int, at: dict[str, str]) -> int:
-    """Pairs of an output and a tap along one axis that meet a pixel."""
-    stride, dilated, apart = (int(at.get(key, 1)) for key in ("stride", "lhs_dilate", "rhs_dilate"))
-    low = int(at["pad"].split("_")[0]) if "pad" in at else 0
-    position = np.arange(outputs)[:, None] * stride - low + np.arange(taps) * apart
-    return int(np.sum((position >= 0) & (position <= (width - 1) * dilated) & (position % dilated == 0)))
 
 
 def _weight(shares: list[Share]) -> int:

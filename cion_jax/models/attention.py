@@ -62,7 +62,7 @@ def joined(rows: Sequence[jax.Array]) -> jax.Array:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with one product for queries, keys and values."""
+    """Multi-head self-attention; queries, keys and values by one product or, where so told, by three."""
 
     def __init__(
         self,
@@ -70,11 +70,12 @@ class Attention(nnx.Module):
         heads: int,
         qkv_bias: bool = True,
         linear: type[Linear] = Linear,
+        three_products: bool = False,
         *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.heads = heads
+        self.heads, self.three_products = heads, three_products
         self.qkv = linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
         self.proj = linear(features, features, dtype=dtype, rngs=rngs)
 
@@ -83,8 +84,9 @@ class Attention(nnx.Module):
         """[B, N, C] -> [B, N, C]; or the rows of `parts`, [R, C], to the same."""
         *shape, C = x.shape
         parts = parts or (Part(shape[0], shape[1], shape[1]),)
-        qkv_RM = self.qkv(x).reshape(-1, 3 * C)
-        mixed = [self._mixing(part)(qkv) for qkv, part in zip(cut(qkv_RM, parts), parts, strict=True)]
+        qkv = self.qkv.apart(x, 3) if self.three_products else [self.qkv(x)]
+        pieces = zip(*(cut(y.reshape(-1, y.shape[-1]), parts) for y in qkv), strict=True)
+        mixed = [self._mixing(part)(*arrays) for arrays, part in zip(pieces, parts, strict=True)]
         return self.proj(joined(mixed).reshape(*shape, C))
 
     def _mixing(self, part: Part) -> Callable[[jax.Array], jax.Array]:
@@ -93,17 +95,20 @@ class Attention(nnx.Module):
         function = partial(self._mixed, part=part)
         return jax.checkpoint(function) if part.apart else function
 
-    def _mixed(self, qkv_RM: jax.Array, part: Part) -> jax.Array:
-        """Rows [R, 3 C] of one part -> [R, C]."""
-        q_BNHD, k_BNHD, v_BNHD = self._heads(part.of(qkv_RM))
+    def _mixed(self, *qkv: jax.Array, part: Part) -> jax.Array:
+        """Rows of one part, [R, 3 C] or three of [R, C] -> [R, C]."""
+        q_BNHD, k_BNHD, v_BNHD = self._heads([part.of(y_RM) for y_RM in qkv])
         if not part.apart:
             return _attend(q_BNHD, k_BNHD, v_BNHD, part.length).reshape(part.rows, -1)
-        first = tuple(self._heads(part.first(qkv_RM)[:, None]))
+        first = self._heads([part.first(y_RM)[:, None] for y_RM in qkv])
         return joined([y.reshape(-1, self.proj.in_features) for y in attend_apart(first, (q_BNHD, k_BNHD, v_BNHD))])
 
-    def _heads(self, qkv_BNM: jax.Array) -> jax.Array:
-        """[B, N, 3 C] -> [3, B, N, H, D]."""
-        return jnp.moveaxis(qkv_BNM.reshape(*qkv_BNM.shape[:2], 3, self.heads, -1), 2, 0)
+    def _heads(self, qkv: Sequence[jax.Array]) -> Sequence[jax.Array]:
+        """[B, N, 3 C] or three of [B, N, C] -> three of [B, N, H, D]."""
+        B, N, _ = qkv[0].shape
+        if self.three_products:
+            return [y_BNC.reshape(B, N, self.heads, -1) for y_BNC in qkv]
+        return tuple(jnp.moveaxis(qkv[0].reshape(B, N, 3, self.heads, -1), 2, 0))
 
 
 def attend_apart(first: Sequence[jax.Array], rest: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:

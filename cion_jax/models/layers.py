@@ -94,6 +94,16 @@ class Linear(nnx.Linear):
         """[..., in] -> [..., out]."""
         return ops.on_rows(super().__call__, x)
 
+    def apart(self, x: jax.Array, count: int) -> list[jax.Array]:
+        """The output in `count` arrays of equal width, each by a product of its own."""
+        x = x.astype(self.dtype)
+        kernels = jnp.split(self.kernel[...].astype(self.dtype), count, axis=1)
+        outputs = [ops.on_rows(functools.partial(jnp.matmul, b=kernel), x) for kernel in kernels]
+        if self.bias is None:
+            return outputs
+        biases = jnp.split(self.bias[...].astype(self.dtype), count)
+        return [y + bias for y, bias in zip(outputs, biases, strict=True)]
+
     def scaled(self, x: jax.Array, factor: float) -> jax.Array:
         """`factor` times the output, spelled on the weights: XLA on a GPU may compile a (x W + b) to a (x W) + b
         (openxla/xla#46110), but a product of x with a W and the bias a b it cannot."""

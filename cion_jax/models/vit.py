@@ -96,6 +96,7 @@ class Kinds(NamedTuple):
     norm: type[LayerNorm] = LayerNorm
     linear: type[Linear] = Linear
     activation: Activation = gelu
+    three_products: bool = False
 
 
 PLAIN = Kinds()
@@ -107,6 +108,7 @@ def kinds_of(options: Sequence[str]) -> Kinds:
         norm=OnePassNorm if "one_pass_norm" in options else LayerNorm,
         linear=Fp8Linear if "fp8_products" in options else Linear,
         activation=gelu_in_one_pass if "one_pass_gelu" in options else gelu,
+        three_products="three_products" in options,
     )
 
 
@@ -125,7 +127,7 @@ class Block(nnx.Module):
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = kinds.norm(features, EPS, **kw)
-        self.attn = Attention(features, heads, linear=kinds.linear, **kw)
+        self.attn = Attention(features, heads, linear=kinds.linear, three_products=kinds.three_products, **kw)
         self.norm2 = kinds.norm(features, EPS, **kw)
         self.mlp = Mlp(features, 4 * features, kinds.activation, kinds.linear, **kw)
         self.rate = rate

@@ -12,7 +12,7 @@ from cion_jax.common.typed_config import ConfigError
 from cion_jax.models.activations import gelu, gelu_in_one_pass
 from cion_jax.models.layers import LayerNorm
 from cion_jax.models.one_pass_norm import OnePassNorm
-from cion_jax.models.options import ALL, OPTIONS, ROUNDED, check_shares
+from cion_jax.models.options import ALL, ON_GPU, OPTIONS, ROUNDED, check_shares
 from cion_jax.tasks.distill.network import Network
 from tests import miniatures
 from tests.runs import assert_equal
@@ -56,7 +56,7 @@ def plain():
 EQUAL = [(name,) for name in OPTIONS if name not in ROUNDED]
 
 
-@pytest.mark.parametrize("options", [*EQUAL, ALL, PADDED], ids="+".join)
+@pytest.mark.parametrize("options", [*EQUAL, ALL, ON_GPU, PADDED], ids="+".join)
 def test_an_option_changes_no_number(options, plain):
     found = _computed(options)
     scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain[1]))
@@ -143,6 +143,7 @@ def test_every_number_of_bfloat16_in_one_pass():
         ("toy_vit", ("fast",), f"options are {', '.join(OPTIONS)}, each once"),
         ("toy_vit", ("joint_views", "joint_views"), "each once"),
         ("toy_vit", ("padded_tokens", "class_token_apart"), "one at most"),
+        ("toy_vit", ("three_products", "fp8_products"), "one at most"),
         ("toy_resnet", ("joint_views",), "toy_resnet has no options, got joint_views; leave them out"),
     ],
 )
