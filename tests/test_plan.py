@@ -40,6 +40,23 @@ def test_a_wrong_topology_lists_the_right_ones(topology):
         ahead.devices_of(topology)
 
 
+@pytest.mark.parametrize(("topology", "needs"), [("v5e:2x2", "libtpu"), ("h200:8", "CUDA packages, a GPU it does not")])
+def test_what_compiles_for_a_chip_is_asked_for(topology, needs, monkeypatch):
+    monkeypatch.setattr(ahead.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=rf"--topology={topology} needs .*{needs}"):
+        ahead.devices_of(topology)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ahead.cuda_version(), reason="JAX's CUDA packages are not installed")
+def test_a_plan_for_a_gpu_that_is_not_there():
+    command = [sys.executable, "-m", "cion_jax.plan", "--config=configs/demo.py", "--topology=h200:2", "--breakdown"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for said in ("on h200:2: 2 devices", ", fits", "all-reduce", "largest batch", "optimizer"):
+        assert said in done.stdout
+
+
 def planned(*flags):
     """Output and errors of the command."""
     command = [sys.executable, "-m", "cion_jax.plan", "--topology=cpu:1", "--largest_batch=false", *flags]

@@ -121,3 +121,40 @@ def test_a_convolution_counts_the_pixels_that_it_meets(stride, padding, pairs):
 
     program = Program(jax.jit(convolve).lower(x, kernel).compile().as_text())
     assert program.flops() == 2 * 2 * 16 * 8 * pairs**2
+
+
+IMAGES = "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f"
+CONTRACTED = '"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}'
+WEIGHTS = '"intermediate_tensor_shape": {"element_type": "BF16", "dimensions": ["2", "4", "10", "10"]}'
+# As XLA writes it for an NVIDIA GPU: the last result of a library's call is a place to work in.
+LIBRARIES = f"""
+ENTRY %main (a: f32[4,8], b: f32[8,16], x: f32[2,6,5,3], k: f32[7,3,3,3], q: bf16[2,10,4,8]) -> f32[4,16] {{
+  %a = f32[4,8]{{1,0}} parameter(0)
+  %b = f32[8,16]{{1,0}} parameter(1)
+  %x = f32[2,6,5,3]{{3,2,1,0}} parameter(2)
+  %k = f32[7,3,3,3]{{3,2,1,0}} parameter(3)
+  %q = bf16[2,10,4,8]{{3,2,1,0}} parameter(4)
+  %dot = (f32[4,16]{{1,0}}, s8[4096]{{0}}) custom-call(%a, %b), custom_call_target="__cublas$lt$matmul", \
+metadata={{op_name="jit(f)/mlp/dot"}}, backend_config={{{CONTRACTED}}}
+  %conv = (f32[2,6,5,7]{{3,2,1,0}}, u8[512]{{0}}) custom-call(%x, %k), {IMAGES}, \
+custom_call_target="__cudnn$convForward"
+  %y = f32[2,6,5,7]{{3,2,1,0}} get-tuple-element(%conv), index=0
+  %of_k = (f32[7,3,3,3]{{3,2,1,0}}, u8[0]{{0}}) custom-call(%x, %y), {IMAGES}, \
+custom_call_target="__cudnn$convBackwardFilter"
+  %of_x = (f32[2,6,5,3]{{3,2,1,0}}, u8[0]{{0}}) custom-call(%y, %k), {IMAGES}, \
+custom_call_target="__cudnn$convBackwardInput"
+  %mixed = (bf16[2,4,10,8]{{3,1,2,0}}, u8[0]{{0}}) custom-call(%q, %q, %q), \
+custom_call_target="__cudnn$fmhaSoftmax", backend_config={{{WEIGHTS}}}
+  ROOT %result = f32[4,16]{{1,0}} get-tuple-element(%dot), index=0
+}}
+"""
+
+
+def test_products_of_libraries_by_hand():
+    program = Program(LIBRARIES)
+    product = 2 * 4 * 8 * 16
+    # A margin meets no pixel: of 6 x 5 outputs 16 x 13 pairs of a row and a tap, and of a column and one, remain.
+    convolution = 2 * 2 * 7 * 3 * 16 * 13
+    attention = 2 * 2 * (2 * 4 * 10 * 10) * 8
+    assert program.flops() == product + 3 * convolution + attention
+    assert program.by_scope(("mlp",))["mlp"] == (4 * (4 * 8 + 8 * 16 + 4 * 16), product)  # no place to work in

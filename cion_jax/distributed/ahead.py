@@ -117,16 +117,20 @@ def _tpus(topology: str) -> list[Any]:
 
 
 def _gpus(kind: str, shape: str) -> list[Any]:
-    found = [version for version in (13, 12) if importlib.util.find_spec(f"jax_cuda{version}_plugin")]
-    if not found:
+    version = cuda_version()
+    if not version:
         raise ConfigError(
             f"--topology={kind}:{shape} needs JAX's CUDA packages, a GPU it does not: `pip install 'cion-jax[cuda13]'`"
         )
     numbers = {"bandwidth": int(CHIPS[kind].memory_rate), "memory": int(CHIPS[kind].memory_gib * 2**30)}
-    target = _TARGET.format(name=kind.upper(), cuda=found[0], **numbers, **_GPUS[kind])
-    return topologies.get_topology_desc(
-        f"{kind}:{shape}", "cuda", target_config=target, topology=f"1x1x{shape}"
-    ).devices
+    target = _TARGET.format(name=kind.upper(), cuda=version, **numbers, **_GPUS[kind])
+    name, gpus = f"{kind}:{shape}", f"1x1x{shape}"  # slices, machines, GPUs of one
+    return topologies.get_topology_desc(name, "cuda", target_config=target, topology=gpus).devices
+
+
+def cuda_version() -> int | None:
+    """The newest CUDA that JAX's installed packages are for."""
+    return next((number for number in (13, 12) if importlib.util.find_spec(f"jax_cuda{number}_plugin")), None)
 
 
 def compiled(function: Any, devices: list[Any], *args: Any) -> Any:
