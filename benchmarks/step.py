@@ -22,10 +22,14 @@ with memory kept.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
+import functools
 import importlib.util
 import inspect
 import itertools
+import os
 import statistics
 import sys
 import time
@@ -57,6 +61,8 @@ STEPS = flags.DEFINE_integer("steps", 10, "Steps whose median counts, after two 
 SETS = flags.DEFINE_list("options", ["plain"], "Sets of the network's options, each NAME+NAME or plain.")
 DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
 PROGRAMS = flags.DEFINE_string("programs", "", "Folder of programs compiled ahead (benchmarks/step_programs.py).")
+BLOCKS = flags.DEFINE_integer("blocks", None, "Blocks of a ViT, to compile in less time; all of them by default.")
+TURNS = flags.DEFINE_string("turns", "", "Lock file: commands that share it compile side by side, measure in turn.")
 
 K = 8
 PLAIN = str.maketrans("\n|", " /")  # what a cell of a table may hold
@@ -64,6 +70,11 @@ PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
 def make_config(name: str, options: str = "plain") -> Config:
+    """The published step of a backbone; of its first `--blocks` blocks, where that is given."""
+    if BLOCKS.value is not None:
+        whole, name = models.registry.BACKBONES[name], f"{name}_{BLOCKS.value}_blocks"
+        if name not in models.names():
+            models.registry.BACKBONES.register_all({name: functools.partial(whole, depth=BLOCKS.value)})
     settings = typed_config.thaw(Config())
     settings.update_from_flattened_dict(
         {
@@ -171,6 +182,15 @@ def _rival_ms(name: str) -> float | None:
     return 1e3 * statistics.median(torch_step.seconds(name, BATCH.value, PROTOTYPES.value, STEPS.value))
 
 
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Nobody else who was given the same file measures meanwhile."""
+    with open(TURNS.value or os.devnull) as file:
+        if TURNS.value:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, float]]:
     config = make_config(name, options)
     mesh = sharding.make_mesh(config.mesh)
@@ -180,7 +200,8 @@ def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, flo
 def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[float | None]) -> tuple:
     config, mesh, (init, step, compiling) = compiled
     needs = step.memory_analysis()
-    seconds, waiting = _times(init(), step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
+    with _turn():
+        seconds, waiting = _times(init(), step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
     ms = 1e3 * statistics.median(seconds)
     rate = 1e3 * BATCH.value / ms
     products = _products(config)
@@ -188,7 +209,7 @@ def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[flo
     cells = f"{compiling:.0f}", f"{ms:.0f}", f"{rate:.1f}", f"{products / 1e9:.1f}"
     shares = f"{2 * products * rate / 1e12:.2f}", f"{products * rate / peak:.1%}", f"{gib:.1f}", f"{waiting:.1%}"
     compared = itertools.chain.from_iterable((f"{r:.0f}", f"{r / ms:.2f}") if r else ("", "") for r in rivals)
-    return name, options, *cells, *shares, *compared
+    return config.model.name, options, *cells, *shares, *compared
 
 
 def _rows(rivals: dict[str, list[float | None]], peak: float, failed: list[str]) -> Iterator[tuple]:
