@@ -1,11 +1,12 @@
-"""Memory traffic of a few blocks of ViT-B on a TPU that is not there: `python -m benchmarks.block_plan`.
+"""Memory traffic of a few blocks of ViT-B on a chip that is not there: `python -m benchmarks.block_plan`.
 
     PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=plain,class_token_apart --tokens=129 --images=48
     PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=stem --images=48
+    python -m benchmarks.block_plan --options=plain,padded_tokens+three_products --topology=h200:1 --images=512
 
-Forward and backward of `--depth` blocks, or of the stem, in bfloat16, compiled for one chip (libtpu as in
-`cion_jax.plan`), counted by `cion_jax.distributed.hlo_traffic`: a minute of a core a row where the whole step takes
-ten. It says how two spellings compare; in the whole step less of a block's activations stays on the chip.
+Forward and backward of `--depth` blocks, or of the stem, in bfloat16, compiled for one chip (libtpu or JAX's CUDA
+packages as in `cion_jax.plan`), counted by `cion_jax.distributed.hlo_traffic`: a minute of a core a row where the whole
+step takes ten. It says how two spellings compare; in the whole step less of a block's activations stays on the chip.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 from flax import nnx
-from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks.common import header, table
 from cion_jax import models
+from cion_jax.distributed import ahead
 from cion_jax.distributed.hlo_traffic import Program
 from cion_jax.models import layers
 from cion_jax.models.attention import Part
@@ -79,7 +80,7 @@ def compiled(options: str, device: Any, depth: int, images: int, tokens: int) ->
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
     x = jax.ShapeDtypeStruct(module.shape, jnp.bfloat16, sharding=where)
-    program = jax.jit(jax.grad(loss, (0, 1))).lower(jax.tree.map(abstract, params), x).compile()
+    program = ahead.compiled(jax.jit(jax.grad(loss, (0, 1))), [device], jax.tree.map(abstract, params), x)
     return Program(str(program.as_text()))
 
 
@@ -95,7 +96,7 @@ def _row(options: str, device: Any) -> tuple:
 def main(_: list[str]) -> None:
     args = flags.FLAGS
     header(f"{args.depth} blocks of ViT-B, {args.images} images of {args.tokens} tokens, for {args.topology}")
-    device = topologies.get_topology_desc(args.topology, platform="tpu").devices[0]
+    device = ahead.devices_of(args.topology)[0][0]
     table(["options", "GB", *PARTS, "TFLOP", "compile s"], (_row(options, device) for options in args.options))
 
 

@@ -1,7 +1,7 @@
 """Everything that an accelerator is to be asked, in one call: `python -m benchmarks.gpu_session --minutes=9 --out=DIR`.
 
-    python -m benchmarks.gpu_session --minutes=9 --out=DIR [--data=SHARDS] [--programs=AHEAD]   # on a GPU
-    python -m benchmarks.gpu_session --dry --out=DIR    # small, on a CPU: whether it all runs
+    python -m benchmarks.gpu_session --minutes=9 --out=DIR [--data=SHARDS]   # on a GPU
+    python -m benchmarks.gpu_session --dry --out=DIR                         # small, on a CPU: whether it all runs
 
 In the order of what would be missed most: parity with the CPU; the step of ViT-B with each option of the network on and
 off; the step fed from shards (without `--data`, of synthetic pictures); views, loss, forward passes and what embedding
@@ -10,10 +10,8 @@ MSMT17's 93,820 images takes at their rate; scoring features of that size; the s
 Each is a command of its own. Together their shares are the whole time, and what one leaves over the next may have, so
 that every one is begun; one that is stopped at the end of its share keeps the rows that it printed, and says so in a
 row. Programs compiled for an accelerator are kept (`.cache/xla`), so a second session on the same machine goes further:
-on an H200 with 16 cores one of ViT-B took 71 s, so nine minutes reach about three of the eight. A machine without a GPU
-can compile them all before, and nine minutes then reach all (AHEAD, `benchmarks/step_programs.py`, with the models and
-sets of the stages `step` and `others`); one of ViT-B is compiled on the device as well, as those of users are.
-Programs of parity are compiled without a search for the fastest kernels.
+on an H200 with 16 cores one of ViT-B took 71 s, so nine minutes reach about three of the ten. Those of parity are
+compiled without a search for the fastest kernels.
 DIR/session.md and DIR/session.json, written after every command, hold one table with card, driver, versions and
 commit (of an exported tree: CION_COMMIT), DIR/NAME.txt what each command printed. Exit status 1 where a command failed
 or was stopped.
@@ -67,31 +65,24 @@ class Result(NamedTuple):
     rows: list[dict[str, str]]
 
 
-def sets() -> str:
-    """The options to measure: none, all that go together on a GPU and elsewhere, each alone."""
-    return ",".join(["plain", "+".join(ON_GPU), *OPTIONS, "+".join(ALL)])
-
-
-def stages(data: str, dry: bool, minutes: float, programs: str = "") -> list[Stage]:
+def stages(data: str, dry: bool, minutes: float) -> list[Stage]:
     """All of them, in order; in `minutes` of which each has its share."""
+    sets = ",".join(["plain", "+".join(ON_GPU), *OPTIONS, "+".join(ALL)])
     step = ("step", f"--batch={8 if dry else 256}", *(("--prototypes=256", "--steps=1") if dry else ("--steps=10",)))
-    ahead = (*step, f"--programs={programs}") if programs else step
-    of_parity, of_step = (3.2, 1.4) if programs else (2.4, 3.7)
+    of_parity = 2.4
     parity = ("--cases=head,loss",) if dry else (f"--minutes={max(minutes * of_parity / 9 - _START / 60, 0):.2f}",)
     one = "--models=vit_tiny" if dry else "--models=vit_base"
     forward = (one, f"--batch={2 if dry else 256}")
     cache = () if dry else _CACHE
-    tuned = [Stage("tuned step", (*step, one), 1.5, cache)] if programs else []
     return [
         Stage("parity", ("device_parity", *parity), of_parity, _EIGHT if dry else _QUICK),
-        Stage("step", (*ahead, one, f"--options={'plain,joint_views' if dry else sets()}"), of_step, cache),
-        Stage("fed", (*ahead, one, f"--data={data}"), 0.4, cache),
-        *tuned,
+        Stage("step", (*step, one, f"--options={'plain,joint_views' if dry else sets}"), 3.7, cache),
+        Stage("fed", (*step, one, f"--data={data}"), 0.4, cache),
         Stage("views", ("views",), 0.5, cache),
         Stage("loss", ("loss",), 0.2, cache),
         Stage("forward", ("backbones", *forward), 0.6, cache),
         Stage("evaluation", ("evaluation", f"--cases={'market' if dry else 'msmt17'}-device"), 0.4),
-        Stage("others", (*ahead, one if dry else "--models=vit_small,resnet50_ibn"), 0.6, cache),
+        Stage("others", (*step, one if dry else "--models=vit_small,resnet50_ibn"), 0.6, cache),
         Stage("host input", ("host_input",), 0.2),
     ]
 
@@ -236,7 +227,7 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         needs = not args.stages or "fed" in args.stages
         data = args.data or (_shards(Path(name) / "shards") if needs else name)
-        found = stages(data, args.dry, args.minutes, args.programs)
+        found = stages(data, args.dry, args.minutes)
         chosen = [stage for stage in found if not args.stages or stage.name in args.stages]
         results = session(chosen, args.minutes, out)
     print((out / "session.md").read_text())
@@ -247,7 +238,6 @@ if __name__ == "__main__":
     flags.DEFINE_float("minutes", 9.0, "For everything.", lower_bound=0)
     flags.DEFINE_string("out", None, "Folder for the results.", required=True)
     flags.DEFINE_string("data", "", "Folder of identity shards; synthetic ones otherwise.")
-    flags.DEFINE_string("programs", "", "Folder of steps compiled ahead (benchmarks/step_programs.py).")
     flags.DEFINE_boolean("dry", False, "Small sizes, to see that all of it runs.")
-    define_names("stages", [stage.name for stage in stages("", False, 0, "all")], None, "Stages; all by default.")
+    define_names("stages", [stage.name for stage in stages("", False, 0)], None, "Stages; all by default.")
     app.run(main)

@@ -11,8 +11,7 @@ the share of the time that the device waited for it is shown. Products are the m
 themselves need (views and whatever is computed again do not count); "of peak" is their share of the rate of a large
 matrix product, measured in the same call. `--options` measures every backbone that has them with each set of
 `cion_jax.models.options`, one after another: compilers try kernels on the device, which would disturb what is measured,
-and of eight threads that compiled ViT-B on an H200 none was ready after 190 s, where one alone takes 71 s. `--programs`
-takes those that a machine without a device has compiled before: seconds each, but no kernel was tried.
+and of eight threads that compiled ViT-B on an H200 none was ready after 190 s, where one alone takes 71 s.
 
 On a CPU where PyTorch is installed, the released step in PyTorch
 (`benchmarks/torch_step.py`) runs in the same call: its milliseconds, and how many times as fast ours is. Our trainer
@@ -22,26 +21,20 @@ with memory kept.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import functools
 import importlib.util
 import inspect
 import itertools
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from jax.experimental import serialize_executable
 
 from benchmarks.common import accelerator, define_names, header, median_seconds, table
 from cion_jax import models
@@ -60,21 +53,13 @@ PRECISION = flags.DEFINE_enum("precision", "bfloat16", ["bfloat16", "float32"], 
 STEPS = flags.DEFINE_integer("steps", 10, "Steps whose median counts, after two that do not.")
 SETS = flags.DEFINE_list("options", ["plain"], "Sets of the network's options, each NAME+NAME or plain.")
 DATA = flags.DEFINE_string("data", "", "Folder of identity shards to feed from.")
-PROGRAMS = flags.DEFINE_string("programs", "", "Folder of programs compiled ahead (benchmarks/step_programs.py).")
-BLOCKS = flags.DEFINE_integer("blocks", None, "Blocks of a ViT, to compile in less time; all of them by default.")
-TURNS = flags.DEFINE_string("turns", "", "Lock file: commands that share it compile side by side, measure in turn.")
 
 K = 8
 PLAIN = str.maketrans("\n|", " /")  # what a cell of a table may hold
 PRODUCT = {"cpu": 2048}  # edge of the matrices of the peak; elsewhere 8192
 
 
-def make_config(name: str, options: str = "plain") -> Config:
-    """The published step of a backbone; of its first `--blocks` blocks, where that is given."""
-    if BLOCKS.value is not None:
-        whole, name = models.registry.BACKBONES[name], f"{name}_{BLOCKS.value}_blocks"
-        if name not in models.names():
-            models.registry.BACKBONES.register_all({name: functools.partial(whole, depth=BLOCKS.value)})
+def _config(name: str, options: str = "plain") -> Config:
     settings = typed_config.thaw(Config())
     settings.update_from_flattened_dict(
         {
@@ -90,32 +75,16 @@ def make_config(name: str, options: str = "plain") -> Config:
     return typed_config.freeze(Config, settings)
 
 
-def measured() -> Iterator[tuple[str, str]]:
-    """Every backbone with every set of options that it has."""
-    for name in MODELS.value:
-        has = "options" in inspect.signature(models.registry.BACKBONES[name].func.__init__).parameters
-        yield from ((name, options) for options in SETS.value if has or options == "plain")
-
-
-def program_file(folder: str, config: Config) -> Path:
-    """Where a program that was compiled ahead lies."""
-    return Path(folder) / f"{'+'.join((config.model.name, *sorted(config.model.options)))}.program"
-
-
 def _fed(config: Config) -> Iterator[dict[str, np.ndarray]]:
     """Batches of real shards, without end."""
     return Distill(dataclasses.replace(config, train=LoopConfig(epochs=1000))).stream().batches()
 
 
-def host_batch(config: Config) -> dict[str, np.ndarray]:
-    """Images of noise."""
+def _repeated(config: Config, mesh: jax.sharding.Mesh) -> Iterator[dict[str, Any]]:
     shape = (config.data.batch_size, *config.data.canvas)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    return {"image": image, "size": np.full((shape[0], 2), config.data.canvas, np.int32)}
-
-
-def _repeated(config: Config, mesh: jax.sharding.Mesh) -> Iterator[dict[str, Any]]:
-    return itertools.repeat(sharding.put_batch(host_batch(config), mesh, Distill.fields))
+    size = np.full((shape[0], 2), config.data.canvas, np.int32)
+    return itertools.repeat(sharding.put_batch({"image": image, "size": size}, mesh, Distill.fields))
 
 
 def _products(config: Config) -> int:
@@ -142,18 +111,11 @@ def _peak() -> float:
 
 
 def compiled_step(config: Config, mesh: jax.sharding.Mesh) -> tuple[Any, Any, float]:
-    """(what makes the state, compiled step, seconds that compiling or loading took)."""
+    """(what makes the state, compiled step, seconds that compiling took); programs that wait have no state yet."""
     task: Any = Distill(config)
     trainer = make_trainer(task, mesh, (1000,) * config.train.epochs)
     began = time.perf_counter()
-    lowered = trainer.step.lower(trainer.like, next(_repeated(config, mesh)), K)
-    if PROGRAMS.value:
-        # What a folder of programs holds is trusted like code.
-        trees, content = (jax.tree.structure(lowered.args_info), lowered.out_tree), program_file(PROGRAMS.value, config)
-        devices = list(mesh.devices.flat)
-        compiled = serialize_executable.deserialize_and_load(content.read_bytes(), *trees, execution_devices=devices)
-    else:
-        compiled = lowered.compile()
+    compiled = trainer.step.lower(trainer.like, next(_repeated(config, mesh)), K).compile()
     return trainer.init, compiled, time.perf_counter() - began
 
 
@@ -182,17 +144,8 @@ def _rival_ms(name: str) -> float | None:
     return 1e3 * statistics.median(torch_step.seconds(name, BATCH.value, PROTOTYPES.value, STEPS.value))
 
 
-@contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    """Nobody else who was given the same file measures meanwhile."""
-    with open(TURNS.value or os.devnull) as file:
-        if TURNS.value:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, float]]:
-    config = make_config(name, options)
+    config = _config(name, options)
     mesh = sharding.make_mesh(config.mesh)
     return config, mesh, compiled_step(config, mesh)
 
@@ -200,8 +153,7 @@ def _compiled(name: str, options: str) -> tuple[Config, Any, tuple[Any, Any, flo
 def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[float | None]) -> tuple:
     config, mesh, (init, step, compiling) = compiled
     needs = step.memory_analysis()
-    with _turn():
-        seconds, waiting = _times(init(), step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
+    seconds, waiting = _times(init(), step, _fed(config) if DATA.value else _repeated(config, mesh), mesh)
     ms = 1e3 * statistics.median(seconds)
     rate = 1e3 * BATCH.value / ms
     products = _products(config)
@@ -209,12 +161,18 @@ def _row(name: str, options: str, compiled: tuple, peak: float, rivals: list[flo
     cells = f"{compiling:.0f}", f"{ms:.0f}", f"{rate:.1f}", f"{products / 1e9:.1f}"
     shares = f"{2 * products * rate / 1e12:.2f}", f"{products * rate / peak:.1%}", f"{gib:.1f}", f"{waiting:.1%}"
     compared = itertools.chain.from_iterable((f"{r:.0f}", f"{r / ms:.2f}") if r else ("", "") for r in rivals)
-    return config.model.name, options, *cells, *shares, *compared
+    return name, options, *cells, *shares, *compared
+
+
+def _sets(name: str) -> list[str]:
+    """The sets of options to measure a backbone with."""
+    has = "options" in inspect.signature(models.registry.BACKBONES[name].func.__init__).parameters
+    return [options for options in SETS.value if has or options == "plain"]
 
 
 def _rows(rivals: dict[str, list[float | None]], peak: float, failed: list[str]) -> Iterator[tuple]:
     """Row by row; adds to `failed`."""
-    for name, options in measured():
+    for name, options in ((n, options) for n in MODELS.value for options in _sets(n)):
         try:
             yield _row(name, options, _compiled(name, options), peak, rivals[name])
         except Exception as error:  # no memory, or an option that this device cannot: a row, and the others go on

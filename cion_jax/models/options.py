@@ -23,8 +23,8 @@ OPTIONS = {
 ROUNDED = ("fp8_products",)
 # All that go together and change none.
 ALL = ("class_token_apart", "one_pass_gelu", "one_pass_norm", "joint_views")
-# All that go together on a GPU, whose attention is cuDNN's.
-ON_GPU = ("joint_views", "padded_tokens", "three_products")
+# Those that leave less to move in the program of an NVIDIA GPU, whose attention is cuDNN's.
+ON_GPU = ("padded_tokens", "three_products")
 # Those that lay the rows of all images into one matrix: where images are split over devices, the compiler would move
 # the rows between these in every block.
 ONE_DEVICE = ("class_token_apart", "joint_views")
