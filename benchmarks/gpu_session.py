@@ -10,8 +10,8 @@ MSMT17's 93,820 images takes at their rate; scoring features of that size; the s
 Each is a command of its own. Together their shares are the whole time, and what one leaves over the next may have, so
 that every one is begun; one that is stopped at the end of its share keeps the rows that it printed, and says so in a
 row. Programs compiled for an accelerator are kept (`.cache/xla`), so a second session on the same machine goes further:
-on an H200 with 16 cores one of ViT-B took 71 s, so nine minutes reach about three of the ten. Those of parity are
-compiled without a search for the fastest kernels.
+on H200s with 16 cores one of ViT-B took 71 s and, another time, more than 107, so nine minutes reach three of the ten
+at best. Those of parity are compiled without a search for the fastest kernels.
 DIR/session.md and DIR/session.json, written after every command, hold one table with card, driver, versions and
 commit (of an exported tree: CION_COMMIT), DIR/NAME.txt what each command printed. Exit status 1 where a command failed
 or was stopped.
