@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
+from cion_jax.common import target
 from cion_jax.common.typed_config import ConfigError
-from cion_jax.models import ops
 
 
 class Chip(NamedTuple):
@@ -123,9 +123,9 @@ def _gpus(kind: str, shape: str) -> list[Any]:
             f"--topology={kind}:{shape} needs JAX's CUDA packages, a GPU it does not: `pip install 'cion-jax[cuda13]'`"
         )
     numbers = {"bandwidth": int(CHIPS[kind].memory_rate), "memory": int(CHIPS[kind].memory_gib * 2**30)}
-    target = _TARGET.format(name=kind.upper(), cuda=version, **numbers, **_GPUS[kind])
+    described = _TARGET.format(name=kind.upper(), cuda=version, **numbers, **_GPUS[kind])
     name, gpus = f"{kind}:{shape}", f"1x1x{shape}"  # slices, machines, GPUs of one
-    return topologies.get_topology_desc(name, "cuda", target_config=target, topology=gpus).devices
+    return topologies.get_topology_desc(name, "cuda", target_config=described, topology=gpus).devices
 
 
 def cuda_version() -> int | None:
@@ -142,6 +142,6 @@ def compiled(function: Any, devices: list[Any], *args: Any) -> Any:
       args: its arguments, arrays as `jax.ShapeDtypeStruct` with a sharding over these devices.
     """
     gpu = devices[0].platform in ("cuda", "gpu")
-    with ops.ahead_of_cuda() if gpu else contextlib.nullcontext():
+    with target.ahead_of_cuda() if gpu else contextlib.nullcontext():
         lowered = function.lower(*args)
     return lowered.compile(GPU_OPTIONS if gpu else None)

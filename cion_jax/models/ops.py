@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import operator
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from cion_jax.common import target
+
 # A strided kernel's gradient: with so few channels copies take longer than products, so larger and fewer ones pay
 # (7x7, stride 2, 16 outputs, 32 images of 256x128: 0.14 s of a core, not 0.29 s; at 64 outputs they no longer do).
 FEW_INPUTS, FEW_OUTPUTS = 16, 32
-_AHEAD = ContextVar("ahead of an NVIDIA GPU", default=False)
-
-
-@contextlib.contextmanager
-def ahead_of_cuda() -> Iterator[None]:
-    """Within it what is traced may be compiled for an NVIDIA GPU on a machine that has none."""
-    token = _AHEAD.set(True)
-    try:
-        yield
-    finally:
-        _AHEAD.reset(token)
 
 
 def by_cuda(cuda: Callable[..., jax.Array], default: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
     """`cuda(*args)` where the program is compiled for an NVIDIA GPU, `default(*args)` elsewhere. Both are traced only
     where such a GPU is meant: JAX asks cuDNN for its version while it traces."""
-    if not _AHEAD.get() and jax.default_backend() != "gpu":
+    if not target.is_cuda_ahead() and jax.default_backend() != "gpu":
         return default(*args)
     return jax.lax.platform_dependent(*args, cuda=cuda, default=default)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cion_jax.common import target
 from cion_jax.models import ops
 
 CASES = {
@@ -77,7 +78,7 @@ def test_what_is_for_an_nvidia_gpu_is_chosen_where_the_program_is_compiled():
         return jax.jit(lambda x: twice_or_thrice(x)).trace(x).lower(lowering_platforms=(platform,)).as_text()
 
     assert "2.0" not in text("cuda")  # no GPU is meant
-    with ops.ahead_of_cuda():
+    with target.ahead_of_cuda():
         assert "2.0" in text("cuda")
         assert "2.0" not in text("cpu")
         assert jax.jit(twice_or_thrice)(x).tolist() == [3, 3, 3]
