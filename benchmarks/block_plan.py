@@ -80,7 +80,7 @@ def compiled(options: str, device: Any, depth: int, images: int, tokens: int) ->
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
     x = jax.ShapeDtypeStruct(module.shape, jnp.bfloat16, sharding=where)
-    program = ahead.compiled(jax.jit(jax.grad(loss, (0, 1))), [device], jax.tree.map(abstract, params), x)
+    program = ahead.compiled(jax.jit(jax.grad(loss, (0, 1))), device, jax.tree.map(abstract, params), x)
     return Program(str(program.as_text()))
 
 

@@ -161,15 +161,20 @@ def by_family(names: list[str]) -> list[str]:
     return [name for turn in turns for name in turn if name]
 
 
+def _not_compared(case: str, dtypes: list[str], why: str) -> list[Outcome]:
+    """A row of the table for every type."""
+    return [Outcome(case, dtype, {}, 0.0, why[:300]) for dtype in dtypes]
+
+
 def _case(case: str, dtypes: list[str], deadline: float) -> list[Outcome]:
     """A case in all types on the first device of this process, against a CPU."""
     if time.time() > deadline:
-        return [Outcome(case, dtype, {}, 0.0, LATE) for dtype in dtypes]
+        return _not_compared(case, dtypes, LATE)
     one, own = (parity_cases.mesh_of(devices[:1]) for devices in (jax.devices("cpu"), jax.devices()))
     try:
         expected = numbers(case, "float32", one)
     except Exception as error:  # a row of the table like any other failure
-        return [Outcome(case, dtype, {}, 0.0, f"the reference failed: {error}"[:300]) for dtype in dtypes]
+        return _not_compared(case, dtypes, f"the reference failed: {error}")
     return [outcome(case, dtype, own, expected) for dtype in dtypes]
 
 
@@ -180,16 +185,17 @@ def _against_cpu(cases: list[str], dtypes: list[str], deadline: float) -> Iterat
         try:
             for done in concurrent.futures.as_completed(list(waiting), max(deadline - time.time(), 0)):
                 case, failed = waiting.pop(done), done.exception()  # a process that was killed ends the others, too
-                yield from done.result() if not failed else (Outcome(case, d, {}, 0.0, repr(failed)) for d in dtypes)
+                yield from _not_compared(case, dtypes, repr(failed)) if failed else done.result()
         except TimeoutError:
-            yield from (Outcome(case, dtype, {}, 0.0, LATE) for case in waiting.values() for dtype in dtypes)
+            for case in waiting.values():
+                yield from _not_compared(case, dtypes, LATE)
             for process in multiprocessing.active_children():
                 process.kill()
 
 
 def _processes() -> int:
     """As many as cores where processes share a device, NVIDIA's and AMD's; a TPU belongs to one."""
-    return max(os.cpu_count() or 1, 1) if jax.default_backend() == "gpu" else 1
+    return (os.cpu_count() or 1) if jax.default_backend() == "gpu" else 1
 
 
 def _against_one(cases: list[str], dtypes: list[str], deadline: float) -> Iterator[Outcome]:
@@ -198,7 +204,7 @@ def _against_one(cases: list[str], dtypes: list[str], deadline: float) -> Iterat
     one, all_of_them = parity_cases.mesh_of(devices[:1]), parity_cases.mesh_of(devices)
     for case in cases:
         if time.time() > deadline:
-            yield from (Outcome(case, dtype, {}, 0.0, LATE) for dtype in dtypes)
+            yield from _not_compared(case, dtypes, LATE)
             continue
         expected = numbers(case, "float32", one)
         yield from (outcome(case, dtype, all_of_them, expected) for dtype in dtypes)

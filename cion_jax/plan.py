@@ -141,7 +141,7 @@ def _compile(task: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     }
     where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
     batch = sharding.abstract(batch, dict.fromkeys(batch, where))
-    compiled = ahead.compiled(trainer.step, list(mesh.devices.flat), trainer.like, batch, task.heaviest()[0])
+    compiled = ahead.compiled(trainer.step, mesh.devices.flat[0], trainer.like, batch, task.heaviest()[0])
     m: Any = compiled.memory_analysis()
     # The state is donated: the state after the step lies where the one before it was.
     own = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes

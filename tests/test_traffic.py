@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from cion_jax.distributed import hlo_products
 from cion_jax.distributed.hlo_traffic import Program
 
 # As libtpu writes it: S(1) is on-chip memory, T(8,128) a tile, the loop's condition has the only limit.
@@ -158,3 +159,10 @@ def test_products_of_libraries_by_hand():
     attention = 2 * 2 * (2 * 4 * 10 * 10) * 8
     assert program.flops() == product + 3 * convolution + attention
     assert program.by_scope(("mlp",))["mlp"] == (4 * (4 * 8 + 8 * 16 + 4 * 16), product)  # no place to work in
+
+
+@pytest.mark.parametrize("call", ["convForward", "convForwardGraph", "convBiasActivationForward"])
+def test_every_forward_convolution_of_cudnn_counts(call):
+    text = f'{IMAGES}, custom_call_target="__cudnn${call}"'
+    found = hlo_products.flops("custom-call", text, [(2, 6, 5, 3), (7, 3, 3, 3)], (2, 6, 5, 7))
+    assert found == 2 * 2 * 7 * 3 * 16 * 13

@@ -33,10 +33,10 @@ CHIPS = {
     "v5p": Chip(95, 459e12, 2765e9, 600e9, _CUBES),
     "v6e": Chip(32, 918e12, 1640e9, 448e9, _FLAT),
     "a100": Chip(80, 312e12, 2039e9, 300e9, _HOST),
-    "h100": Chip(80, 989.5e12, 3350e9, 450e9, _HOST),
-    "h200": Chip(141e9 / 2**30, 989.5e12, 4800e9, 450e9, _HOST),
+    "h100": Chip(81_559 / 1024, 989.5e12, 3350e9, 450e9, _HOST),
+    "h200": Chip(143_771 / 1024, 989.5e12, 4800e9, 450e9, _HOST),
 }
-# What XLA asks of an NVIDIA GPU that it compiles for: CUDA's own names and numbers.
+# What XLA asks of an NVIDIA GPU that it compiles for: CUDA's own names and numbers; of cuDNN, the least that JAX takes.
 _TARGET = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA {name}"
@@ -133,15 +133,15 @@ def cuda_version() -> int | None:
     return next((number for number in (13, 12) if importlib.util.find_spec(f"jax_cuda{number}_plugin")), None)
 
 
-def compiled(function: Any, devices: list[Any], *args: Any) -> Any:
+def compiled(function: Any, device: Any, *args: Any) -> Any:
     """A function under `jax.jit` compiled for devices that need not be there.
 
     Args:
       function: what `jax.jit` returned.
-      devices: as `devices_of` gives them.
+      device: one of those that `devices_of` gives.
       args: its arguments, arrays as `jax.ShapeDtypeStruct` with a sharding over these devices.
     """
-    gpu = devices[0].platform in ("cuda", "gpu")
+    gpu = device.platform in ("cuda", "gpu")
     with target.ahead_of_cuda() if gpu else contextlib.nullcontext():
         lowered = function.lower(*args)
     return lowered.compile(GPU_OPTIONS if gpu else None)

@@ -16,7 +16,9 @@ _LIBRARY = re.compile(r'custom_call_target="__(cublas|cudnn)\$(\w+)')
 _CONTRACTED = re.compile(r'lhs_contracting_dims=\{([\d,]*)\}|"lhs_contracting_dimensions": ?\[([\d,"]*)\]')
 _WEIGHTS = re.compile(r'"intermediate_tensor_shape": ?\{.*?"dimensions": ?\[([\d," ]*)\]')
 # Which of (first operand, second operand, result) a convolution's input, kernel and output are.
-_ROLES = {"convForward": (0, 1, 2), "convBackwardInput": (2, 1, 0), "convBackwardFilter": (0, 2, 1)}
+_FORWARD = (0, 1, 2)
+_ROLES = {"convForward": _FORWARD, "convBiasActivationForward": _FORWARD}
+_ROLES |= {"convBackwardInput": (2, 1, 0), "convBackwardFilter": (0, 2, 1)}
 
 
 def is_library(attributes: str) -> bool:

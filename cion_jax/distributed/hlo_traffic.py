@@ -226,7 +226,8 @@ class Program:
             if op.opcode == "dynamic-update-slice":
                 update = block[op.operands[1]].arrays
                 return sum(a.size for a in update) - sum(a.size for a in block[op.operands[0]].arrays if a.main)
-            kept = op.arrays[:-1] if hlo_products.is_library(op.attributes) else op.arrays
+            works_apart = len(op.arrays) > 1 and hlo_products.is_library(op.attributes)
+            kept = op.arrays[:-1] if works_apart else op.arrays
             return sum(array.size for array in kept if array.main)
         named = {o.name: o for o in inside}
         root = next(o for o in inside if o.root)
