@@ -37,6 +37,9 @@ def resize_weights(start: Array, length: Array, flip: Array, out: int, size: int
     scale = length / out
     weights = _cubic((i + 0.5 - (o + 0.5) * scale) / jnp.maximum(scale, 1.0))
     weights = jnp.where((i >= 0) & (i < length), weights, 0.0)
+    # Computed before they are summed and divided: XLA takes sum and division for a softmax on a GPU and, with all that
+    # comes before in it, tries tilings for minutes.
+    weights = lax.optimization_barrier(weights)
     return weights / weights.sum(-1, keepdims=True)
 
 

@@ -55,6 +55,15 @@ def test_weights_by_hand():
     assert np.array_equal(mirrored, weights[::-1])
 
 
+def test_weights_are_computed_before_they_are_divided():
+    """Else XLA compiles the views of a batch for a GPU in 200 instead of 14 s of a core."""
+    jaxpr = jax.make_jaxpr(lambda start: image_ops.resize_weights(start, start + 8, start > 0, 4, 16))(np.zeros(2, int))
+    barrier = next(e for e in jaxpr.eqns if e.primitive.name == "optimization_barrier")
+    division = next(e for e in jaxpr.eqns if e.outvars == jaxpr.jaxpr.outvars)
+    assert division.primitive.name == "div"
+    assert division.invars[0] is barrier.outvars[0]
+
+
 def test_a_crop_of_the_same_size_is_the_crop(noise):
     assert np.array_equal(_crop(noise, [7, 3, 20, 30], (20, 30)), noise[7:27, 3:33])
     assert np.array_equal(_crop(noise, [7, 3, 20, 30], (20, 30), True), noise[7:27, 3:33][:, ::-1])
