@@ -2,7 +2,7 @@
 
     PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=plain,class_token_apart --tokens=129 --images=48
     PYTHONPATH=.libtpu python -m benchmarks.block_plan --options=stem --images=48
-    python -m benchmarks.block_plan --options=plain,padded_tokens+three_products --topology=h200:1 --images=512
+    python -m benchmarks.block_plan --options=plain,padded_tokens --topology=h200:1 --images=512
 
 Forward and backward of `--depth` blocks, or of the stem, in bfloat16, compiled for one chip (libtpu or JAX's CUDA
 packages as in `cion_jax.plan`), counted by `cion_jax.distributed.hlo_traffic`: a minute of a core a row where the whole
@@ -26,8 +26,9 @@ from cion_jax.distributed import ahead
 from cion_jax.distributed.hlo_traffic import Program
 from cion_jax.models import layers
 from cion_jax.models.attention import Part
+from cion_jax.models.fp8 import Fp8Linear
 from cion_jax.models.options import TOKENS
-from cion_jax.models.vit import Block, PatchEmbed, kinds_of
+from cion_jax.models.vit import Block, PatchEmbed
 
 FEATURES, HEADS = 768, 12
 PARTS = ("stem", "attention", "mlp", "norm", "other")
@@ -38,7 +39,8 @@ class Blocks(nnx.Module):
 
     def __init__(self, depth: int, options: tuple[str, ...], images: int, tokens: int):
         kw: dict = {"dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
-        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, kinds_of(options), **kw) for _ in range(depth))
+        linear = Fp8Linear if "fp8_products" in options else layers.Linear
+        self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, linear, **kw) for _ in range(depth))
         self.part = None
         self.shape: tuple[int, ...] = (images, tokens, FEATURES)
         if "class_token_apart" in options:
@@ -50,8 +52,7 @@ class Blocks(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Of `shape` -> of `shape`."""
-        parts = (self.part,) if self.part else None
-        return layers.run(self.blocks, x, train=True, key=None, remat=False, parts=parts)
+        return layers.run(self.blocks, x, train=True, key=None, remat=False, part=self.part)
 
 
 class Stem(nnx.Module):

@@ -3,7 +3,7 @@
     python -m benchmarks.step --batch=16 --precision=float32 --models=resnet50_ibn,vit_small     # two CPU cores
     python -m benchmarks.step --batch=256 --models=vit_small,vit_base,resnet50_ibn               # one large GPU
     python -m benchmarks.step --batch=256 --models=vit_small --data=OUT                          # fed from real shards
-    python -m benchmarks.step --batch=256 --options=plain,padded_tokens,one_pass_gelu+joint_views
+    python -m benchmarks.step --batch=256 --options=plain,padded_tokens,fp8_products
 
 Views, teacher, student, loss, update and teacher average; 2 global views of 256x128 and 8 local ones of 128x64 an
 image, K = 8. Without --data one batch lies on the device already; with it the host reads and decodes every batch, and

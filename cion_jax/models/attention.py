@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from cion_jax.models.layers import Linear
 
 
 class Part(NamedTuple):
-    """Tokens of some images among the rows of a matrix.
+    """Tokens of images as the rows of a matrix.
 
     Attributes:
       images: how many.
@@ -45,24 +45,8 @@ class Part(NamedTuple):
         return x_RC[: self.images] if self.apart else self.of(x_RC)[:, 0]
 
 
-Parts = tuple[Part, ...]
-
-
-def cut(x_RC: jax.Array, parts: Parts) -> Iterator[jax.Array]:
-    """The rows of every part."""
-    start = 0
-    for part in parts:
-        yield x_RC if len(parts) == 1 else x_RC[start : start + part.rows]
-        start += part.rows
-
-
-def joined(rows: Sequence[jax.Array]) -> jax.Array:
-    """The inverse of `cut`."""
-    return rows[0] if len(rows) == 1 else jnp.concatenate(rows)
-
-
 class Attention(nnx.Module):
-    """Multi-head self-attention; queries, keys and values by one product or, where so told, by three."""
+    """Multi-head self-attention."""
 
     def __init__(
         self,
@@ -70,45 +54,40 @@ class Attention(nnx.Module):
         heads: int,
         qkv_bias: bool = True,
         linear: type[Linear] = Linear,
-        three_products: bool = False,
         *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.heads, self.three_products = heads, three_products
+        self.heads = heads
         self.qkv = linear(features, 3 * features, qkv_bias, dtype=dtype, rngs=rngs)
         self.proj = linear(features, features, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("attention")
-    def __call__(self, x: jax.Array, parts: Parts | None = None) -> jax.Array:
-        """[B, N, C] -> [B, N, C]; or the rows of `parts`, [R, C], to the same."""
+    def __call__(self, x: jax.Array, part: Part | None = None) -> jax.Array:
+        """[B, N, C] -> [B, N, C]; or the rows of `part`, [R, C], to the same."""
         *shape, C = x.shape
-        parts = parts or (Part(shape[0], shape[1], shape[1]),)
-        qkv = self.qkv.apart(x, 3) if self.three_products else [self.qkv(x)]
-        pieces = zip(*(cut(y.reshape(-1, y.shape[-1]), parts) for y in qkv), strict=True)
-        mixed = [self._mixing(part)(*arrays) for arrays, part in zip(pieces, parts, strict=True)]
-        return self.proj(joined(mixed).reshape(*shape, C))
+        mixing = self._mixing(part or Part(shape[0], shape[1], shape[1]))
+        return self.proj(mixing(self.qkv(x).reshape(-1, 3 * C)).reshape(*shape, C))
 
     def _mixing(self, part: Part) -> Callable[[jax.Array], jax.Array]:
-        """`_mixed` of a part. Where class tokens lie apart the backward pass makes the weights again: a tile's worth of
+        """`_mixed` of `part`. Where class tokens lie apart the backward pass makes the weights again: a tile's worth of
         work, instead of writing and reading [B, H, N, N] numbers in float32."""
         function = partial(self._mixed, part=part)
         return jax.checkpoint(function) if part.apart else function
 
-    def _mixed(self, *qkv: jax.Array, part: Part) -> jax.Array:
-        """Rows of one part, [R, 3 C] or three of [R, C] -> [R, C]."""
-        q_BNHD, k_BNHD, v_BNHD = self._heads([part.of(y_RM) for y_RM in qkv])
+    def _mixed(self, qkv_RM: jax.Array, part: Part) -> jax.Array:
+        """[R, 3 C] -> [R, C]."""
+        q_BNHD, k_BNHD, v_BNHD = self._heads(part.of(qkv_RM))
         if not part.apart:
             return _attend(q_BNHD, k_BNHD, v_BNHD, part.length).reshape(part.rows, -1)
-        first = self._heads([part.first(y_RM)[:, None] for y_RM in qkv])
-        return joined([y.reshape(-1, self.proj.in_features) for y in attend_apart(first, (q_BNHD, k_BNHD, v_BNHD))])
+        first = self._heads(part.first(qkv_RM)[:, None])
+        apart = attend_apart(first, (q_BNHD, k_BNHD, v_BNHD))
+        return jnp.concatenate([y.reshape(-1, self.proj.in_features) for y in apart])
 
-    def _heads(self, qkv: Sequence[jax.Array]) -> Sequence[jax.Array]:
-        """[B, N, 3 C] or three of [B, N, C] -> three of [B, N, H, D]."""
-        B, N, _ = qkv[0].shape
-        if self.three_products:
-            return [y_BNC.reshape(B, N, self.heads, -1) for y_BNC in qkv]
-        return tuple(jnp.moveaxis(qkv[0].reshape(B, N, 3, self.heads, -1), 2, 0))
+    def _heads(self, qkv_BNM: jax.Array) -> Sequence[jax.Array]:
+        """[B, N, 3 C] -> three of [B, N, H, D]."""
+        B, N, _ = qkv_BNM.shape
+        return tuple(jnp.moveaxis(qkv_BNM.reshape(B, N, 3, self.heads, -1), 2, 0))
 
 
 def attend_apart(first: Sequence[jax.Array], rest: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:

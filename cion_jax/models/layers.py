@@ -6,9 +6,7 @@ training (float64 works under `jax.enable_x64`); norms and softmaxes are never c
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +18,7 @@ from jax.nn import initializers
 from jax.typing import DTypeLike
 
 from cion_jax.models import ops
-from cion_jax.models.activations import Activation, gelu
+from cion_jax.models.activations import gelu
 
 KAIMING = initializers.variance_scaling(2.0, "fan_out", "normal")
 TRUNCATED = initializers.truncated_normal(0.02)
@@ -94,16 +92,6 @@ class Linear(nnx.Linear):
         """[..., in] -> [..., out]."""
         return ops.on_rows(super().__call__, x)
 
-    def apart(self, x: jax.Array, count: int) -> list[jax.Array]:
-        """The output in `count` arrays of equal width, each by a product of its own."""
-        x = x.astype(self.dtype)
-        kernels = jnp.split(self.kernel[...].astype(self.dtype), count, axis=1)
-        outputs = [ops.on_rows(functools.partial(jnp.matmul, b=kernel), x) for kernel in kernels]
-        if self.bias is None:
-            return outputs
-        biases = jnp.split(self.bias[...].astype(self.dtype), count)
-        return [y + bias for y, bias in zip(outputs, biases, strict=True)]
-
     def scaled(self, x: jax.Array, factor: float) -> jax.Array:
         """`factor` times the output, spelled on the weights: XLA on a GPU may compile a (x W + b) to a (x W) + b
         (openxla/xla#46110), but a product of x with a W and the bias a b it cannot."""
@@ -126,11 +114,6 @@ class LayerNorm(nnx.LayerNorm):
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """[..., features] -> [..., features]."""
         return super().__call__(x)
-
-    def of_sum(self, *terms: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The sum of the terms, and its norm."""
-        total = functools.reduce(operator.add, terms)
-        return total, self(total)
 
 
 class BatchNorm(nnx.Module):
@@ -243,26 +226,24 @@ class IBN(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Linear, exact GELU in one of its spellings, linear."""
+    """Linear, exact GELU, linear."""
 
     def __init__(
         self,
         features: int,
         hidden: int,
-        activation: Activation = gelu,
         linear: type[Linear] = Linear,
         *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.activation = activation
         self.fc1 = linear(features, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = linear(hidden, features, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., C] -> [..., C]."""
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class Layers(nnx.Module):
@@ -338,18 +319,18 @@ def relative_position_index(window: int) -> np.ndarray:
 
 
 def run(
-    blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool, parts: Hashable = None
+    blocks: Iterable, x: jax.Array, *, train: bool, key: jax.Array | None, remat: bool, part: Hashable = None
 ) -> jax.Array:
     """Applies `block(x, train=, key=)` one after another, each with a key of its own.
 
     Args:
-      parts: given to every block where it is not None.
+      part: given to every block where it is not None.
       remat: recompute every block's activations in the backward pass instead of keeping them.
     """
     for number, block in enumerate(blocks):
         own = None if key is None else jax.random.fold_in(key, number)
         call = nnx.remat(_call, static_argnums=(2, 4)) if remat else _call
-        x = call(block, x, train, own, parts)
+        x = call(block, x, train, own, part)
     return x
 
 
@@ -384,8 +365,8 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
-def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None, parts: Hashable) -> jax.Array:
-    return block(x, train=train, key=key, **({} if parts is None else {"parts": parts}))
+def _call(block: Any, x: jax.Array, train: bool, key: jax.Array | None, part: Hashable) -> jax.Array:
+    return block(x, train=train, key=key, **({} if part is None else {"part": part}))
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

@@ -12,22 +12,14 @@ from cion_jax.common.typed_config import ConfigError
 # Name -> what it does; `benchmarks.gpu_session` measures each.
 OPTIONS = {
     "padded_tokens": "tokens are filled up to an even number once, as cuDNN's attention asks, not in every block",
-    "three_products": "queries, keys and values are three products, so that none is cut out of one",
     "class_token_apart": "class tokens lie before the patches, so that 128 and 32 of these fill a TPU's tiles",
-    "one_pass_gelu": "GELU's derivative is computed with its value, by one exponential",
-    "one_pass_norm": "a LayerNorm and the shortcut's sum before it are one function, and so is their gradient",
-    "joint_views": "views of all sizes pass through the blocks as rows of one matrix, but for the attention",
     "fp8_products": "a block's products are of 8-bit numbers, quantized by row, but for the gradients of kernels",
 }
 # Those that change numbers.
 ROUNDED = ("fp8_products",)
-# All that go together and change none.
-ALL = ("class_token_apart", "one_pass_gelu", "one_pass_norm", "joint_views")
-# Those that leave less to move in the program of an NVIDIA GPU, whose attention is cuDNN's.
-ON_GPU = ("padded_tokens", "three_products")
 # Those that lay the rows of all images into one matrix: where images are split over devices, the compiler would move
 # the rows between these in every block.
-ONE_DEVICE = ("class_token_apart", "joint_views")
+ONE_DEVICE = ("class_token_apart",)
 TOKENS = 2  # multiple that `padded_tokens` fills up to
 
 
@@ -44,6 +36,4 @@ def check(options: Sequence[str]) -> tuple[str, ...]:
         raise ConfigError(f"options are {', '.join(OPTIONS)}, each once; got {', '.join(options)}")
     if {"padded_tokens", "class_token_apart"} <= set(options):
         raise ConfigError("of padded_tokens and class_token_apart one at most: patches alone need no padding")
-    if {"three_products", "fp8_products"} <= set(options):
-        raise ConfigError("of three_products and fp8_products one at most: only one product is quantized")
     return tuple(sorted(options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,7 @@ from jax.typing import DTypeLike
 
 from cion_jax.common.typed_config import ConfigError
 from cion_jax.models import ops
-from cion_jax.models.activations import Activation, gelu, gelu_in_one_pass
-from cion_jax.models.attention import Attention, Part, Parts, cut, joined
+from cion_jax.models.attention import Attention, Part
 from cion_jax.models.fp8 import Fp8Linear
 from cion_jax.models.layers import (
     IBN,
@@ -31,7 +30,6 @@ from cion_jax.models.layers import (
     resize_positions,
     run,
 )
-from cion_jax.models.one_pass_norm import OnePassNorm
 from cion_jax.models.options import TOKENS
 from cion_jax.models.registry import BACKBONES
 
@@ -90,28 +88,6 @@ class PlainPatchEmbed(nnx.Module):
         return self.proj(x_BHWC)
 
 
-class Kinds(NamedTuple):
-    """What a block is made of."""
-
-    norm: type[LayerNorm] = LayerNorm
-    linear: type[Linear] = Linear
-    activation: Activation = gelu
-    three_products: bool = False
-
-
-PLAIN = Kinds()
-
-
-def kinds_of(options: Sequence[str]) -> Kinds:
-    """As names of `models.options` say."""
-    return Kinds(
-        norm=OnePassNorm if "one_pass_norm" in options else LayerNorm,
-        linear=Fp8Linear if "fp8_products" in options else Linear,
-        activation=gelu_in_one_pass if "one_pass_gelu" in options else gelu,
-        three_products="three_products" in options,
-    )
-
-
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
@@ -120,37 +96,31 @@ class Block(nnx.Module):
         features: int,
         heads: int,
         rate: float,
-        kinds: Kinds = PLAIN,
+        linear: type[Linear] = Linear,
         *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
-        self.norm1 = kinds.norm(features, EPS, **kw)
-        self.attn = Attention(features, heads, linear=kinds.linear, three_products=kinds.three_products, **kw)
-        self.norm2 = kinds.norm(features, EPS, **kw)
-        self.mlp = Mlp(features, 4 * features, kinds.activation, kinds.linear, **kw)
+        self.norm1 = LayerNorm(features, EPS, **kw)
+        self.attn = Attention(features, heads, linear=linear, **kw)
+        self.norm2 = LayerNorm(features, EPS, **kw)
+        self.mlp = Mlp(features, 4 * features, linear, **kw)
         self.rate = rate
 
-    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None, parts: Parts | None = None) -> jax.Array:
-        """[B, N, C] -> [B, N, C]; or the rows of several such arrays, see `Attention`."""
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None, part: Part | None = None) -> jax.Array:
+        """[B, N, C] -> [B, N, C]; or the rows of `part`, [R, C], to the same."""
         keys = (None, None) if key is None else jax.random.split(key)
-        x, y = self.norm1.of_sum(x)
-        x, y = self.norm2.of_sum(x, self._dropped(self.attn(y, parts), parts, train, keys[0]))
-        return x + self._dropped(self.mlp(y), parts, train, keys[1])
+        x = x + self._dropped(self.attn(self.norm1(x), part), part, train, keys[0])
+        return x + self._dropped(self.mlp(self.norm2(x)), part, train, keys[1])
 
-    def _dropped(self, x: jax.Array, parts: Parts | None, train: bool, key: jax.Array | None) -> jax.Array:
-        """Stochastic depth of whole images; several arrays draw one after another."""
-        if x.ndim > 2 or parts is None or not train or self.rate == 0:
+    def _dropped(self, x: jax.Array, part: Part | None, train: bool, key: jax.Array | None) -> jax.Array:
+        """Stochastic depth of whole images."""
+        if part is None or not train or self.rate == 0:
             return drop_path(x, self.rate, train=train, key=key)
-        keys = [None if key is None else jax.random.fold_in(key, number) for number in range(len(parts))]
-        pieces = zip(cut(x, parts), parts, keys, strict=True)
-        return joined([self._dropped_part(rows, part, own) for rows, part, own in pieces])
-
-    def _dropped_part(self, x_RC: jax.Array, part: Part, key: jax.Array | None) -> jax.Array:
-        arrays = [part.first(x_RC)[:, None], part.of(x_RC)] if part.apart else [part.of(x_RC)]
+        arrays = [part.first(x)[:, None], part.of(x)] if part.apart else [part.of(x)]
         dropped = [drop_path(x_BNC, self.rate, train=True, key=key) for x_BNC in arrays]  # one key: the same images
-        return joined([x_BNC.reshape(-1, x_BNC.shape[-1]) for x_BNC in dropped])
+        return jnp.concatenate([x_BNC.reshape(-1, x.shape[-1]) for x_BNC in dropped])
 
 
 class ViT(nnx.Module):
@@ -182,30 +152,21 @@ class ViT(nnx.Module):
     ):
         kw: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.features, self.remat, self.resampled = features, remat, False
-        self.options, self.joins_views = tuple(options), "joint_views" in options
+        self.options = tuple(options)
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
         self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features), jnp.float32))
-        kinds = kinds_of(options)
-        self.blocks = Layers(Block(features, heads, rate, kinds, **kw) for rate in drop_path_rates(drop_path, depth))
+        linear = Fp8Linear if "fp8_products" in options else Linear
+        self.blocks = Layers(Block(features, heads, rate, linear, **kw) for rate in drop_path_rates(drop_path, depth))
         self.norm = LayerNorm(features, EPS, **kw)
 
     def __call__(self, x_BHWC: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] normalized images, H and W multiples of 16 -> [B, features]."""
+        tokens_BNC, part = self._tokens(x_BHWC, train), None
         if self.options:
-            return self.joint([x_BHWC], train=train, key=key)[0]
-        x_BNC = _channels_innermost(self._tokens(x_BHWC, train))
-        return self.norm(run(self.blocks, x_BNC, train=train, key=key, remat=self.remat)[:, 0])
-
-    def joint(
-        self, views: Sequence[jax.Array], *, train: bool = False, key: jax.Array | None = None
-    ) -> list[jax.Array]:
-        """The features of images of several sizes, [B_i, H_i, W_i, 3] -> [B_i, features], in one pass: norms and
-        products take the tokens of all as rows of one matrix. Statistics of the stem are of each size on its own."""
-        rows, parts = zip(*(self._rows(self._tokens(x_BHWC, train)) for x_BHWC in views), strict=True)
-        x_RC = _channels_innermost(joined(rows))
-        x_RC = run(self.blocks, x_RC, train=train, key=key, remat=self.remat, parts=parts)
-        return [self.norm(part.first(rows)) for part, rows in zip(parts, cut(x_RC, parts), strict=True)]
+            tokens_BNC, part = self._rows(tokens_BNC)
+        x = run(self.blocks, _channels_innermost(tokens_BNC), train=train, key=key, remat=self.remat, part=part)
+        return self.norm(part.first(x) if part else x[:, 0])
 
     def _tokens(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
         """Class token and patches, [B, N, C]."""

@@ -47,10 +47,7 @@ class Network(nnx.Module):
           Embeddings [B, sum V_i, F] of length 1 and prototypes [F, P], fp32.
         """
         images = [x_BVHWC.reshape(-1, *x_BVHWC.shape[2:]) for x_BVHWC in views]
-        if getattr(self.backbone, "joins_views", False):
-            found = self.backbone.joint(images, train=train, key=key)
-        else:
-            keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(images))]
-            found = [self.backbone(x, train=train, key=own) for x, own in zip(images, keys, strict=True)]
+        keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(images))]
+        found = [self.backbone(x, train=train, key=own) for x, own in zip(images, keys, strict=True)]
         features = [f.reshape(*x_BVHWC.shape[:2], -1) for f, x_BVHWC in zip(found, views, strict=True)]
         return l2_normalize(self.head.embed(jnp.concatenate(features, 1))), self.head.last_layer.kernel()
