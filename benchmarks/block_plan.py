@@ -26,9 +26,8 @@ from cion_jax.distributed import ahead
 from cion_jax.distributed.hlo_traffic import Program
 from cion_jax.models import layers
 from cion_jax.models.attention import Part
-from cion_jax.models.fp8 import Fp8Linear
 from cion_jax.models.options import TOKENS
-from cion_jax.models.vit import Block, PatchEmbed
+from cion_jax.models.vit import Block, PatchEmbed, linear_of
 
 FEATURES, HEADS = 768, 12
 PARTS = ("stem", "attention", "mlp", "norm", "other")
@@ -39,7 +38,7 @@ class Blocks(nnx.Module):
 
     def __init__(self, depth: int, options: tuple[str, ...], images: int, tokens: int):
         kw: dict = {"dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
-        linear = Fp8Linear if "fp8_products" in options else layers.Linear
+        linear = linear_of(options)
         self.blocks = layers.Layers(Block(FEATURES, HEADS, 0.0, linear, **kw) for _ in range(depth))
         self.part = None
         self.shape: tuple[int, ...] = (images, tokens, FEATURES)

@@ -12,7 +12,7 @@ Bounds:
 - float32 (products in full precision, no TF32): features and loss 1e-4, an array's greatest error as a share of its
   greatest number; gradients 1e-3, an array's error as a share of its norm, both by norm. Where an array is small, a
   hundredth of the largest of its kind stands for it. A gradient jumps where an activation of a ReLU or a maximum is
-  decided by rounding: `KINKED` families and the steps (ResNet-18-IBN) get 1e-2 (seen: 1e-3);
+  decided by rounding: `KINKED` families and the steps (ResNet-18-IBN) get 1e-2 (seen: 1e-3, of ResNet-152 2e-2);
 - bfloat16: error of all features and of all gradients together, as a share of their norm: what rounding to 8 bits
   leaves of random weights in training mode. Features 5% (seen on a CPU: 1%), loss 2%, gradients 10% (seen: 2%), of
   kinked families 70% (seen: 35%): there it tells noise from nonsense, no more.

@@ -88,6 +88,11 @@ class PlainPatchEmbed(nnx.Module):
         return self.proj(x_BHWC)
 
 
+def linear_of(options: Sequence[str]) -> type[Linear]:
+    """What a block's products are, as names of `models.options` say."""
+    return Fp8Linear if "fp8_products" in options else Linear
+
+
 class Block(nnx.Module):
     """Attention and MLP, each after a LayerNorm and beside a shortcut."""
 
@@ -156,7 +161,7 @@ class ViT(nnx.Module):
         self.patch_embed = patches(features, **kw)
         self.cls_token = nnx.Param(TRUNCATED(rngs.params(), (1, 1, features), jnp.float32))
         self.pos_embed = nnx.Param(TRUNCATED(rngs.params(), (1, 1 + GRID[0] * GRID[1], features), jnp.float32))
-        linear = Fp8Linear if "fp8_products" in options else Linear
+        linear = linear_of(options)
         self.blocks = Layers(Block(features, heads, rate, linear, **kw) for rate in drop_path_rates(drop_path, depth))
         self.norm = LayerNorm(features, EPS, **kw)
 
