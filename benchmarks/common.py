@@ -74,6 +74,15 @@ def processor() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
+def card() -> str:
+    """Name, driver and memory of NVIDIA's cards; empty where there is none."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        return "; ".join(subprocess.run(query, capture_output=True, text=True, timeout=30).stdout.strip().splitlines())
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
 def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 

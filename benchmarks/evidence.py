@@ -12,12 +12,14 @@ are what rows are scored on, one query of each in each camera.
 
 Every result is a line of `OUT/evidence.jsonl` with commit, hardware and the commands that repeat it. What is done with
 the same commands is not done again, and a run that was stopped goes on from its checkpoint. `--jobs` rows run at once,
-a core each. `--picture=FILE.png` draws the table.
+the cores divided among them; with `--platform=cuda` they share a GPU, and the line says which. Another platform wants
+another OUT. `--picture=FILE.png` draws the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import math
@@ -54,6 +56,9 @@ NOBODY = np.zeros(0, np.int64)
 LINES, SCORE = "evidence.jsonl", "score.json"
 SCORES = ("mAP", "rank1", "mINP")
 INSTANCE = "instance"
+CPU = "cpu"
+OF_A_CARD = 0.9
+"""The share of a GPU's memory that the rows have together."""
 GRID = tuple(itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11)))
 
 
@@ -124,6 +129,7 @@ def people_apart(market: Market, every: int) -> np.ndarray:
 
 def held_out(market: Market, apart: np.ndarray, root: Path) -> Path:
     """Writes a benchmark, named as Market-1501 names its files, of people of the train folder; returns its folder."""
+    whole, root = root, root.with_name(f"{root.name}.part")
     seen: set[tuple[int | None, str]] = set()
     for image in market.images:
         if image.truth in apart:
@@ -133,7 +139,7 @@ def held_out(market: Market, apart: np.ndarray, root: Path) -> Path:
             seen.add(camera)
             part.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(market.source.root / image.path, part / name)
-    return root
+    return root.rename(whole)
 
 
 def _copied(market: Embedded, folder: Path) -> None:
@@ -165,23 +171,25 @@ class Study:
     config: str
     settings: dict[str, Any]
     images: str = ""
+    platform: str = CPU
 
     def folder(self, kind: str, name: str, seed: int) -> Path:
         """Where the `runs` or the `data` of a row lie; `images` names a choice of them that is not the usual one."""
         return self.out / kind / f"{name.replace(',', '').replace(' ', '_')}-{seed}{self.images}"
 
-    def shards(self, name: str, seed: int, known: Noisy) -> None:
-        """Writes the data set of a row where it is not there."""
+    def shards(self, name: str, seed: int, known: Callable[[int], Noisy]) -> None:
+        """Writes the data set of a row where it is not there; only then the noisy images of the seed are asked for."""
         group, folder = ROWS[name], self.folder("data", name, seed)
         if group is None or self._written(name, seed):
             return
-        labels = group(known.case)
-        pairs = [(file, int(label)) for file, label in zip(known.files, labels, strict=True) if label >= 0]
+        images = known(seed)
+        labels = group(images.case)
+        pairs = [(file, int(label)) for file, label in zip(images.files, labels, strict=True) if label >= 0]
         file = self.out / "lists" / f"{folder.name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps([{"file_path": path, "id": label} for path, label in pairs]))
         least = 1 if name == INSTANCE else 2
-        data_prep.run("annotations", file, folder, annotations={"root": str(known.root)}, min_identity_images=least)
+        data_prep.run("annotations", file, folder, annotations={"root": str(images.root)}, min_identity_images=least)
 
     def commands(self, name: str, seed: int) -> list[list[str]]:
         """How a row is trained and scored, as arguments of Python."""
@@ -214,8 +222,8 @@ class Study:
             return dict(zip(("train.epochs", "data.steps_per_epoch"), recipes.divided(self.steps), strict=True))
         return {"train.epochs": math.ceil(self.steps * data.batch_size / images)}
 
-    def row(self, name: str, seed: int, cores: Sequence[int]) -> dict[str, Any]:
-        """Trains and scores a row on some cores; returns its line."""
+    def row(self, name: str, seed: int, cores: Sequence[int], memory: float) -> dict[str, Any]:
+        """Trains and scores a row on some cores and with a share of the GPU's memory; returns its line."""
         run, commands, began = self.folder("runs", name, seed), self.commands(name, seed), time.monotonic()
         run.mkdir(parents=True, exist_ok=True)
         for command in commands:
@@ -225,7 +233,7 @@ class Study:
                     stdout=log,
                     stderr=log,
                     cwd=common.ROOT,
-                    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+                    env=os.environ | self._environment(memory),
                     preexec_fn=lambda: os.sched_setaffinity(0, cores),
                 )
             if done.returncode:
@@ -238,10 +246,15 @@ class Study:
             **{key: found[key] for key in SCORES},
             "minutes": round((time.monotonic() - began) / 60, 1),
             "cores": len(cores),
-            "hardware": common.processor(),
+            "hardware": common.processor() if self.platform == CPU else common.card(),
             "commit": common.commit(),
             "commands": said(commands),
         }
+
+    def _environment(self, memory: float) -> dict[str, str]:
+        if self.platform == CPU:
+            return {"JAX_PLATFORMS": CPU}
+        return {"JAX_PLATFORMS": f"{self.platform},{CPU}", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{memory:.3f}"}
 
     def done(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of the lines that today's commands would repeat."""
@@ -262,17 +275,17 @@ def said(commands: list[list[str]]) -> list[str]:
     return [shlex.join(["python", *command]) for command in commands]
 
 
-def run(study: Study, known: dict[int, Noisy], asked: list[tuple[str, int]], jobs: int) -> None:
+def run(study: Study, known: Callable[[int], Noisy], asked: list[tuple[str, int]], jobs: int) -> None:
     """Does what is missing; appends to the study's lines."""
     path, lock = study.out / LINES, threading.Lock()
     free = [part.tolist() for part in np.array_split(sorted(os.sched_getaffinity(0)), jobs)]
     for name, seed in progress(asked, "data sets"):
-        study.shards(name, seed, known[seed])
+        study.shards(name, seed, known)
 
     def one(what: tuple[str, int]) -> None:
         with lock:
             cores = free.pop()
-        line = study.row(*what, cores)
+        line = study.row(*what, cores, OF_A_CARD / jobs)
         with lock:
             free.append(cores)
             with path.open("a") as file:
@@ -344,6 +357,7 @@ def main() -> None:
     parser.add_argument("--config", default="market_small", help="a packaged config, NAME or NAME:ARGUMENT")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change to the config")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="rows at a time")
+    parser.add_argument("--platform", default=CPU, choices=(CPU, "cuda"), help="what rows are trained and scored on")
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     args = parser.parse_args()
     common.header("does pre-training learn what it claims?")
@@ -355,7 +369,7 @@ def main() -> None:
     settings = dict(cli.change(text, "--set") for text in args.set)
     held = args.out / f"held_out{args.held_out}" if args.held_out else args.data
     images = f"-without{args.held_out}" * bool(args.held_out) + f"-noise{args.rate:g}" * (args.rate != 1)
-    study = Study(held, args.out, args.steps, args.config, settings, images)
+    study = Study(held, args.out, args.steps, args.config, settings, images, args.platform)
 
     def done() -> list[dict[str, Any]]:
         return [line for line in study.done(lines(args.out / LINES)) if (line["row"], line["seed"]) in asked]
@@ -363,11 +377,19 @@ def main() -> None:
     finished = {(line["row"], line["seed"]) for line in done()}
     missing = [what for what in asked if what not in finished]
     if missing:
-        market = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
-        apart = people_apart(market, args.held_out)
-        held_out(market, apart, held)
-        seeds = {seed for _, seed in missing}
-        known = {seed: noisy(market, seed, args.rate, args.out / "images", apart) for seed in seeds}
+
+        @functools.cache
+        def market() -> tuple[Embedded, np.ndarray]:
+            images = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
+            return images, people_apart(images, args.held_out)
+
+        @functools.cache
+        def known(seed: int) -> Noisy:
+            images, apart = market()
+            return noisy(images, seed, args.rate, args.out / "images", apart)
+
+        if args.held_out and not held.is_dir():
+            held_out(*market(), held)
         run(study, known, missing, args.jobs)
     summary(done())
     if args.picture:

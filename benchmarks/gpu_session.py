@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from absl import app, flags
 
-from benchmarks.common import ROOT, commit, define_names, processor
+from benchmarks.common import ROOT, card, commit, define_names, processor
 from cion_jax.models.options import OPTIONS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
@@ -151,11 +151,6 @@ def derived(results: Sequence[Result]) -> list[Result]:
 
 def machine() -> dict[str, str]:
     """Card, driver, processor, versions, commit, date."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        card = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        card = ""
     versions = {}
     for name in PACKAGES:
         try:
@@ -164,7 +159,7 @@ def machine() -> dict[str, str]:
             continue
     python = sys.version.split()[0]
     return {
-        "card, driver, memory": "; ".join(card.splitlines()) or "no NVIDIA card",
+        "card, driver, memory": card() or "no NVIDIA card",
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "versions": ", ".join(f"{name} {version}" for name, version in {"python": python, **versions}.items()),
         "commit": commit(),

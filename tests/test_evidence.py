@@ -34,10 +34,11 @@ def test_a_row_is_the_images_that_it_groups(study, tmp_path):
     (tmp_path / "images").mkdir()
     for row, name in enumerate(files):
         cv2.imwrite(str(tmp_path / "images" / name), np.full((32, 16, 3), 20 * row, np.uint8))
-    known = evidence.Noisy(CASE, files, tmp_path / "images")
+    known = {0: evidence.Noisy(CASE, files, tmp_path / "images")}.__getitem__
     counts = {}
     for name in ("instance", "tracklet", "oracle"):
         study.shards(name, 0, known)
+        study.shards(name, 0, {}.__getitem__)  # what is there needs no images
         counts[name] = np.bincount(Index.load(study.folder("data", name, 0)).identity).tolist()
     assert counts == {"instance": [2, 3, 3], "tracklet": [2, 3, 3], "oracle": [5, 2]}
 
@@ -99,6 +100,12 @@ def test_people_who_are_only_tested(tmp_path):
     folder = evidence.held_out(market, np.array([2]), tmp_path / "held_out")
     written = {part.name: sorted(path.name for path in part.iterdir()) for part in folder.iterdir()}
     assert written == {"query": [names[0], names[2]], "bounding_box_test": [names[1]]}
+
+
+def test_rows_share_a_card(study):
+    assert study._environment(0.45) == {"JAX_PLATFORMS": "cpu"}
+    shared = dataclasses.replace(study, platform="cuda")._environment(0.45)
+    assert shared == {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450"}
 
 
 def test_a_start_from_weights(tmp_path):
