@@ -22,7 +22,6 @@ import argparse
 import functools
 import itertools
 import json
-import math
 import os
 import shlex
 import shutil
@@ -47,6 +46,7 @@ from benchmarks.denoise_quality import JUNK, Case, Embedded, Market, Ours, chain
 from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
+from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import METRICS_FILE, Index
 from cion_jax.neighbors import score
 from cion_jax.rounds import recipes
@@ -194,7 +194,9 @@ class Study:
     def commands(self, name: str, seed: int) -> list[list[str]]:
         """How a row is trained and scored, as arguments of Python."""
         run, shards = self.folder("runs", name, seed), self.folder("data", name, seed)
-        frozen = freeze(packaged_configs.load(*self.config.split(":", 1)), {"data.path": str(shards), **self.settings})
+        identity = {"identity": INSTANCE} if name == INSTANCE else {}
+        recipe = packaged_configs.load(*self.config.split(":", 1))
+        frozen = freeze(recipe, {"data.path": str(shards), **identity, **self.settings})
         score_to = f"--output={run / SCORE}"
         evaluate = ["-m", "cion_jax.evaluate", "--benchmark=market1501", f"--data={self.data}", score_to]
         if ROWS[name] is None:
@@ -205,9 +207,9 @@ class Study:
             ]
         settings = {
             "data.path": shards,
-            **({"identity": "instance"} if name == INSTANCE else {}),
+            **identity,
             "seed": seed,
-            **self._length(frozen.data, len(Index.load(shards).identity)),
+            **self._length(frozen, Index.load(shards)),
             "train.steps": self.steps,
         }
         changes = [f"--config.{key}={value}" for key, value in (settings | self.settings).items()]
@@ -216,11 +218,15 @@ class Study:
             [*evaluate, f"--checkpoint={run}"],
         ]
 
-    def _length(self, data: Any, images: int) -> dict[str, int]:
-        """Settings by which the schedules end with the steps, or soon after."""
+    def _length(self, config: Any, index: Index) -> dict[str, int]:
+        """Settings by which the schedules end with the steps, or less than an epoch later."""
+        data = config.data
         if hasattr(data, "instances"):  # an epoch is as long as one says
             return dict(zip(("train.epochs", "data.steps_per_epoch"), recipes.divided(self.steps), strict=True))
-        return {"train.epochs": math.ceil(self.steps * data.batch_size / images)}
+        units = Units.of(index, config.identity)
+        laid_out = (Timeline(units, epochs, data.batch_size, config.curriculum) for epochs in itertools.count(1))
+        timeline = next(each for each in laid_out if each.total_steps >= self.steps)
+        return {"train.epochs": len(timeline.steps_per_epoch)}
 
     def row(self, name: str, seed: int, cores: Sequence[int], memory: float) -> dict[str, Any]:
         """Trains and scores a row on some cores and with a share of the GPU's memory; returns its line."""

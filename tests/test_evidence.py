@@ -63,7 +63,7 @@ def _written(study, name):
     folder = study.folder("data", name, 0)
     folder.mkdir(parents=True)
     (folder / METRICS_FILE).touch()
-    Index(np.arange(60), np.arange(60)).save(folder)
+    Index(np.repeat(np.arange(60), 4), np.arange(240)).save(folder)
 
 
 def test_a_row_that_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
@@ -116,11 +116,18 @@ def test_a_start_from_weights(tmp_path):
 
 
 def test_schedules_end_with_the_steps(tmp_path):
-    """Passes through 1,000 images in batches of 64; or as many epochs as an adaptation has, of equal length."""
+    """Passes through what groups there are; or as many epochs as an adaptation has, of equal length."""
+    people = Index(np.repeat(np.arange(100), 10), np.arange(1000))
+    changes = {"data.path": "x", "data.batch_size": 64, "data.curriculum": ((0, 4),)}
+    lengths = {}
+    for identity in ("identity", "instance"):
+        config = freeze(packaged_configs.load("market_small"), changes | {"identity": identity})
+        lengths[identity] = evidence.Study(tmp_path, tmp_path, 90, "market_small", {})._length(config, people)
+    # Ten images are two groups of four, sixteen of which are a batch: 12 steps of 200 groups. Single images: 15 steps.
+    assert lengths == {"identity": {"train.epochs": 8}, "instance": {"train.epochs": 6}}
+    adapt = freeze(packaged_configs.load("adapt", "supervised"), {"data.path": "x"})
     study = evidence.Study(tmp_path, tmp_path, 90, "adapt", {})
-    data = [freeze(packaged_configs.load("adapt", kind), {"data.path": "x"}).data for kind in ("distill", "supervised")]
-    assert study._length(data[0], 1000) == {"train.epochs": 6}  # 5.76
-    assert study._length(data[1], 1000) == {"train.epochs": 20, "data.steps_per_epoch": 5}  # 4.5
+    assert study._length(adapt, people) == {"train.epochs": 20, "data.steps_per_epoch": 5}  # 4.5
 
 
 def test_seeds_are_summed_up_by_hand(capsys):
