@@ -78,7 +78,7 @@ class Units:
                 f"config.data.turns=True needs identities, of which tracklets can take turns; config.identity={kind} "
                 "has one tracklet in a unit; give config.data.turns=False"
             )
-        if turns and len(np.unique(index.tracklet)) == len(index.tracklet):
+        if turns and not index.tracked:
             raise PlanError(
                 "config.data.turns=True, but no two images of this data are of one tracklet (a benchmark's are not "
                 "known); give identity shards that data_prep has made of tracklets, or config.data.turns=False"

@@ -104,6 +104,11 @@ class Index:
         """Number of identities."""
         return int(self.identity[-1]) + 1
 
+    @property
+    def tracked(self) -> bool:
+        """Whether any two images are of one tracklet."""
+        return len(np.unique(self.tracklet)) < len(self.tracklet)
+
     def digest(self) -> str:
         """SHA-256 of the arrays: the same data gives the same digest on every machine."""
         digest = hashlib.sha256()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ def settings(
         k, devices = config.data.instances, jax.device_count()
         groups = max(index.identities // devices, 1) * devices  # no more than there are people
         fitting = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": steps_per_epoch}
+        if getattr(config.data, "turns", False) and not index.tracked:
+            print("no two images found are of one tracklet: without config.data.turns", file=sys.stderr)
+            fitting["turns"] = False
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting))
     else:
         epochs = max(1, round(steps * config.data.batch_size / len(index.identity)))
