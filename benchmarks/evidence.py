@@ -57,8 +57,7 @@ LINES, SCORE = "evidence.jsonl", "score.json"
 SCORES = ("mAP", "rank1", "mINP")
 INSTANCE = "instance"
 CPU = "cpu"
-OF_A_CARD = 0.9
-"""The share of a GPU's memory that the rows have together."""
+OF_A_CARD = 0.9  # of a GPU's memory, for all rows together
 GRID = tuple(itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11)))
 
 
@@ -129,17 +128,17 @@ def people_apart(market: Market, every: int) -> np.ndarray:
 
 def held_out(market: Market, apart: np.ndarray, root: Path) -> Path:
     """Writes a benchmark, named as Market-1501 names its files, of people of the train folder; returns its folder."""
-    whole, root = root, root.with_name(f"{root.name}.part")
+    unfinished = root.with_name(f"{root.name}.part")
     seen: set[tuple[int | None, str]] = set()
     for image in market.images:
         if image.truth in apart:
             name = Path(image.path).name
             camera = image.truth, name[5:7]  # 0002_c1s1_000451_03.jpg
-            part = root / ("bounding_box_test" if camera in seen else "query")
+            part = unfinished / ("bounding_box_test" if camera in seen else "query")
             seen.add(camera)
             part.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(market.source.root / image.path, part / name)
-    return root.rename(whole)
+    return unfinished.rename(root)
 
 
 def _copied(market: Embedded, folder: Path) -> None:
@@ -220,11 +219,10 @@ class Study:
 
     def _length(self, config: Any, index: Index) -> dict[str, int]:
         """Settings by which the schedules end with the steps, or less than an epoch later."""
-        data = config.data
-        if hasattr(data, "instances"):  # an epoch is as long as one says
+        if hasattr(config.data, "instances"):  # an epoch is as long as one says
             return dict(zip(("train.epochs", "data.steps_per_epoch"), recipes.divided(self.steps), strict=True))
         units = Units.of(index, config.identity)
-        laid_out = (Timeline(units, epochs, data.batch_size, config.curriculum) for epochs in itertools.count(1))
+        laid_out = (Timeline(units, n, config.data.batch_size, config.curriculum) for n in itertools.count(1))
         timeline = next(each for each in laid_out if each.total_steps >= self.steps)
         return {"train.epochs": len(timeline.steps_per_epoch)}
 
@@ -383,19 +381,11 @@ def main() -> None:
     finished = {(line["row"], line["seed"]) for line in done()}
     missing = [what for what in asked if what not in finished]
     if missing:
-
-        @functools.cache
-        def market() -> tuple[Embedded, np.ndarray]:
-            images = Embedded(args.data, f"onnx:{args.onnx}", args.cache)
-            return images, people_apart(images, args.held_out)
-
-        @functools.cache
-        def known(seed: int) -> Noisy:
-            images, apart = market()
-            return noisy(images, seed, args.rate, args.out / "images", apart)
-
+        market = functools.cache(lambda: Embedded(args.data, f"onnx:{args.onnx}", args.cache))
+        apart = functools.cache(lambda: people_apart(market(), args.held_out))
+        known = functools.cache(lambda seed: noisy(market(), seed, args.rate, args.out / "images", apart()))
         if args.held_out and not held.is_dir():
-            held_out(*market(), held)
+            held_out(market(), apart(), held)
         run(study, known, missing, args.jobs)
     summary(done())
     if args.picture:
