@@ -46,7 +46,6 @@ from benchmarks.denoise_quality import JUNK, Case, Embedded, Market, Ours, chain
 from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
-from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import METRICS_FILE, Index
 from cion_jax.neighbors import score
 from cion_jax.rounds import recipes
@@ -208,7 +207,7 @@ class Study:
             "data.path": shards,
             **identity,
             "seed": seed,
-            **self._length(frozen, Index.load(shards)),
+            **recipes.length(frozen, Index.load(shards), self.steps),
             "train.steps": self.steps,
         }
         changes = [f"--config.{key}={value}" for key, value in (settings | self.settings).items()]
@@ -216,15 +215,6 @@ class Study:
             ["-m", "cion_jax.train", f"--config={self.config}", f"--workdir={run}", *changes],
             [*evaluate, f"--checkpoint={run}"],
         ]
-
-    def _length(self, config: Any, index: Index) -> dict[str, int]:
-        """Settings by which the schedules end with the steps, or less than an epoch later."""
-        if hasattr(config.data, "instances"):  # an epoch is as long as one says
-            return dict(zip(("train.epochs", "data.steps_per_epoch"), recipes.divided(self.steps), strict=True))
-        units = Units.of(index, config.identity)
-        laid_out = (Timeline(units, n, config.data.batch_size, config.curriculum) for n in itertools.count(1))
-        timeline = next(each for each in laid_out if each.total_steps >= self.steps)
-        return {"train.epochs": len(timeline.steps_per_epoch)}
 
     def row(self, name: str, seed: int, cores: Sequence[int], memory: float) -> dict[str, Any]:
         """Trains and scores a row on some cores and with a share of the GPU's memory; returns its line."""

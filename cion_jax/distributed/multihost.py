@@ -247,8 +247,9 @@ def of_first_array(make: Callable[[], np.ndarray], shape: tuple[int, ...], dtype
     array = make() if jax.process_index() == 0 else np.zeros(shape, dtype)
     if jax.process_count() == 1:
         return array
-    words = np.ascontiguousarray(array, dtype).reshape(-1).view(np.int32)  # integers: nothing is rounded on the way
-    return np.asarray(multihost_utils.broadcast_one_to_all(words)).astype(np.int32).view(dtype).reshape(shape)
+    word = np.dtype(f"i{min(np.dtype(dtype).itemsize, 4)}")  # integers: nothing is rounded on the way
+    words = np.ascontiguousarray(array, dtype).reshape(-1).view(word)
+    return np.asarray(multihost_utils.broadcast_one_to_all(words)).astype(word).view(dtype).reshape(shape)
 
 
 def say(text: str) -> None:

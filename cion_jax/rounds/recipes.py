@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import ml_collections
 from cion_jax.common import packaged_configs
 from cion_jax.common.errors import UserError
 from cion_jax.common.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from cion_jax.data.groups import Timeline, Units
 from cion_jax.data.records import Index
 from cion_jax.tasks import freeze
 from cion_jax.training.config import RunConfig
@@ -38,25 +40,41 @@ def settings(
     Raises:
       UserError: the recipe does not fit the network or the identities.
     """
-    config = unfitted(recipe, changes, data, given, checkpoint)
-    index, (epochs, steps_per_epoch) = Index.load(data), divided(steps)
+    config, index = unfitted(recipe, changes, data, given, checkpoint), Index.load(data)
+    schedule = length(config, index, steps)
     if hasattr(config.data, "instances"):
         k, devices = config.data.instances, jax.device_count()
         groups = max(index.identities // devices, 1) * devices  # no more than there are people
-        fitting = {"batch_size": min(config.data.batch_size, groups * k), "steps_per_epoch": steps_per_epoch}
+        fitting = {
+            "batch_size": min(config.data.batch_size, groups * k),
+            "steps_per_epoch": schedule["data.steps_per_epoch"],
+        }
         if getattr(config.data, "turns", False) and not index.tracked:
             print("no two images found are of one tracklet: without config.data.turns", file=sys.stderr)
             fitting["turns"] = False
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting))
-    else:
-        epochs = max(1, round(steps * config.data.batch_size / len(index.identity)))
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, steps=steps))
+    train = dataclasses.replace(config.train, epochs=schedule["train.epochs"], steps=steps)
+    return dataclasses.replace(config, train=train)
 
 
-def divided(steps: int) -> tuple[int, int]:
-    """(epochs, steps of each) of a run whose epochs are as long as one says."""
-    epochs = min(EPOCHS, steps)
-    return epochs, -(-steps // epochs)
+def length(config: Any, index: Index, steps: int) -> dict[str, int]:
+    """Settings, by dotted name, by which the schedules end with the steps, or less than an epoch later.
+
+    Args:
+      config: settings of a run.
+      index: of its images.
+      steps: of the run, 1 or more.
+
+    Raises:
+      PlanError: there are too few images for a batch.
+    """
+    if hasattr(config.data, "instances"):  # an epoch is as long as one says
+        epochs = min(EPOCHS, steps)
+        return {"train.epochs": epochs, "data.steps_per_epoch": -(-steps // epochs)}
+    units = Units.of(index, config.identity)
+    laid_out = (Timeline(units, n, config.data.batch_size, config.curriculum) for n in itertools.count(1))
+    timeline = next(each for each in laid_out if each.total_steps >= steps)
+    return {"train.epochs": len(timeline.steps_per_epoch)}
 
 
 def loaded(recipe: str) -> ml_collections.ConfigDict:

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from cion_jax.common import typed_config
 from cion_jax.common.errors import UserError
 from cion_jax.common.paths import path_name
+from cion_jax.distributed import multihost
 from cion_jax.training import digests
 from cion_jax.training.config import RunConfig
 from cion_jax.training.state import TrainState, at_path
@@ -115,6 +117,9 @@ class Checkpointer:
     def save(self, step: int, state: TrainState, served: tuple[str, ...], run: Mapping[str, Any]) -> None:
         """Starts writing a checkpoint; returns as soon as the arrays are copied off the devices.
 
+        Where processes hold copies of an array that differ, process 0's is written, and it is said: every process
+        writes a part, and a mixture would be nobody's.
+
         Args:
           step: steps done.
           state: after them.
@@ -125,7 +130,12 @@ class Checkpointer:
           SaveError: this one or the one before it could not be written.
         """
         with self._writing(), jax.transfer_guard("allow"):  # Orbax copies as it likes
-            run = {**run, "digests": digests.of(_flatten(state))}
+            numbers, unlike = digests.of(_flatten(state))
+            if unlike:
+                multihost.say(_unlike(step, unlike, len(numbers)))
+                state = _of_process_0(state, unlike)
+                numbers, _ = digests.of(_flatten(state))
+            run = {**run, "digests": numbers}
             run["digest"] = _digest_of(run)
             trees = {name: ocp.args.StandardSave(tree) for name, tree in _trees(state, served).items()}
             self._manager.save(step, args=ocp.args.Composite(**trees, run=ocp.args.JsonSave(run)))
@@ -207,7 +217,7 @@ class Checkpointer:
         if expected is None:  # written before there were any
             return
         with self._reading(run["position"]["step"]):
-            wrong = [name for name, digest in digests.of(flat).items() if expected.get(name) != digest]
+            wrong = [name for name, digest in digests.of(flat)[0].items() if expected.get(name) != digest]
             if wrong:
                 raise ValueError(
                     f"{len(wrong)} of {len(flat)} arrays are not what was saved: {', '.join(sorted(wrong)[:3])}"
@@ -258,6 +268,28 @@ def on_one_device(tree: Any) -> Any:
     """An abstract tree, to be restored onto the first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
+
+
+def _unlike(step: int, names: list[str], count: int) -> str:
+    return (
+        f"step {step:,}: {len(names)} of {count} arrays differ between processes ({', '.join(names[:3])}); expected "
+        "copies of the same numbers. Either their programs were compiled differently (unlike machines, or a "
+        "compilation cache that others filled: clear JAX_COMPILATION_CACHE_DIR), or a device computes wrongly. "
+        "The checkpoint holds process 0's; all go on with those when they resume from it"
+    )
+
+
+def _of_process_0(state: TrainState, names: list[str]) -> TrainState:
+    """The same with process 0's copies of the named arrays, which lie whole on every device."""
+
+    def alike(path: Any, array: jax.Array) -> jax.Array:
+        if path_name(path) not in names:
+            return array
+        own = np.asarray(array.addressable_data(0))
+        first = multihost.of_first_array(lambda: own, own.shape, own.dtype)
+        return jax.make_array_from_callback(array.shape, array.sharding, first.__getitem__)
+
+    return jax.tree_util.tree_map_with_path(alike, state)
 
 
 def _digest_of(run: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -20,33 +20,44 @@ _THREADS = 16
 _MIX = np.uint32(2654435761)  # Knuth's multiplicative hash
 
 
-def of(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """The digest of every array, by its name; the same in all processes."""
+def of(arrays: Mapping[str, jax.Array]) -> tuple[dict[str, int], list[str]]:
+    """The digest of every array, by its name, and whose copies differ; the same in all processes.
+
+    Where an array lies whole on every device, each process has a copy of its own, which its own program computed. Of
+    copies that differ one counts; a process's further devices, and arrays in pieces, are not compared.
+
+    Returns:
+      (digests, names of the arrays of which two processes hold other numbers).
+    """
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as pool:  # NumPy adds up without holding Python
-        sums = np.array(list(pool.map(_local, arrays.values())), np.uint32)
+        sums = np.array(list(pool.map(_local, arrays.values())), np.uint32).reshape(1, len(arrays), 2)
     if jax.process_count() > 1:
-        sums = np.asarray(multihost_utils.process_allgather(sums)).sum(0, dtype=np.uint32)
-    return {name: int(number) for name, number in zip(arrays, sums, strict=True)}
+        sums = np.asarray(multihost_utils.process_allgather(sums[0]))
+    whole = sums[..., 0].sum(0, dtype=np.uint32)
+    unlike = (sums[..., 1] != whole).any(0)
+    digests = {name: int(number) for name, number in zip(arrays, whole, strict=True)}
+    pairs = zip(arrays.items(), unlike, strict=True)
+    return digests, [name for (name, array), other in pairs if other and array.is_fully_replicated]
 
 
-def _local(array: jax.Array) -> np.uint32:
-    """The part of the sum that this process's devices hold; copies of the same numbers count once."""
-    total = np.uint32(0)
+def _local(array: jax.Array) -> tuple[np.uint32, np.uint32]:
+    """The part of the sum that this process's devices hold, copies of the same numbers counting once; the sum of its
+    own copy, where the array lies whole on every device."""
+    if array.is_fully_replicated:
+        own = _sum(array.shape, (slice(None),) * array.ndim, np.asarray(array.addressable_data(0)))
+        first = array.is_fully_addressable or any(shard.replica_id == 0 for shard in array.addressable_shards)
+        return own if first else np.uint32(0), own
+    pieces = (shard for shard in array.addressable_shards if shard.replica_id == 0)
+    sums = [_sum(array.shape, piece.index, np.asarray(piece.data)) for piece in pieces]
+    return np.array(sums, np.uint32).sum(dtype=np.uint32), np.uint32(0)
+
+
+def _sum(shape: tuple[int, ...], index: tuple[slice, ...], numbers: np.ndarray) -> np.uint32:
+    """Of a piece of an array."""
+    bits = np.ascontiguousarray(numbers).view(_unsigned(numbers.dtype))
     with np.errstate(over="ignore"):
-        for index, numbers in _pieces(array):
-            bits = np.ascontiguousarray(numbers).view(_unsigned(numbers.dtype))
-            sums = bits.sum(-1, dtype=np.uint32) if bits.ndim else bits.astype(np.uint32)
-            total += (sums.astype(np.uint32) * _weights(array.shape, index)).sum(dtype=np.uint32)
-    return total
-
-
-def _pieces(array: jax.Array) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    if len(array.sharding.device_set) == 1 and array.is_fully_addressable:  # the same at a third of the time
-        yield (slice(None),) * array.ndim, np.asarray(array)
-        return
-    for shard in array.addressable_shards:
-        if shard.replica_id == 0:
-            yield shard.index, np.asarray(shard.data)
+        sums = bits.sum(-1, dtype=np.uint32) if bits.ndim else bits.astype(np.uint32)
+        return (sums.astype(np.uint32) * _weights(shape, index)).sum(dtype=np.uint32)
 
 
 def _unsigned(dtype: np.dtype) -> np.dtype:
