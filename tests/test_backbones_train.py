@@ -19,8 +19,8 @@ from tests.runs import final_state, rows
 
 miniatures.register()
 # Ten seconds and more each. That a gradient reaches every parameter of a family is in its tests and the parity tests.
-LONG_TO_COMPILE = {f"toy_{name}" for name in ("convnext", "edgenext", "fastvit", "ghostnet", "osnet", "resnet")}
-LONG_TO_COMPILE |= {"toy_resnet_ibn", "toy_swin"}
+LONG_TO_COMPILE = {f"toy_{name}" for name in ("convnext", "edgenext", "fastvit", "ghostnet", "osnet", "repvit")}
+LONG_TO_COMPILE |= {"toy_resnet", "toy_resnet_ibn", "toy_swin", "toy_volo"}
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,13 @@ from cion_jax.tasks.supervised.task import Supervised
 from tests import fine_tuning
 from tests.runs import (
     Process,
+    assert_equal,
     assert_kills_change_nothing,
     assert_same_run,
+    final_state,
     finish,
     nothing_left_running,
+    numbers,
     together,
 )
 
@@ -44,5 +47,10 @@ def test_killed_at_random_moments_ends_bit_equal(market, alone, tmp_path):
 
 
 def test_two_processes_are_one_run(market, alone, tmp_path):
+    """Two devices of one process are the same bit for bit; one device rounds differently."""
+    config, devices = _config(market), tmp_path / "devices"
     finish(*together(2, tmp_path / "w", market, *FLAGS, environ=lambda i: TASK))
-    assert_same_run(alone, tmp_path / "w", _config(market), rtol=1e-4)
+    finish(Process(devices, market, *FLAGS, devices=2, **TASK))
+    assert numbers(devices) == numbers(tmp_path / "w")
+    assert_equal(final_state(config, devices), final_state(config, tmp_path / "w"), atol=0)
+    assert_same_run(alone, tmp_path / "w", config, rtol=1e-4)

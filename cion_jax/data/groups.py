@@ -70,18 +70,19 @@ class Units:
           turns: whether a unit's tracklets take turns.
 
         Raises:
-          PlanError: tracklets are to take turns and have one image each, as where none is known, or units are no
-            identities.
+          PlanError: tracklets are to take turns and cannot: units are no identities, or no identity has several
+            tracklets, one of them of several images.
         """
         if turns and kind != "identity":
             raise PlanError(
                 f"config.data.turns=True needs identities, of which tracklets can take turns; config.identity={kind} "
                 "has one tracklet in a unit; give config.data.turns=False"
             )
-        if turns and not index.tracked:
+        if turns and not index.take_turns:
             raise PlanError(
-                "config.data.turns=True, but no two images of this data are of one tracklet (a benchmark's are not "
-                "known); give identity shards that data_prep has made of tracklets, or config.data.turns=False"
+                "config.data.turns=True, but no identity of this data has several tracklets, one of them of several "
+                "images (a benchmark's are not known); give identity shards that data_prep has made of tracklets, or "
+                "config.data.turns=False"
             )
         every = np.arange(len(index.identity))
         if kind == "instance":

@@ -105,9 +105,12 @@ class Index:
         return int(self.identity[-1]) + 1
 
     @property
-    def tracked(self) -> bool:
-        """Whether any two images are of one tracklet."""
-        return len(np.unique(self.tracklet)) < len(self.tracklet)
+    def take_turns(self) -> bool:
+        """Whether tracklets can take turns: an identity has several, one of them of several images."""
+        different, tracklet = np.unique(self.tracklet, return_inverse=True)
+        pairs = np.unique(self.identity.astype(np.int64) * len(different) + tracklet)
+        tracklets = np.bincount(pairs // len(different))
+        return bool(((tracklets > 1) & (np.bincount(self.identity) > tracklets)).any())
 
     def digest(self) -> str:
         """SHA-256 of the arrays: the same data gives the same digest on every machine."""

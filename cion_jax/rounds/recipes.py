@@ -49,8 +49,8 @@ def settings(
             "batch_size": min(config.data.batch_size, groups * k),
             "steps_per_epoch": schedule["data.steps_per_epoch"],
         }
-        if getattr(config.data, "turns", False) and not index.tracked:
-            print("no two images found are of one tracklet: without config.data.turns", file=sys.stderr)
+        if getattr(config.data, "turns", False) and not index.take_turns:
+            print("no identity found has several tracklets of images: without config.data.turns", file=sys.stderr)
             fitting["turns"] = False
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting))
     train = dataclasses.replace(config.train, epochs=schedule["train.epochs"], steps=steps)

@@ -172,9 +172,10 @@ def test_tracklets_take_turns():
     assert min(usual) < 3
 
 
-def test_tracklets_of_one_image_cannot_take_turns():
-    index = Index(np.zeros(4, int), np.arange(4))
-    with pytest.raises(PlanError, match=r"config\.data\.turns=True, but no two images .* are of one tracklet"):
+@pytest.mark.parametrize("tracklets", [[0, 1, 2, 3], [0, 0, 1, 1]])
+def test_tracklets_of_one_image_and_one_of_an_identity_cannot_take_turns(tracklets):
+    index = Index(np.array([0, 0, 1, 1]), np.array(tracklets))
+    with pytest.raises(PlanError, match=r"config\.data\.turns=True, but no identity .* has several tracklets"):
         Units.of(index, "identity", turns=True)
 
 
