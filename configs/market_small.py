@@ -4,7 +4,8 @@
     python -m cion_jax.train --config=configs/market_small.py:osnet_x0_25 ...                    # another backbone
     python -m cion_jax.train --config=configs/market_small.py --config.loss.contrast=1 ...       # for short runs
 
-Frozen-feature mAP on Market-1501's test: 0.71% untrained, 5.60% after 1,470 steps (README has the curve).
+Short runs also learn more with --config.optimizer.teacher_momentum=0.9. Frozen-feature mAP on Market-1501's test: 0.71%
+untrained, 5.60% after 1,470 steps (README has the curve), 12.86% after 1,603 with both of these settings.
 """
 
 import ml_collections

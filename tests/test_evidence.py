@@ -10,9 +10,7 @@ import pytest
 
 from benchmarks import evidence
 from benchmarks.denoise_quality import Case
-from cion_jax.common import packaged_configs
 from cion_jax.data.records import METRICS_FILE, Index
-from cion_jax.tasks import freeze
 
 # Two tracklets of person 0 in two videos, one of person 1 with somebody else's image (-1: nobody) among them.
 CASE = Case(
@@ -113,21 +111,6 @@ def test_a_start_from_weights(tmp_path):
         study = evidence.Study(tmp_path, tmp_path, 100, config, {"init_from": "w.safetensors"})
         ((*_, given),) = study.commands("none", 0)
         assert given == "--checkpoint=file:osnet_x0_25@256x128=w.safetensors"
-
-
-def test_schedules_end_with_the_steps(tmp_path):
-    """Passes through what groups there are; or as many epochs as an adaptation has, of equal length."""
-    people = Index(np.repeat(np.arange(100), 10), np.arange(1000))
-    changes = {"data.path": "x", "data.batch_size": 64, "data.curriculum": ((0, 4),)}
-    lengths = {}
-    for identity in ("identity", "instance"):
-        config = freeze(packaged_configs.load("market_small"), changes | {"identity": identity})
-        lengths[identity] = evidence.Study(tmp_path, tmp_path, 90, "market_small", {})._length(config, people)
-    # Ten images are two groups of four, sixteen of which are a batch: 12 steps of 200 groups. Single images: 15 steps.
-    assert lengths == {"identity": {"train.epochs": 8}, "instance": {"train.epochs": 6}}
-    adapt = freeze(packaged_configs.load("adapt", "supervised"), {"data.path": "x"})
-    study = evidence.Study(tmp_path, tmp_path, 90, "adapt", {})
-    assert study._length(adapt, people) == {"train.epochs": 20, "data.steps_per_epoch": 5}  # 4.5
 
 
 def test_seeds_are_summed_up_by_hand(capsys):

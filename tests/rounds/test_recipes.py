@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import cion_jax
+from cion_jax.common import packaged_configs
 from cion_jax.data.records import Index
 from cion_jax.rounds import recipes
+from cion_jax.tasks import freeze
 from tests.rounds.test_adapt import NETWORK, RECIPE
 
 
@@ -24,3 +26,18 @@ def test_the_epochs_of_a_distillation_are_counted_in_groups(tmp_path):
     Index(np.repeat(np.arange(24), 5), np.repeat(np.arange(24), 5)).save(tmp_path)
     config = recipes.settings("market_small", {}, tmp_path, cion_jax.load("random:resnet18_ibn@64x32"), "", 9)
     assert (config.train.epochs, config.train.steps) == (5, 9)
+
+
+def test_schedules_end_with_the_steps():
+    """Passes through what groups there are; or as many epochs as an adaptation has, of equal length."""
+    people = Index(np.repeat(np.arange(100), 10), np.arange(1000))
+    changes = {"data.path": "x", "data.batch_size": 64, "data.curriculum": ((0, 4),)}
+    of = {
+        identity: freeze(packaged_configs.load("market_small"), changes | {"identity": identity})
+        for identity in ("identity", "instance")
+    }
+    # Ten images are two groups of four, sixteen of which are a batch: 12 steps of 200 groups. Single images: 15 steps.
+    assert recipes.length(of["identity"], people, 90) == {"train.epochs": 8}
+    assert recipes.length(of["instance"], people, 90) == {"train.epochs": 6}
+    adapt = freeze(packaged_configs.load("adapt", "supervised"), {"data.path": "x"})
+    assert recipes.length(adapt, people, 90) == {"train.epochs": 20, "data.steps_per_epoch": 5}  # 4.5
