@@ -72,11 +72,16 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-def together(count, workdir, data, *flags, devices=1, environ=lambda i: {}):
-    """`count` processes of one run; process i sees the variables `environ(i)`."""
+def free_port():
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def together(count, workdir, data, *flags, devices=1, environ=lambda i: {}):
+    """`count` processes of one run; process i sees the variables `environ(i)`."""
+    port = free_port()
     return [Process(workdir, data, *flags, devices=devices, place=(port, count, i), **environ(i)) for i in range(count)]
 
 
@@ -106,8 +111,7 @@ def assert_kills_change_nothing(start, undisturbed, workdir, config, pattern, mo
         process.kill()
         assert process.end() == -signal.SIGKILL, f"only {killed} kills: the run is too short"
     finish(start())
-    assert numbers(workdir) == numbers(undisturbed)
-    assert_equal(final_state(config, workdir), final_state(config, undisturbed), atol=0)
+    assert_bit_equal_run(undisturbed, workdir, config)
 
 
 def rows(workdir):
@@ -133,6 +137,12 @@ def final_state(config, workdir):
 def assert_equal(a, b, **tolerance):
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, err_msg=path_name(path), **({"rtol": 0} | tolerance))
+
+
+def assert_bit_equal_run(one, other, config):
+    """Rows and final states are the same."""
+    assert numbers(other) == numbers(one)
+    assert_equal(final_state(config, other), final_state(config, one), atol=0)
 
 
 def assert_same_run(one, other, config, rtol=1e-5):

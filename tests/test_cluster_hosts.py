@@ -8,13 +8,11 @@ from cion_jax.tasks.cluster.task import Cluster
 from tests import clusters
 from tests.runs import (
     Process,
-    assert_equal,
+    assert_bit_equal_run,
     assert_kills_change_nothing,
     assert_same_run,
-    final_state,
     finish,
     nothing_left_running,
-    numbers,
     together,
 )
 
@@ -63,8 +61,7 @@ def test_two_processes_are_one_run(market, begun, tmp_path):
     config, devices = _config(market), tmp_path / "devices"
     _two(tmp_path / "w", market, 5)
     finish(Process(devices, market, *FLAGS, "--config.train.steps=5", devices=2, TASK="cluster"))
-    assert numbers(devices) == numbers(tmp_path / "w")
-    assert_equal(final_state(config, devices), final_state(config, tmp_path / "w"), atol=0)
+    assert_bit_equal_run(devices, tmp_path / "w", config)
     assert_same_run(begun, tmp_path / "w", config, rtol=1e-4)
     _same_labels(begun, tmp_path / "w")
 

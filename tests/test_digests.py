@@ -1,7 +1,6 @@
 """Digests of arrays: by hand, for every changed bit, however the array lies."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -14,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from cion_jax.training import digests
 from tests.conftest import QUICKLY
-from tests.runs import ROOT
+from tests.runs import ROOT, free_port
 
 
 def digest(array):
@@ -51,10 +50,10 @@ def test_it_does_not_depend_on_where_the_array_lies(spec):
     assert digest(jax.device_put(numbers, NamedSharding(mesh, spec))) == digest(numbers)
 
 
-# Process i computed `unlike` with i in one place, all else alike; both have a row of `pieces`, which are no copies.
+# Process i computed `unlike` and `odd` with i in one place, all else alike; each has a row of `pieces`, no copies.
 UNLIKE = """
 import sys
-import jax, numpy as np
+import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from cion_jax.training import digests
 from cion_jax.training.checkpoint import Checkpointer
@@ -71,6 +70,7 @@ def array(own, spec=P()):
     return jax.make_array_from_single_device_arrays(shape, lies, [own])
 
 step, params = array(np.int32(3)), {"alike": array(np.arange(4.0)), "unlike": array([1.0, 2.0, 3.0, int(process)])}
+params["odd"] = array(np.array([1, 2, int(process)], jnp.bfloat16))
 state = TrainState(step, {"params": params, "pieces": array([[float(process)]], P("a"))}, {}, {})
 with Checkpointer(workdir) as checkpointer:
     checkpointer.save(3, state, ("trained",), {"position": {"step": 3}, "config": {}})
@@ -78,18 +78,19 @@ with Checkpointer(workdir, read_only=True) as checkpointer:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     state = checkpointer.restore(checkpointer.run(3), like, ("trained",))
 assert state.trained["params"]["unlike"].addressable_data(0).tolist() == [1, 2, 3, 0]
+assert state.trained["params"]["odd"].addressable_data(0).tolist() == [1, 2, 0]
 assert state.trained["pieces"].addressable_data(0).tolist() == [[int(process)]]
 assert digests.of({"unlike": state.trained["params"]["unlike"]})[1] == []
 """
 
 
 def test_copies_that_differ_between_processes_are_told_and_one_is_saved(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", UNLIKE, str(port)]
+    command = [sys.executable, "-c", UNLIKE, str(free_port())]
     options = {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True, "env": {**os.environ, "XLA_FLAGS": QUICKLY}}
     started = [subprocess.Popen([*command, str(i), tmp_path], **options) for i in (0, 1)]
     said = [process.communicate(timeout=300)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
-    assert "step 3: 1 of 4 arrays differ between processes (trained/params/unlike); expected copies" in said[0]
+    assert (
+        "step 3: 2 of 5 arrays differ between processes (trained/params/odd, trained/params/unlike); expected"
+        in said[0]
+    )

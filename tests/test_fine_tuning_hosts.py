@@ -6,13 +6,11 @@ from cion_jax.tasks.supervised.task import Supervised
 from tests import fine_tuning
 from tests.runs import (
     Process,
-    assert_equal,
+    assert_bit_equal_run,
     assert_kills_change_nothing,
     assert_same_run,
-    final_state,
     finish,
     nothing_left_running,
-    numbers,
     together,
 )
 
@@ -51,6 +49,5 @@ def test_two_processes_are_one_run(market, alone, tmp_path):
     config, devices = _config(market), tmp_path / "devices"
     finish(*together(2, tmp_path / "w", market, *FLAGS, environ=lambda i: TASK))
     finish(Process(devices, market, *FLAGS, devices=2, **TASK))
-    assert numbers(devices) == numbers(tmp_path / "w")
-    assert_equal(final_state(config, devices), final_state(config, tmp_path / "w"), atol=0)
+    assert_bit_equal_run(devices, tmp_path / "w", config)
     assert_same_run(alone, tmp_path / "w", config, rtol=1e-4)

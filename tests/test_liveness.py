@@ -1,7 +1,6 @@
 """Processes that miss each other: real ones, but without JAX, so quick to start."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import pytest
 
 from cion_jax.distributed import liveness
 from cion_jax.distributed.liveness import LOST
-from tests.runs import ROOT
+from tests.runs import ROOT, free_port
 
 # Joins, then does what it is told: "sleep", "done", "fail", "abort" (as JAX does when process 0 is gone).
 MEMBER = """
@@ -106,9 +105,5 @@ def test_nobody_misses_who_is_done():
 
 
 def test_process_zero_that_does_not_answer():
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
-        liveness.RollCall(1, ["a", "b"], ("127.0.0.1", port), None)
+        liveness.RollCall(1, ["a", "b"], ("127.0.0.1", free_port()), None)
