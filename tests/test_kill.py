@@ -79,7 +79,7 @@ def test_asked_to_leave_saves_the_last_finished_step(shards, tmp_path, number):
 @pytest.mark.slow
 def test_asked_to_leave_while_it_starts_leaves_when_the_grace_is_over(shards, tmp_path):
     process = Process(tmp_path / "w", shards, "--config.train.grace=0.5", JAX_ENABLE_COMPILATION_CACHE="false")
-    assert process.until("toy: 49 images"), process.said()
+    assert process.until("49 images of 13 units"), process.said()
     process.kill(signal.SIGTERM)
     assert process.end(30) == LEFT, process.said()
     assert "0.5 s are over: leaving at once" in process.said()
@@ -177,4 +177,4 @@ def test_too_many_unreadable_images_stop_the_run(tmp_path):
     assert process.end() == 0, process.said()
     skipped = [row["skipped"] for row in rows(tmp_path / "w")]
     assert skipped[-1] > 0
-    assert f"{skipped[-1]:.0f} images skipped" in process.said().splitlines()[-1]
+    assert f"done: 15 steps; {skipped[-1]:.0f} images skipped" in process.said().splitlines()
