@@ -8,7 +8,7 @@ on the benchmark's test by the official protocol, which decides nothing here. OS
 Rows start from random weights, or from a file: `--set=init_from=FILE`. Another config wants another OUT.
 
 `--held_out=5` is for choosing settings: every fifth person of the train folder is in no row's images, and these people
-are what rows are scored on, one query of each in each camera.
+are what rows are scored on, one query of each in each camera. `--share=0.3` learns from so many of the other people.
 
 Every result is a line of `OUT/evidence.jsonl` with commit, hardware and the commands that repeat it. What is done with
 the same commands is not done again, and a run that was stopped goes on from its checkpoint. `--jobs` rows run at once,
@@ -24,7 +24,6 @@ import itertools
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import threading
@@ -32,17 +31,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
 import data_prep
 from benchmarks import common
-from benchmarks.denoise_quality import JUNK, Case, Embedded, Market, Ours, chains, spoilt_images
+from benchmarks.denoise_quality import Case, Embedded, Ours, chains
+from benchmarks.noisy_market import Noisy, held_out, noisy, people_apart, so_manieth
 from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
@@ -51,7 +50,6 @@ from cion_jax.neighbors import score
 from cion_jax.rounds import recipes
 from cion_jax.tasks import freeze
 
-NOBODY = np.zeros(0, np.int64)
 LINES, SCORE = "evidence.jsonl", "score.json"
 SCORES = ("mAP", "rank1", "mINP")
 INSTANCE = "instance"
@@ -78,85 +76,6 @@ ROWS: dict[str, Callable[[Case], np.ndarray] | None] = {
     "oracle": lambda case: case.truth,
 }
 """[n] groups of the images that a row learns from, -1: in none; None: nothing is learned."""
-
-
-@dataclass(frozen=True)
-class Noisy:
-    """The train folder with the noise of one seed.
-
-    Attributes:
-      case: features and what is known of every image.
-      files: [n] names below `root`.
-      root: folder of all images, junk included.
-    """
-
-    case: Case
-    files: list[str]
-    root: Path
-
-
-def noisy(market: Embedded, seed: int, rate: float, root: Path, apart: np.ndarray = NOBODY) -> Noisy:
-    """Spoils the train folder without the people `apart`, writes the junk that it needs and copies what is there."""
-    junk = round(JUNK * rate * len(market.images))
-    names = [f"train/{Path(image.path).name}" for image in market.images]
-    names += [f"junk{seed}/{row:05d}.png" for row in range(junk)]
-    rows, host = (
-        market.junk(seed) if rate else (np.zeros((0, market.clean.rows.shape[1]), np.float32), np.zeros(0, int))
-    )
-    found = spoilt_images(market.clean, host, seed, rate)
-    found = found.take(np.flatnonzero(~np.isin(found.truth, apart)))
-    at = found.rows[:, 0].astype(int)
-    features = np.concatenate([market.clean.rows, rows[:junk]])
-    _copied(market, root / "train")
-    _junk(market, seed, junk, root / f"junk{seed}")
-    return Noisy(replace(found, rows=features[at]), [names[row] for row in at], root)
-
-
-def so_manieth(text: str) -> int:
-    """`--held_out`: every so manieth person is held out; 0: nobody. 1 would leave nobody to learn from."""
-    if not text.isdecimal() or int(text) == 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0, or a whole number from 2")
-    return int(text)
-
-
-def people_apart(market: Market, every: int) -> np.ndarray:
-    """Every so manieth person of the train folder; 0: nobody."""
-    people = np.unique(market.clean.truth[market.clean.truth >= 0])
-    return people[::every] if every else NOBODY
-
-
-def held_out(market: Market, apart: np.ndarray, root: Path) -> Path:
-    """Writes a benchmark, named as Market-1501 names its files, of people of the train folder; returns its folder."""
-    unfinished = root.with_name(f"{root.name}.part")
-    seen: set[tuple[int | None, str]] = set()
-    for image in market.images:
-        if image.truth in apart:
-            name = Path(image.path).name
-            camera = image.truth, name[5:7]  # 0002_c1s1_000451_03.jpg
-            part = unfinished / ("bounding_box_test" if camera in seen else "query")
-            seen.add(camera)
-            part.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(market.source.root / image.path, part / name)
-    return unfinished.rename(root)
-
-
-def _copied(market: Embedded, folder: Path) -> None:
-    if folder.is_dir():
-        return
-    part = folder.with_name("train.part")
-    part.mkdir(parents=True, exist_ok=True)
-    for image in market.images:
-        shutil.copyfile(market.source.root / image.path, part / Path(image.path).name)
-    part.rename(folder)
-
-
-def _junk(market: Embedded, seed: int, count: int, folder: Path) -> None:
-    if folder.is_dir() and len(list(folder.iterdir())) >= count:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    crops, _ = market.junk_crops(seed)
-    for row, crop in enumerate(itertools.islice(crops, count)):
-        cv2.imwrite(str(folder / f"{row:05d}.png"), crop[..., ::-1])
 
 
 @dataclass(frozen=True)
@@ -329,6 +248,14 @@ def summary(found: list[dict[str, Any]]) -> None:
     common.table(["learned from", "seeds", "steps", *(f"{key}, %" for key in SCORES), "mAP over single images"], table)
 
 
+def share(text: str) -> float:
+    """`--share`: more than 0, at most 1."""
+    found = float(text)
+    if not 0 < found <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, at most 1")
+    return found
+
+
 def main() -> None:
     """Reads the flags, does what is missing, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -347,6 +274,7 @@ def main() -> None:
         default=0,
         help="score on every so manieth person of the train folder; 0: on the test",
     )
+    parser.add_argument("--share", type=share, default=1.0, help="of the people that are not held out, and of the junk")
     parser.add_argument("--picture", type=Path, help="PNG of the table")
     parser.add_argument("--config", default="market_small", help="a packaged config, NAME or NAME:ARGUMENT")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change to the config")
@@ -363,6 +291,7 @@ def main() -> None:
     settings = dict(cli.change(text, "--set") for text in args.set)
     held = args.out / f"held_out{args.held_out}" if args.held_out else args.data
     images = f"-without{args.held_out}" * bool(args.held_out) + f"-noise{args.rate:g}" * (args.rate != 1)
+    images += f"-share{args.share:g}" * (args.share != 1)
     study = Study(held, args.out, args.steps, args.config, settings, images, args.platform)
 
     def done() -> list[dict[str, Any]]:
@@ -373,7 +302,7 @@ def main() -> None:
     if missing:
         market = functools.cache(lambda: Embedded(args.data, f"onnx:{args.onnx}", args.cache))
         apart = functools.cache(lambda: people_apart(market(), args.held_out))
-        known = functools.cache(lambda seed: noisy(market(), seed, args.rate, args.out / "images", apart()))
+        known = functools.cache(lambda seed: noisy(market(), seed, args.rate, args.out / "images", apart(), args.share))
         if args.held_out and not held.is_dir():
             held_out(market(), apart(), held)
         run(study, known, missing, args.jobs)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from benchmarks.denoise_quality import JUNK, RATES, Market, spoilt_images
-from benchmarks.evidence import NOBODY, held_out, people_apart, so_manieth
+from benchmarks.noisy_market import NOBODY, held_out, people_apart, so_manieth
 from cion_jax.common.progress import progress
 
 

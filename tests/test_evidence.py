@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import evidence
+from benchmarks import evidence, noisy_market
 from benchmarks.denoise_quality import Case
 from cion_jax.data.records import METRICS_FILE, Index
 
@@ -32,7 +32,7 @@ def test_a_row_is_the_images_that_it_groups(study, tmp_path):
     (tmp_path / "images").mkdir()
     for row, name in enumerate(files):
         cv2.imwrite(str(tmp_path / "images" / name), np.full((32, 16, 3), 20 * row, np.uint8))
-    known = {0: evidence.Noisy(CASE, files, tmp_path / "images")}.__getitem__
+    known = {0: noisy_market.Noisy(CASE, files, tmp_path / "images")}.__getitem__
     counts = {}
     for name in ("instance", "tracklet", "oracle"):
         study.shards(name, 0, known)
@@ -95,9 +95,32 @@ def test_people_who_are_only_tested(tmp_path):
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 4, 3), np.uint8))
     images = [SimpleNamespace(path=name, truth=int(name[:4])) for name in names]
     market = SimpleNamespace(images=images, source=SimpleNamespace(root=tmp_path))
-    folder = evidence.held_out(market, np.array([2]), tmp_path / "held_out")
+    folder = noisy_market.held_out(market, np.array([2]), tmp_path / "held_out")
     written = {part.name: sorted(path.name for path in part.iterdir()) for part in folder.iterdir()}
     assert written == {"query": [names[0], names[2]], "bounding_box_test": [names[1]]}
+
+
+def test_less_data_is_a_share_of_the_people_whole():
+    truth = np.array([0, 1, 2, 3, 4, -1] * 1000)
+    apart = np.array([4])
+    everyone = noisy_market.kept(truth, 0, apart)
+    assert (everyone == (truth != 4)).all()
+    half, quarter = (noisy_market.kept(truth, 0, apart, share) for share in (0.5, 0.25))
+    assert set(np.unique(truth[half])) > set(np.unique(truth[quarter]))
+    assert [len(np.unique(truth[some & (truth >= 0)])) for some in (half, quarter)] == [2, 1]
+    assert half[truth >= 0].sum() == 2000
+    assert quarter[truth >= 0].sum() == 1000
+    # Of 1,000 pieces of junk half are kept: three deviations of that number are 47.
+    assert abs(half[truth < 0].sum() - 500) < 47
+    assert not (quarter & ~half).any()
+
+
+@pytest.mark.parametrize("flag", ["--share=0", "--share=1.5", "--share=nan"])
+def test_a_share_is_told(flag, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evidence", "--data=d", "--onnx=o", "--out=out", flag])
+    with pytest.raises(SystemExit):
+        evidence.main()
+    assert "above 0, at most 1" in capsys.readouterr().err
 
 
 def test_rows_share_a_card(study):
