@@ -248,12 +248,23 @@ def test_it_starts_from_a_pretrained_run(shards, tmp_path, capsys):
     pretraining = toy.config(shards, train__steps=1)
     train(pretraining, tmp_path / "pre")
     train(config(shards, init_from=str(tmp_path / "pre"), optimizer__learning_rate=0.0, train__steps=1), tmp_path / "w")
-    assert "the backbone without its distillation head, of" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the backbone without its distillation head, of" in said
+    assert (
+        "trained on images less mean=(0.485, 0.456, 0.406) by std=(0.229, 0.224, 0.225), this run takes mean=(0.5,"
+        in said
+    )
     teacher, tuned = load.load(str(tmp_path / "pre")), load.load(str(tmp_path / "w"))
     assert_equal(tuned.params, teacher.params, atol=0)
     again = config(shards, init_from=str(tmp_path / "w"), optimizer__learning_rate=0.0, train__steps=1)
     train(again, tmp_path / "again")
+    assert "trained on images less" not in capsys.readouterr().err
     assert_equal(load.load(str(tmp_path / "again")).params, teacher.params, atol=0)
+    export(tuned, "safetensors", tmp_path / "f.safetensors", source="w", network="teacher", licence="")
+    settings = {"init_from": str(tmp_path / "f.safetensors"), "optimizer__learning_rate": 0.0, "train__steps": 1}
+    for name, image in (("other", {"image__mean": (0.4, 0.5, 0.5)}), ("same", {})):
+        train(config(shards, **settings, **image), tmp_path / name)
+        assert ("this run takes mean=(0.4, 0.5, 0.5)" in capsys.readouterr().err) == (name == "other")
 
 
 @pytest.mark.slow
