@@ -76,6 +76,10 @@ def main(_: object) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     settings = LabelsConfig()
     show("shared_neighbors", seen, truth, dataclasses.replace(settings, method="shared_neighbors"))
+    for k1 in FLAGS.k1:
+        limited = dataclasses.replace(settings.shared_neighbors, k1=int(k1))
+        limited = dataclasses.replace(settings, method="shared_neighbors", shared_neighbors=limited)
+        show(f"shared_neighbors, k1 {k1}", seen, truth, limited)
     for eps in FLAGS.eps:
         own = DbscanConfig(float(eps))
         show(f"dbscan, eps {eps}", seen, truth, dataclasses.replace(settings, dbscan=own))
@@ -85,5 +89,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("data", "", "Market-1501 as unpacked.")
     flags.DEFINE_string("features", "", "File of features of its images.")
     flags.DEFINE_integer("images", 0, "How many made-up images instead.")
+    flags.DEFINE_list("k1", [], "Of shared_neighbors: the most neighbors that it may choose, beside its own limit.")
     flags.DEFINE_list("eps", ["0.45", "0.5", "0.55", "0.6", "0.65", "0.7"], "Of DBSCAN.")
     app.run(main)
