@@ -78,8 +78,8 @@ def main(_: object) -> None:
     show("shared_neighbors", seen, truth, dataclasses.replace(settings, method="shared_neighbors"))
     for k1 in FLAGS.k1:
         limited = dataclasses.replace(settings.shared_neighbors, k1=int(k1))
-        limited = dataclasses.replace(settings, method="shared_neighbors", shared_neighbors=limited)
-        show(f"shared_neighbors, k1 {k1}", seen, truth, limited)
+        ours = dataclasses.replace(settings, method="shared_neighbors", shared_neighbors=limited)
+        show(f"shared_neighbors, k1 {k1}", seen, truth, ours)
     for eps in FLAGS.eps:
         own = DbscanConfig(float(eps))
         show(f"dbscan, eps {eps}", seen, truth, dataclasses.replace(settings, dbscan=own))
