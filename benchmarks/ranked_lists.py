@@ -56,7 +56,7 @@ def drawn(networks: dict[str, Scored], queries: list[int], path: Path) -> None:
             _picture(axes, of.gallery, number, RIGHT if right else WRONG)
         for axes in row[1 + len(found) :]:
             axes.axis("off")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=85, metadata={"Software": None})
 
 
 def _picture(axes: Axes, part: Images, number: int, color: str, text: str = "") -> None:
