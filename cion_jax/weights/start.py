@@ -96,7 +96,9 @@ def _source(
     else:
         found = load.read(path, like=(like["params"], like["stats"]))
         named, head = found.backbone, found.head
-        of = load.preprocessing(found.metadata, path) if "input_size" in found.metadata else None
+        of = (
+            load.preprocessing(found.metadata, path) if {"input_size", "mean", "std"} <= found.metadata.keys() else None
+        )
     try:
         params, stats = map_names(named, like["params"], like["stats"], ignore, path)
     except WeightsError as error:

@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax import nnx
 
 from cion_jax import models, plan
@@ -265,6 +266,11 @@ def test_it_starts_from_a_pretrained_run(shards, tmp_path, capsys):
     for name, image in (("other", {"image__mean": (0.4, 0.5, 0.5)}), ("same", {})):
         train(config(shards, **settings, **image), tmp_path / name)
         assert ("this run takes mean=(0.4, 0.5, 0.5)" in capsys.readouterr().err) == (name == "other")
+    found, said = safetensors.numpy.load_file(tmp_path / "f.safetensors"), {"model": "toy", "input_size": "[32, 16]"}
+    safetensors.numpy.save_file(found, tmp_path / "f.safetensors", said)  # it does not say of what mean and std
+    (tmp_path / "f.safetensors.sha256").unlink(missing_ok=True)
+    train(config(shards, **settings), tmp_path / "unknown")
+    assert "trained on images less" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
