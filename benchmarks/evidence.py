@@ -13,7 +13,7 @@ are what rows are scored on, one query of each in each camera. `--share=0.3` lea
 Every result is a line of `OUT/evidence.jsonl` with commit, hardware and the commands that repeat it. What is done with
 the same commands is not done again, and a run that was stopped goes on from its checkpoint. `--jobs` rows run at once,
 the cores divided among them; with `--platform=cuda` they share a GPU, and the line says which. Another platform wants
-another OUT. `--picture=FILE.png` draws the table.
+another OUT. `--picture=FILE.png` draws the table, `--against=tracklet` compares with another row than single images.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 import data_prep
 from benchmarks import common
@@ -229,12 +230,12 @@ def drawn(found: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
-def summary(found: list[dict[str, Any]]) -> None:
-    """Prints mean and standard deviation over seeds, row by row, and how often a row beats single images."""
+def summary(found: list[dict[str, Any]], against: str = INSTANCE) -> None:
+    """Prints mean and standard deviation over seeds, row by row, and what a row gains over that of a name."""
     by_row = defaultdict(list)
     for line in found:
         by_row[line["row"]].append(line)
-    base = {line["seed"]: line["mAP"] for line in by_row.get(INSTANCE, [])}
+    base = {line["seed"]: line["mAP"] for line in by_row.get(against, [])}
     table = []
     for name in (name for name in ROWS if name in by_row):
         values = {key: np.array([line[key] for line in by_row[name]]) for key in SCORES}
@@ -243,9 +244,15 @@ def summary(found: list[dict[str, Any]]) -> None:
             for v in values.values()
         )
         apart = [line["mAP"] - base[line["seed"]] for line in by_row[name] if line["seed"] in base]
-        ahead = f"{100 * np.mean(apart):+.2f} ({sum(gain > 0 for gain in apart)} of {len(apart)})" if apart else ""
-        table.append((name, len(by_row[name]), by_row[name][-1]["steps"], *cells, ahead))
-    common.table(["learned from", "seeds", "steps", *(f"{key}, %" for key in SCORES), "mAP over single images"], table)
+        table.append((name, len(by_row[name]), by_row[name][-1]["steps"], *cells, gain(apart) if apart else ""))
+    common.table(["learned from", "seeds", "steps", *(f"{key}, %" for key in SCORES), f"mAP over {against}"], table)
+
+
+def gain(apart: list[float]) -> str:
+    """Mean of differences in percent, how often they are above 0, and p of a two-sided paired t test."""
+    often = f"{sum(difference > 0 for difference in apart)} of {len(apart)}"
+    chance = f", p = {stats.ttest_1samp(apart, 0).pvalue:.3f}" if np.ptp(apart) > 0 else ""
+    return f"{100 * np.mean(apart):+.2f} ({often}{chance})"
 
 
 def share(text: str) -> float:
@@ -275,6 +282,7 @@ def main() -> None:
         help="score on every so manieth person of the train folder; 0: on the test",
     )
     parser.add_argument("--share", type=share, default=1.0, help="of the people that are not held out, and of the junk")
+    parser.add_argument("--against", default=INSTANCE, help="row that the others are compared with")
     parser.add_argument("--picture", type=Path, help="PNG of the table")
     parser.add_argument("--config", default="market_small", help="a packaged config, NAME or NAME:ARGUMENT")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change to the config")
@@ -284,9 +292,9 @@ def main() -> None:
     args = parser.parse_args()
     common.header("does pre-training learn what it claims?")
     names = {name.replace(",", ""): name for name in ROWS}
-    unknown = [name for name in args.rows.split(",") if name not in names]
+    unknown = [name for name in [*args.rows.split(","), args.against] if name not in names]
     if unknown:
-        parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
+        parser.error(f"{', '.join(unknown)}: no such row; there are {', '.join(names)}")
     asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
     settings = dict(cli.change(text, "--set") for text in args.set)
     held = args.out / f"held_out{args.held_out}" if args.held_out else args.data
@@ -306,7 +314,7 @@ def main() -> None:
         if args.held_out and not held.is_dir():
             held_out(market(), apart(), held)
         run(study, known, missing, args.jobs)
-    summary(done())
+    summary(done(), names[args.against])
     if args.picture:
         drawn(done(), args.picture)
 

@@ -142,12 +142,12 @@ def test_seeds_are_summed_up_by_hand(capsys):
         [{"row": r, "seed": s, "steps": 9, "mAP": mean, "rank1": 0.1, "mINP": 0.01} for r, s, mean in pairs]
     )
     (ours,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| ours"))
-    # Ahead by 2 in the first seed, by 0 in the second; the deviation of 1 and 3 is the square root of 2.
-    assert ours == "| ours | 2 | 9 | 3.00 +- 0.00 | 10.00 +- 0.00 | 1.00 +- 0.00 | +1.00 (1 of 2) |"
+    # Ahead by 2 in the first seed, by 0 in the second: t = 1 with one degree of freedom, Cauchy's quartile.
+    assert ours == "| ours | 2 | 9 | 3.00 +- 0.00 | 10.00 +- 0.00 | 1.00 +- 0.00 | +1.00 (1 of 2, p = 0.500) |"
 
 
 def test_an_unknown_row_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("sys.argv", ["evidence", "--data=x", "--onnx=x", f"--out={tmp_path}", "--rows=our"])
     with pytest.raises(SystemExit):
         evidence.main()
-    assert "--rows=our: no such row; there are none, instance" in capsys.readouterr().err
+    assert "our: no such row; there are none, instance" in capsys.readouterr().err

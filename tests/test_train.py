@@ -138,8 +138,9 @@ def test_collapse_is_warned_of():
 
 @pytest.mark.parametrize(("contrast", "warned"), [(0.5, True), (1.0, False)])
 def test_prototypes_that_nothing_learns_from_do_not_collapse(contrast, warned):
-    found = toy.task("anywhere", loss__contrast=contrast).watch({"teacher_entropy": 0.0})
-    assert bool(found) is warned
+    task = toy.task("anywhere", loss__contrast=contrast)
+    assert bool(task.watch({"teacher_entropy": 0.0})) is warned
+    assert ("teacher_entropy" in task.shown) is warned
 
 
 def test_a_checkpoint_of_another_config_is_refused(whole):

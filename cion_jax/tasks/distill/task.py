@@ -60,12 +60,18 @@ class Distill:
         Rule("center", ("model",)),
     )
     served = ("kept", "teacher")
-    shown = {"teacher_entropy": "teacher entropy", "teacher_dimensions": "dimensions"}  # noqa: RUF012
 
     def __init__(self, config: Config):
         self.config = config
         view = config.views.global_1
         self.preprocessing = Preprocessing((view.height, view.width))
+        self.shown = {"teacher_entropy": "teacher entropy"} if self.prototypes else {}
+        self.shown |= {"teacher_dimensions": "dimensions"}
+
+    @property
+    def prototypes(self) -> bool:
+        """Whether anything is learned from the prototypes; where not, their loss is not computed."""
+        return self.config.loss.contrast < 1
 
     def check(self, mesh: Mesh) -> None:
         """Raises ConfigError where devices would cut identity groups or the network is for one device alone, UserError
@@ -180,17 +186,21 @@ class Distill:
         """Cross entropy of the student's views against the teacher's (`loss.student_loss`), and `loss.contrast`."""
         (views, x_BUF, norm_BU, image_B), (kernel_FP, shift_P, teacher_NUF) = images, shared
         student, stats = self._apply({"params": params, "stats": stats}, views, key, context.mesh)
-        loss, measured = jax.shard_map(
-            partial(self._loss, context.static),
-            mesh=context.mesh,
-            in_specs=((BATCH, KERNEL), (BATCH, KERNEL), TARGETS),
-            out_specs=(P(), P()),
-        )(student, (x_BUF, kernel_FP), Targets(shift_P, norm_BU))
-        if share := self.config.loss.contrast:
+        share, loss = self.config.loss.contrast, jnp.zeros(())
+        measured = {"teacher_dimensions": dimensions(teacher_NUF)}
+        if self.prototypes:
+            loss, said = jax.shard_map(
+                partial(self._loss, context.static),
+                mesh=context.mesh,
+                in_specs=((BATCH, KERNEL), (BATCH, KERNEL), TARGETS),
+                out_specs=(P(), P()),
+            )(student, (x_BUF, kernel_FP), Targets(shift_P, norm_BU))
+            measured |= said
+        if share:
             k, temperature = cast(int, context.static), self.config.loss.contrast_temperature
             contrast = identity_contrast(student[0], image_B, teacher_NUF, k, temperature)
             loss, measured = (1 - share) * loss + share * contrast, measured | {"contrast": contrast}
-        return loss, (stats, measured | {"teacher_dimensions": dimensions(teacher_NUF)})
+        return loss, (stats, measured)
 
     def carry(self, state: TrainState, params: Any, prepared: Prepared, at: Mapping[str, jax.Array]) -> dict[str, Any]:
         """The teacher follows the student; its statistics are its own."""
@@ -210,7 +220,7 @@ class Distill:
 
     def watch(self, measured: Mapping[str, float]) -> str | None:
         """Warns of a collapse; prototypes that nothing learns from have none."""
-        if self.config.loss.contrast == 1:
+        if not self.prototypes:
             return None
         return collapse_warning(measured["teacher_entropy"], self.config.model.prototypes)
 
