@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -90,7 +92,8 @@ def define_number(
 
 
 def change(text: str, flag: str) -> tuple[str, Any]:
-    """Name and value of a change to a config, "train.steps=3"; the value is read as JSON, as text where it is none.
+    """Name and value of a change to a config, "train.steps=3"; the value is read as JSON, else as Python has it, as
+    `--config.image.mean=0.5,0.5,0.5` is, and as text where it is neither.
 
     Raises:
       UserError: there is no "="; `flag` is who gave the text.
@@ -98,10 +101,10 @@ def change(text: str, flag: str) -> tuple[str, Any]:
     name, is_change, value = text.partition("=")
     if not is_change:
         raise UserError(f"{flag}={text}: expected NAME=VALUE, a setting of the recipe, as in train.steps=100")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return name, read(value)
+    return name, value
 
 
 def config_files() -> list[Path]:

@@ -20,7 +20,7 @@ def schemas() -> dict[str, type]:
 
 
 def freeze(settings: ml_collections.ConfigDict, changes: Mapping[str, Any]) -> Any:
-    """The frozen settings of a config file, changed by dotted names; ConfigError where one does not exist."""
+    """The frozen settings of a config file, changed by dotted names; ConfigError where one does not exist or fit."""
     schema = TASKS[settings.get("task", "")].schema
     changed = ml_collections.ConfigDict(settings)
     for name, value in changes.items():
@@ -31,5 +31,11 @@ def freeze(settings: ml_collections.ConfigDict, changes: Mapping[str, Any]) -> A
                 raise typed_config.ConfigError(typed_config.unknown(f"config.{name}", group, at))
             at = at[group]
         with at.unlocked():
-            at[last] = value
+            try:
+                at[last] = value
+            except TypeError:
+                kind = type(at[last]).__name__
+                raise typed_config.ConfigError(
+                    f"config.{name}={value!r} is of another type: expected {kind}, as {at[last]!r} is"
+                ) from None
     return typed_config.freeze(schema, changed)

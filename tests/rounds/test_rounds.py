@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cion_jax.common import cli
+from cion_jax.common import cli, packaged_configs
 from cion_jax.common.errors import UserError
 from cion_jax.rounds import __main__ as rounds
 from cion_jax.rounds.run import LeftError
+from cion_jax.tasks import freeze
 from data_prep.config import Config
 from tests import toy
 
@@ -34,13 +35,22 @@ def test_who_finds_the_identities_of_a_round(tmp_path):
 
 
 def test_changes_to_the_recipe_are_values():
-    assert [cli.change(text, "--train") for text in ("train.steps=3", "a=1e-3", "name=toy")] == [
+    texts = "train.steps=3", "a=1e-3", "name=toy", "data.curriculum=((0,2),)", "image.mean=0.5,0.4,0.3", "on=true"
+    assert [cli.change(text, "--train") for text in texts] == [
         ("train.steps", 3),
         ("a", 1e-3),
         ("name", "toy"),
+        ("data.curriculum", ((0, 2),)),
+        ("image.mean", (0.5, 0.4, 0.3)),
+        ("on", True),
     ]
     with pytest.raises(UserError, match="expected NAME=VALUE"):
         cli.change("train.steps", "--train")
+
+
+def test_a_change_of_another_type_is_a_mistake():
+    with pytest.raises(UserError, match=r"config.data.curriculum='x' is of another type: expected tuple"):
+        freeze(packaged_configs.load("demo"), {"data.curriculum": "x"})
 
 
 def test_the_table_has_a_row_for_every_round():
