@@ -265,13 +265,12 @@ def share(text: str) -> float:
 
 def main() -> None:
     """Reads the flags, does what is missing, prints the table."""
+    names = {name.replace(",", ""): name for name in ROWS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of Market-1501")
     parser.add_argument("--onnx", required=True, help="feature extractor of the grouping")
     parser.add_argument("--out", type=Path, required=True, help="where everything lies")
-    parser.add_argument(
-        "--rows", default=",".join(name.replace(",", "") for name in ROWS), help="names, commas between"
-    )
+    parser.add_argument("--rows", default=",".join(names), help="names, commas between")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=400, help="of every row, as many images in each")
     parser.add_argument("--rate", type=float, default=1.0, help="of the noise; 0: none")
@@ -282,7 +281,7 @@ def main() -> None:
         help="score on every so manieth person of the train folder; 0: on the test",
     )
     parser.add_argument("--share", type=share, default=1.0, help="of the people that are not held out, and of the junk")
-    parser.add_argument("--against", default=INSTANCE, help="row that the others are compared with")
+    parser.add_argument("--against", default=INSTANCE, choices=names, help="row that the others are compared with")
     parser.add_argument("--picture", type=Path, help="PNG of the table")
     parser.add_argument("--config", default="market_small", help="a packaged config, NAME or NAME:ARGUMENT")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change to the config")
@@ -291,10 +290,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/denoise_quality"), help="where features are kept")
     args = parser.parse_args()
     common.header("does pre-training learn what it claims?")
-    names = {name.replace(",", ""): name for name in ROWS}
-    unknown = [name for name in [*args.rows.split(","), args.against] if name not in names]
+    unknown = [name for name in args.rows.split(",") if name not in names]
     if unknown:
-        parser.error(f"{', '.join(unknown)}: no such row; there are {', '.join(names)}")
+        parser.error(f"--rows={','.join(unknown)}: no such row; there are {', '.join(names)}")
     asked = [(names[name], int(seed)) for seed in args.seeds.split(",") for name in args.rows.split(",")]
     settings = dict(cli.change(text, "--set") for text in args.set)
     held = args.out / f"held_out{args.held_out}" if args.held_out else args.data

@@ -150,4 +150,4 @@ def test_an_unknown_row_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("sys.argv", ["evidence", "--data=x", "--onnx=x", f"--out={tmp_path}", "--rows=our"])
     with pytest.raises(SystemExit):
         evidence.main()
-    assert "our: no such row; there are none, instance" in capsys.readouterr().err
+    assert "--rows=our: no such row; there are none, instance" in capsys.readouterr().err

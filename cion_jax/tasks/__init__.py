@@ -30,12 +30,6 @@ def freeze(settings: ml_collections.ConfigDict, changes: Mapping[str, Any]) -> A
             if group not in at:
                 raise typed_config.ConfigError(typed_config.unknown(f"config.{name}", group, at))
             at = at[group]
-        with at.unlocked():
-            try:
-                at[last] = value
-            except TypeError:
-                kind = type(at[last]).__name__
-                raise typed_config.ConfigError(
-                    f"config.{name}={value!r} is of another type: expected {kind}, as {at[last]!r} is"
-                ) from None
+        with at.unlocked(), at.ignore_type():  # names and types are checked below, with messages of our own
+            at[last] = value
     return typed_config.freeze(schema, changed)

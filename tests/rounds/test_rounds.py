@@ -49,7 +49,7 @@ def test_changes_to_the_recipe_are_values():
 
 
 def test_a_change_of_another_type_is_a_mistake():
-    with pytest.raises(UserError, match=r"config.data.curriculum='x' is of another type: expected tuple"):
+    with pytest.raises(UserError, match=r"config.data.curriculum takes a tuple, got 'x' \(str\)"):
         freeze(packaged_configs.load("demo"), {"data.curriculum": "x"})
 
 
