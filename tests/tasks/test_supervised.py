@@ -25,6 +25,7 @@ from cion_jax.tasks.supervised import classifier
 from cion_jax.tasks.supervised.task import Supervised, collapse_warning
 from cion_jax.train import train
 from cion_jax.training.checkpoint import CheckpointError
+from cion_jax.training.task import Context
 from cion_jax.weights import load
 from cion_jax.weights.verify_run import verify_run
 from tests import fine_tuning, toy
@@ -346,8 +347,25 @@ def test_mgns_backbone_is_a_resnet_and_its_rates_follow_the_steps(market):
 
 
 def test_a_collapse_is_said():
-    assert "features that are all alike" in collapse_warning(0.6931, "bnneck")
-    assert collapse_warning(0.5, "bnneck") is None
+    assert "features that are all alike" in collapse_warning(0.6931, 1e-3, "bnneck")
+    assert collapse_warning(0.5, 1e-3, "bnneck") is None
+    assert collapse_warning(0.6931, 30.0, "bnneck") is None  # a loss on its way down passes through log 2
+
+
+def test_a_collapse_is_measured(shards):
+    """Without parameters all images have one feature, with large ones they have not."""
+    task = Supervised(config(shards))
+    network, _ = task.init()
+    images = np.random.default_rng(0).normal(size=(4, 32, 16, 3)).astype(np.float32), np.array([0, 0, 1, 1])
+    context = Context(sharding.make_mesh(task.config.mesh, jax.devices()[:1]), False)
+
+    def said(scale):
+        params = jax.tree.map(lambda leaf: scale * leaf, network["params"])
+        _, (_, measured) = task.loss(params, network["stats"], images, None, jax.random.key(0), context)
+        return task.watch(jax.tree.map(float, measured))
+
+    assert "features that are all alike" in said(0)
+    assert said(9) is None
 
 
 def test_scores_while_it_trains_and_the_best_is_kept(market, tmp_path):

@@ -112,9 +112,14 @@ def triplet(x_BD: Array, label_B: Array, margin: float | None = None, normalized
       Scalar, the mean over all anchors. An anchor's identity must not be the only one of the batch: there is no
       negative then and the loss is 0.
     """
-    positive, negative, *_ = hardest(l2_normalize(x_BD) if normalized else x_BD, label_B)
+    positive, negative, *_ = hardest(triplet_features(x_BD, normalized), label_B)
     difference = positive - negative
     return jnp.mean(jax.nn.softplus(difference) if margin is None else jnp.maximum(difference + margin, 0))
+
+
+def triplet_features(x_BD: Array, normalized: bool) -> Array:
+    """What distances are of: features [B, D] as they are, or of length 1."""
+    return l2_normalize(x_BD) if normalized else x_BD
 
 
 def hardest(x_BD: Array, label_B: Array) -> tuple[Array, Array, Array, Array]:

@@ -163,14 +163,15 @@ class Supervised(OfCrops):
         if self.config.model.method == "mgn":
             parts = module(x_BHWC, train=True, frozen=context.static)
             terms = losses.mgn(parts.features, parts.cosines, label_B, smoothing)
-            logits_BC = parts.cosines.mean(1)
+            logits_BC, x_BD = parts.cosines.mean(1), parts.features.reshape(len(x_BHWC), -1)
         else:
             out = module(x_BHWC, train=True, key=key)
             terms = losses.bnneck(out.features, out.logits, label_B, smoothing, normalized)
-            logits_BC = out.logits
+            logits_BC, x_BD = out.logits, losses.triplet_features(out.features, normalized)
         measured = {name: term.sum() for name, term in terms.items()}
         loss = measured["identity"] + measured["triplet"]
         measured["accuracy"] = jnp.mean(logits_BC.argmax(-1) == label_B)
+        measured["spread"] = jnp.sqrt(x_BD.astype(jnp.float32).var(0).sum())
         return loss, (models.split(module)[2], measured)
 
     def begin_epoch(self, at: Beginning, state: TrainState, stream: IdentityStream) -> Begun:
@@ -181,7 +182,7 @@ class Supervised(OfCrops):
 
     def watch(self, measured: Mapping[str, float]) -> str | None:
         """Warns where all images look alike."""
-        return collapse_warning(measured["triplet"], self.config.model.method)
+        return collapse_warning(measured["triplet"], measured["spread"], self.config.model.method)
 
     def _first_whole_step(self, steps_per_epoch: Sequence[int]) -> int:
         """The first step that trains everything; as released, one later than the frozen epochs end."""
@@ -195,10 +196,11 @@ def _resampled(backbone: dict[str, Any]) -> dict[str, Any]:
     return backbone | {"params": params | {"pos_embed": resized(params["pos_embed"], *GRID, always=True)}}
 
 
-def collapse_warning(triplet: float, method: str) -> str | None:
-    """What the triplet loss says about collapse; None where all is well."""
+def collapse_warning(triplet: float, spread: float, method: str) -> str | None:
+    """What the triplet loss and the features' spread (root mean square distance from their mean) say about collapse;
+    None where all is well. A loss on its way passes through log 2, too: with features that differ."""
     alike = math.log(2)  # of equal distances, by the soft margin
-    if abs(triplet - alike) > 1e-3:
+    if abs(triplet - alike) > 1e-3 or spread > 0.1:
         return None
     return (
         f"the triplet loss is {triplet:.4f}, that of features that are all alike (log 2 = {alike:.4f}); lower "
