@@ -1,14 +1,20 @@
 """The command on videos of the street, as the guide shows it."""
 
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import onnxruntime
 import pytest
+from safetensors.numpy import load_file
 
 import cion_jax
+from tests import torch_writer
 from tests.runs import ROOT
 
 
@@ -42,3 +48,47 @@ def test_from_videos_to_the_exported_network(tmp_path):
     status, _, errors = command(*adapt, "--rounds=2")
     assert (status, "Traceback" in errors) == (2, False)
     assert "was begun with other settings" in errors
+
+
+# What the guide's names stand for here, and what makes its commands short.
+PLACES = {
+    "VIDEOS": "street/videos",
+    "CROPS": "street/benchmark/bounding_box_test",
+    "FILE.pth": "osnet_x0_25_msmt17.pth",
+    "round2": "round1",
+}
+FIRST_FRAME = "mot.first_frame=1"
+SMALL = ("--config.image.height=64", "--config.image.width=32", "--config.image.pad=4")
+BRIEFLY = {
+    "cion-adapt": ("--minutes=0", "--steps=2", "--rounds=1", f"--config.{FIRST_FRAME}"),
+    "cion-embed": (f"--source_setting={FIRST_FRAME}",),
+    "cion-train": ("--config.data.iterations=2", "--config.train.epochs=1", "--config.optimizer.decay_epochs=", *SMALL),
+}
+
+
+def guide():
+    """The commands of the guide, as lists of words."""
+    text = (ROOT / "docs" / "guides" / "your_cameras.md").read_text().replace("\\\n", " ")
+    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+        yield from (shlex.split(line, comments=True) for line in block.splitlines())
+
+
+@pytest.mark.slow
+def test_every_command_of_the_guide(tmp_path):
+    """But for the exported folder's example, which wants PyTorch (`tests/test_export_folder.py` runs it)."""
+    street = ("--people=12", "--videos=4", "--seconds=12", "--seed=0", "--benchmark_people=8")
+    assert command("data_prep.synthetic.street", f"--output={tmp_path}/street", *street)[0] == 0
+    cion_jax.export("random:osnet_x0_25", weights := tmp_path / "random.safetensors")
+    torch_writer.save(tmp_path / "osnet_x0_25_msmt17.pth", torch_writer.state_dict(load_file(weights)))
+    shutil.copy(next((tmp_path / "street/benchmark/query").iterdir()), tmp_path / "PERSON.jpg")
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    for program, *arguments in guide():
+        if arguments[0] == "OUT/export/example.py":
+            continue
+        for name, place in PLACES.items():
+            arguments = [argument.replace(name, place) for argument in arguments]
+        module = ("-m", f"cion_jax.{program.removeprefix('cion-')}") if program != "python" else ()
+        run = [sys.executable, *module, *arguments, *BRIEFLY.get(program, ())]
+        done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, env=environ)
+        assert done.returncode == 0, (run, done.stderr)
+    assert {"CUT", "OUT", "USL", "gallery.parquet"} <= {path.name for path in tmp_path.iterdir()}
