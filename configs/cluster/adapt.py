@@ -1,7 +1,7 @@
 """A network that already knows people, on images without labels and without tracks: half an hour of a core.
 
-    python -m cion_jax.train --config=configs/cluster/adapt.py --workdir=W --config.data.path=IMAGES --config.init_from=FILE
-    python -m cion_jax.train --config=configs/cluster/adapt.py:osnet_x1_0 ...                    # another backbone
+    python -m cion_jax.train --config=cluster/adapt --workdir=W --config.data.path=IMAGES --config.init_from=FILE
+    python -m cion_jax.train --config=cluster/adapt:osnet_x1_0 ...                    # another backbone
 
 Cluster contrast with the clusters of the denoiser, five epochs of 150 batches, Adam at torchreid's rate for OSNet as in
 `configs/adapt.py`, which takes tracklets and is for whoever has them. Public networks were trained on images less
