@@ -16,7 +16,6 @@ same flags.
 
 from __future__ import annotations
 
-import ast
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -336,15 +335,8 @@ def _nested(settings: Sequence[str]) -> dict[str, Any]:
         inner = found
         for group in groups:
             inner = inner.setdefault(group, {})
-        inner[last] = _literal(text)
+        inner[last] = cli.literal(text)
     return found
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # a text without quotes
-        return text
 
 
 def define_flags() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import errno
 import functools
@@ -101,10 +100,18 @@ def change(text: str, flag: str) -> tuple[str, Any]:
     name, is_change, value = text.partition("=")
     if not is_change:
         raise UserError(f"{flag}={text}: expected NAME=VALUE, a setting of the recipe, as in train.steps=100")
-    for read in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError):
-            return name, read(value)
-    return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, literal(value)
+
+
+def literal(text: str) -> Any:
+    """The number, tuple and so on that a text is in Python; the text itself where it is none: it needs no quotes."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def config_files() -> list[Path]:

@@ -35,7 +35,15 @@ def test_who_finds_the_identities_of_a_round(tmp_path):
 
 
 def test_changes_to_the_recipe_are_values():
-    texts = "train.steps=3", "a=1e-3", "name=toy", "data.curriculum=((0,2),)", "image.mean=0.5,0.4,0.3", "on=true"
+    texts = (
+        "train.steps=3",
+        "a=1e-3",
+        "name=toy",
+        "data.curriculum=((0,2),)",
+        "image.mean=0.5,0.4,0.3",
+        "on=true",
+        "name={[]: 1}",
+    )
     assert [cli.change(text, "--train") for text in texts] == [
         ("train.steps", 3),
         ("a", 1e-3),
@@ -43,6 +51,7 @@ def test_changes_to_the_recipe_are_values():
         ("data.curriculum", ((0, 2),)),
         ("image.mean", (0.5, 0.4, 0.3)),
         ("on", True),
+        ("name", "{[]: 1}"),
     ]
     with pytest.raises(UserError, match="expected NAME=VALUE"):
         cli.change("train.steps", "--train")
