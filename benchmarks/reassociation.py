@@ -17,16 +17,18 @@ the videos with every track cut in two, to adapt to:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks.common import header, table
 from cion_jax.adapt import spelled_out
+from cion_jax.common import cli
+from cion_jax.common.errors import UserError
 from cion_jax.common.paths import local_path
 from cion_jax.neighbors.cosine import unit
 from cion_jax.reid.adaptation import learn
@@ -84,8 +86,15 @@ def _tracks(source: Source, video: str, most: int) -> Iterator[tuple[str, list[n
 
 
 def cut(videos: Path, output: Path) -> None:
-    """Writes videos whose track t is 2 t in its first half, in time, and 2 t + 1 in its second."""
-    for text in sorted([*videos.glob("*/gt.txt"), *videos.glob("*/gt/gt.txt")]):
+    """Writes videos whose track t is 2 t in its first half, in time, and 2 t + 1 in its second.
+
+    Raises:
+      UserError: no video has true tracks.
+    """
+    texts = sorted([*videos.glob("*/gt.txt"), *videos.glob("*/gt/gt.txt")])
+    if not texts:
+        raise UserError(f"--videos={videos}: expected true tracks, VIDEO/gt.txt or VIDEO/gt/gt.txt, found none")
+    for text in texts:
         folder, written = videos / text.relative_to(videos).parts[0], output / text.relative_to(videos)
         written.parent.mkdir(parents=True)
         for part in folder.iterdir():
@@ -145,7 +154,7 @@ def rows(checkpoint: str, tracks: Tracks) -> Iterator[tuple[str, ...]]:
         yield checkpoint, name, *found
 
 
-def main(_: list[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Prints the table, or writes what `--cut` asks for."""
     videos = local_path(VIDEOS.value or "", "--videos")
     if CUT.value:
@@ -162,4 +171,4 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     flags.mark_flag_as_required("videos")
     flags.mark_flags_as_mutual_exclusive(["checkpoint", "cut"], required=True)
-    app.run(main)
+    cli.run(main)

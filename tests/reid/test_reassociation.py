@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import reassociation
+from cion_jax.common.errors import UserError
 
 TRACK = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
 # Directions in the plane, in degrees: the third track turns away from itself, towards the first.
@@ -63,6 +64,13 @@ def test_tracks_are_cut_in_the_middle_of_their_time(tmp_path, place):
     assert (tmp_path / "cut" / "v" / "v.mp4").read_text() == "film"
     text = (tmp_path / "cut" / "v" / place).read_text()
     assert text == "1,2,8,8,4,8,1\n2,3,9,8,4,8,1\n2,7,1,1,4,8,1\n5,3,9,9,4,8,1\n"
+
+
+def test_videos_without_true_tracks_are_not_cut(tmp_path):
+    (tmp_path / "videos" / "v").mkdir(parents=True)
+    (tmp_path / "videos" / "v" / "tracks.txt").write_text("1,1,8,8,4,8,1\n")
+    with pytest.raises(UserError, match="expected true tracks"):
+        reassociation.cut(tmp_path / "videos", tmp_path / "cut")
 
 
 @pytest.mark.parametrize("turn", [0.0, 1.0])
