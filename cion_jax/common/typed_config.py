@@ -16,7 +16,10 @@ from ml_collections import config_dict
 from cion_jax.common.bounds import Bounds
 from cion_jax.common.errors import UserError
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 class ConfigError(UserError):
@@ -45,7 +48,7 @@ def freeze(
     if isinstance(settings, ml_collections.ConfigDict):
         settings = settings.to_dict()
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names = [f.name for f in dataclasses.fields(cls)]
     renamed = getattr(cls, "RENAMED", {})
     if old_names:
         settings = {renamed.get(name, name): value for name, value in settings.items()}
@@ -55,7 +58,7 @@ def freeze(
         if name not in names:
             raise ConfigError(unknown(f"{path}.{name}", name, names))
     built = {n: _value(hints[n], settings[n], f"{path}.{n}", old_names) for n in names if n in settings}
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in built and _required(f)]  # type: ignore
+    missing = [f.name for f in dataclasses.fields(cls) if f.name not in built and _required(f)]
     if missing:
         raise ConfigError(f"{path}.{missing[0]} is not set; give it as --{path}.{missing[0]}=...")
     try:
