@@ -1,4 +1,4 @@
-"""A network that already knows people, on images without labels and without tracks: half an hour of a core.
+"""A network that already knows people, on images without labels and without tracks: 40 minutes of a core.
 
     python -m cion_jax.train --config=cluster/adapt --workdir=W --config.data.path=IMAGES --config.init_from=FILE
     python -m cion_jax.train --config=cluster/adapt:osnet_x1_0 ...                    # another backbone
