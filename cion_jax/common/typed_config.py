@@ -16,10 +16,7 @@ from ml_collections import config_dict
 from cion_jax.common.bounds import Bounds
 from cion_jax.common.errors import UserError
 
-if typing.TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
+T = TypeVar("T")
 
 
 class ConfigError(UserError):
@@ -48,7 +45,7 @@ def freeze(
     if isinstance(settings, ml_collections.ConfigDict):
         settings = settings.to_dict()
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = [f.name for f in dataclasses.fields(cls)]
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     renamed = getattr(cls, "RENAMED", {})
     if old_names:
         settings = {renamed.get(name, name): value for name, value in settings.items()}
@@ -58,7 +55,7 @@ def freeze(
         if name not in names:
             raise ConfigError(unknown(f"{path}.{name}", name, names))
     built = {n: _value(hints[n], settings[n], f"{path}.{n}", old_names) for n in names if n in settings}
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in built and _required(f)]
+    missing = [f.name for f in dataclasses.fields(cls) if f.name not in built and _required(f)]  # type: ignore
     if missing:
         raise ConfigError(f"{path}.{missing[0]} is not set; give it as --{path}.{missing[0]}=...")
     try:
