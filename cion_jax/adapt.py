@@ -139,7 +139,7 @@ def define_flags() -> Callable[[], Config]:
     )
     flags.DEFINE_string("output", None, "Folder of this adaptation.", required=True)
     cli.define_number("minutes", 60.0, "For everything, about; turned into steps once.", between(0, 10**6), whole=False)
-    cli.define_number("rounds", 2, "At most.", between(1, 1000))
+    cli.define_number("rounds", 4, "At most; fewer where the minutes allow none of 100 steps.", between(1, 1000))
     cli.define_number("steps", 0, "Of a round; 0: as many as the minutes allow.", between(0, 10**9))
     flags.DEFINE_string("recipe", "adapt", "Config of the training runs: a file or the name of a packaged one.")
     return cli.define_config(Config, "data_prep")

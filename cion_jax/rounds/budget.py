@@ -20,7 +20,8 @@ from cion_jax.data.records import damage
 from cion_jax.training.config import RunConfig
 
 TRIAL = 6  # steps that are timed, after the first
-FEWEST = 20  # steps of a round below which it is not worth finding identities for
+SHORTEST = 100  # steps of a round, where there are several; shorter ones were not measured
+FEWEST = 20  # steps below which it is not worth finding identities for
 LAST = 60.0  # seconds that export and report take, about
 
 
@@ -67,14 +68,14 @@ def plan(left: float, rounds: int, overhead: float, pace: Pace) -> Plan:
 
     Args:
       left: seconds for all that follows, export included.
-      rounds: wanted; fewer where each would be shorter than `FEWEST` steps.
+      rounds: wanted; fewer where each would be shorter than `SHORTEST` steps, and one of `FEWEST` at least.
       overhead: seconds of a round besides its steps: embedding, finding identities, measuring. The first round's
         identities are found already.
       pace: of its run.
     """
     for count in range(rounds, 0, -1):
         steps = int(((left - LAST - (count - 1) * overhead) / count - pace.begin) / pace.step)
-        if steps >= FEWEST:
+        if steps >= (SHORTEST if count > 1 else FEWEST):
             return Plan(steps, count, pace.step)
     needed = duration(pace.begin + FEWEST * pace.step + LAST)
     print(

@@ -74,7 +74,7 @@ class Job:
     checkpoint: str
     output: Path
     minutes: float = 60.0
-    rounds: int = 2
+    rounds: int = 4
     steps: int = 0
     config: str = "adapt"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -189,12 +189,9 @@ def run(job: Job, asked_to_leave: Callable[[], bool] = lambda: False) -> tuple[l
             latest = _round(job, number, rounds[-1], given, asked_to_leave)
             if latest is None:
                 break
-            better = halves.rise(rounds[-1].score, latest.score)[0] > 0
             rounds.append(latest)
-            if number < job.rounds and not better:
-                print(
-                    f"round {number} is not shown to be better than the one before: no further round", file=sys.stderr
-                )
+            if number < job.rounds and not better(*rounds[-2:]):
+                print(f"round {number} is no better than the one before: no further round", file=sys.stderr)
                 break
         return rounds, measured
 
@@ -210,6 +207,11 @@ def _round(job: Job, number: int, before: Round, given: _Given, asked_to_leave: 
     if not (_folder(job, number) / "score.json").is_file():
         _train(_settings(job, number, given, before.checkpoint, plan.steps), _run(job, number), asked_to_leave)
     return _scored(job, number, str(_run(job, number)), given.probe, data)
+
+
+def better(before: Round, after: Round) -> bool:
+    """Whether a further round is worth its time; a short one gains less than can be shown, so the bare quality says."""
+    return after.score.quality > before.score.quality
 
 
 def best(rounds: list[Round]) -> Round:

@@ -16,7 +16,7 @@ import cion_jax
 from cion_jax.adapt import adapt, job_of
 from cion_jax.common.errors import UserError
 from cion_jax.rounds.halves import Score
-from cion_jax.rounds.run import LeftError, Round, best
+from cion_jax.rounds.run import LeftError, Round, best, better
 from cion_jax.verify import verify
 from tests import toy
 
@@ -74,6 +74,11 @@ def rounds(*qualities):
 )
 def test_which_network_is_kept(qualities, kept):
     assert best(rounds(*qualities)).number == kept
+
+
+@pytest.mark.parametrize(("after", "goes_on"), [(0.801, True), (0.8, False), (0.9, True), (0.7, False)])
+def test_a_round_that_brings_nothing_is_the_last(after, goes_on):
+    assert better(*rounds(0.8, after)) is goes_on
 
 
 def test_again_it_changes_nothing(people, done):

@@ -12,6 +12,11 @@ def test_the_time_that_is_left_is_shared_by_the_rounds():
     assert budget.plan(3600, rounds=2, overhead=600, pace=Pace(60, 2)) == Plan(steps=705, rounds=2, seconds=2.0)
 
 
+def test_many_rounds_are_no_shorter_than_a_hundred_steps():
+    """400 seconds and the end: four rounds would have 25 steps and three 44, two have 100 after their identities."""
+    assert budget.plan(460, rounds=4, overhead=100, pace=Pace(0, 1.5)) == Plan(steps=100, rounds=2, seconds=1.5)
+
+
 def test_too_little_for_two_rounds_is_one():
     assert budget.plan(200, rounds=2, overhead=100, pace=Pace(0, 3)) == Plan(steps=46, rounds=1, seconds=3.0)
 

@@ -58,7 +58,6 @@ PLACES = {
     "VIDEOS": "street/videos",
     "CROPS": "street/benchmark/bounding_box_test",
     "FILE.pth": "osnet_x0_25_msmt17.pth",
-    "round2": "round1",
 }
 FIRST_FRAME = "mot.first_frame=1"
 SMALL = ("--config.image.height=64", "--config.image.width=32", "--config.image.pad=4")
