@@ -31,7 +31,7 @@ from cion_jax.common.printable import lines
 from cion_jax.common.typed_config import freeze
 from cion_jax.data.records import METRICS_FILE, damage
 from cion_jax.export import export_folder
-from cion_jax.rounds import report, run
+from cion_jax.rounds import budget, report, run
 from cion_jax.rounds.run import Job
 from cion_jax.weights.load import load
 from data_prep import sources
@@ -139,7 +139,9 @@ def define_flags() -> Callable[[], Config]:
     )
     flags.DEFINE_string("output", None, "Folder of this adaptation.", required=True)
     cli.define_number("minutes", 60.0, "For everything, about; turned into steps once.", between(0, 10**6), whole=False)
-    cli.define_number("rounds", 4, "At most; fewer where the minutes allow none of 100 steps.", between(1, 1000))
+    cli.define_number(
+        "rounds", 4, f"At most; fewer where the minutes leave each less than {budget.SHORTEST} steps.", between(1, 1000)
+    )
     cli.define_number("steps", 0, "Of a round; 0: as many as the minutes allow.", between(0, 10**9))
     flags.DEFINE_string("recipe", "adapt", "Config of the training runs: a file or the name of a packaged one.")
     return cli.define_config(Config, "data_prep")

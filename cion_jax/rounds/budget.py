@@ -20,7 +20,7 @@ from cion_jax.data.records import damage
 from cion_jax.training.config import RunConfig
 
 TRIAL = 6  # steps that are timed, after the first
-SHORTEST = 100  # steps of a round, where there are several; shorter ones were not measured
+SHORTEST = 100  # steps of a round, where there are several: the shortest that was compared
 FEWEST = 20  # steps below which it is not worth finding identities for
 LAST = 60.0  # seconds that export and report take, about
 
@@ -68,7 +68,7 @@ def plan(left: float, rounds: int, overhead: float, pace: Pace) -> Plan:
 
     Args:
       left: seconds for all that follows, export included.
-      rounds: wanted; fewer where each would be shorter than `SHORTEST` steps, and one of `FEWEST` at least.
+      rounds: wanted; fewer where each would be shorter than `SHORTEST` steps. A single one has `FEWEST` at least.
       overhead: seconds of a round besides its steps: embedding, finding identities, measuring. The first round's
         identities are found already.
       pace: of its run.
