@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks import evidence, noisy_market
 from benchmarks.denoise_quality import Case
+from cion_jax.common import packaged_configs
 from cion_jax.data.records import METRICS_FILE, Index
+from cion_jax.tasks import freeze
 
 # Two tracklets of person 0 in two videos, one of person 1 with somebody else's image (-1: nobody) among them.
 CASE = Case(
@@ -47,14 +49,23 @@ def test_the_commands_of_a_row(study, tmp_path):
         folder.mkdir(parents=True)
         Index(np.repeat(np.arange(48), 49), np.repeat(np.arange(48), 49)).save(folder)
     train, score = study.commands("instance", 3)
-    # 100 steps of 48 images are two passes through 2,352, and a little: two would end before the hundredth.
-    asked = {"identity": "instance", "seed": "3", "train.epochs": "3", "train.steps": "100", "model.prototypes": "64"}
+    asked = {"identity": "instance", "seed": "3", "train.steps": "100", "model.prototypes": "64"}
+    asked |= {"train.epochs": "1", "data.steps_per_epoch": "100"}  # less than a pass through all images
     found = dict(part.removeprefix("--config.").split("=") for part in train if part.startswith("--config."))
     assert found == {"data.path": str(tmp_path / "data" / "instance-3"), **asked}
     assert f"--checkpoint={tmp_path / 'runs' / 'instance-3'}" in score
     assert not any("identity=" in part for part in study.commands("oracle", 3)[0])
     ((*_, untrained),) = study.commands("none", 3)
     assert untrained == "--checkpoint=random:resnet18_ibn@64x32"
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "epochs", "length"),
+    [("market_small", 200, 1, 200), ("market_small", 270, 2, 135), ("adapt", 100, 20, 5)],  # 269.5 steps are a pass
+)
+def test_schedules_are_the_same_whatever_a_row_learns_from(config, steps, epochs, length):
+    frozen = freeze(packaged_configs.load(config), {"data.path": "x"})
+    assert evidence.schedule(frozen, steps) == {"train.epochs": epochs, "data.steps_per_epoch": length}
 
 
 def _written(study, name):

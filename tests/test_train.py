@@ -97,6 +97,20 @@ def test_identity_groups_follow_the_curriculum(whole):
     assert timeline.steps_per_epoch[0] != timeline.steps_per_epoch[1]
 
 
+def test_schedules_end_with_epochs_of_a_given_length(shards, tmp_path):
+    """Eight steps, of which five are a pass; the rate is the cosine at 0/8 to 7/8, interrupted or not."""
+    changes = {"data__steps_per_epoch": 8, "train__epochs": 1, "optimizer__warmup_epochs": 0.0}
+    config = toy.config(shards, **changes)
+    train(config, tmp_path / "whole")
+    peak, end = config.optimizer.learning_rate * config.data.batch_size / 256, config.optimizer.final_learning_rate
+    cosine = (1 + np.cos(np.pi * np.arange(8) / 8)) / 2
+    rates = [row["learning_rate"] for row in rows(tmp_path / "whole")]
+    np.testing.assert_allclose(rates, end + (peak - end) * cosine, rtol=1e-5)
+    train(toy.config(shards, **changes, train__steps=6), tmp_path / "parts")
+    train(config, tmp_path / "parts")
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("identity", ["tracklet", "instance"])
 def test_the_baselines_are_settings_of_the_same_trainer(shards, tmp_path, identity):
     train(toy.config(shards, identity=identity, train__steps=3), tmp_path)

@@ -154,7 +154,10 @@ class EpochPlan:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training step lies: in which epoch, the how manieth batch of it, and with which K."""
+    """Where a training step lies: in which pass through the data, the how manieth batch of it, and with which K.
+
+    A pass is an epoch unless epochs have a length of their own.
+    """
 
     epoch: int
     step_in_epoch: int
@@ -162,10 +165,10 @@ class Position:
 
 
 class Timeline:
-    """Which epoch, batch and K every training step has.
+    """Which pass, batch and K every training step has.
 
     K changes with the epoch and every K gives another number of groups, hence of steps. The last, incomplete
-    batch of an epoch is left out.
+    batch of a pass is left out; where K changes within a pass, the next one begins.
 
     Attributes:
       batch_size: images in the global batch.
@@ -173,7 +176,15 @@ class Timeline:
       total_steps: their sum.
     """
 
-    def __init__(self, units: Units, epochs: int, batch_size: int, curriculum: tuple[tuple[int, int], ...]):
+    def __init__(
+        self,
+        units: Units,
+        epochs: int,
+        batch_size: int,
+        curriculum: tuple[tuple[int, int], ...],
+        *,
+        steps_per_epoch: int = 0,
+    ):
         """Lays the steps out.
 
         Args:
@@ -181,6 +192,8 @@ class Timeline:
           epochs: number of epochs.
           batch_size: images in the global batch, a multiple of every K.
           curriculum: (first epoch, K) pairs, from epoch 0 on, e.g. ((0, 2), (40, 4), (60, 6), (80, 8)).
+          steps_per_epoch: of every epoch, whatever the passes are, which go on from epoch to epoch; 0 makes every pass
+            an epoch.
 
         Raises:
           PlanError: the settings contradict each other or the data; says what would work.
@@ -193,9 +206,13 @@ class Timeline:
         for k in ks:
             if not per_k[k]:
                 raise PlanError(_too_few(units, batch_size, k))
-        self.steps_per_epoch = tuple(per_k[k] for k in ks)
+        self.steps_per_epoch = tuple(steps_per_epoch or per_k[k] for k in ks)
         self._ends = np.cumsum(self.steps_per_epoch)
         self.total_steps = int(self._ends[-1]) if epochs else 0
+        self._phases = self.phases()
+        self._pass = [per_k[self._k_at(phase.start)] for phase in self._phases]
+        passes = (-(-len(phase) // steps) for phase, steps in zip(self._phases, self._pass, strict=True))
+        self._passes_before = [0, *itertools.accumulate(passes)]
 
     def k(self, epoch: int) -> int:
         """Images per identity group in an epoch."""
@@ -205,15 +222,18 @@ class Timeline:
         """Position of a step; IndexError outside 0 .. total_steps-1."""
         if not 0 <= step < self.total_steps:
             raise IndexError(f"step {step} is outside the run's 0 .. {self.total_steps - 1}")
-        epoch = int(np.searchsorted(self._ends, step, side="right"))
-        begin = int(self._ends[epoch]) - self.steps_per_epoch[epoch]
-        return Position(epoch, step - begin, self.k(epoch))
+        at = bisect_right(self._phases, step, key=lambda phase: phase.start) - 1
+        number, place = divmod(step - self._phases[at].start, self._pass[at])
+        return Position(self._passes_before[at] + number, place, self._k_at(step))
 
     def phases(self, start: int = 0) -> list[range]:
         """Runs of steps with the same K, from `start` on: between them the shape of a group changes."""
         ends = [int(self._ends[e - 1]) for e in self._starts[1:] if e <= len(self.steps_per_epoch)]
         edges = [start, *(e for e in ends if e > start), self.total_steps]
         return [range(a, b) for a, b in itertools.pairwise(edges) if a < b]
+
+    def _k_at(self, step: int) -> int:
+        return self.k(int(np.searchsorted(self._ends, step, side="right")))
 
 
 def _key(*numbers: int) -> np.uint64:

@@ -123,6 +123,7 @@ class IdentityStream:
         batch_size: int,
         curriculum: tuple[tuple[int, int], ...],
         seed: int,
+        steps_per_epoch: int = 0,
         turns: bool = False,
         canvas: tuple[int, int] = (256, 128),
         threads: int = 16,
@@ -135,7 +136,7 @@ class IdentityStream:
         """
         reader = ShardReader.of_intact(path)
         units = Units.of(reader.index, kind, turns)
-        timeline = Timeline(units, epochs, batch_size, curriculum)
+        timeline = Timeline(units, epochs, batch_size, curriculum, steps_per_epoch=steps_per_epoch)
         return cls(reader, units, timeline, functools.partial(EpochPlan, units, seed), canvas, threads)
 
     @classmethod

@@ -42,23 +42,22 @@ def settings(
     """
     config, index = unfitted(recipe, changes, data, given, checkpoint), Index.load(data)
     schedule = length(config, index, steps)
+    fitting: dict[str, Any] = {"steps_per_epoch": schedule["data.steps_per_epoch"]}
     if hasattr(config.data, "instances"):
         k, devices = config.data.instances, jax.device_count()
         groups = max(index.identities // devices, 1) * devices  # no more than there are people
-        fitting = {
-            "batch_size": min(config.data.batch_size, groups * k),
-            "steps_per_epoch": schedule["data.steps_per_epoch"],
-        }
+        fitting["batch_size"] = min(config.data.batch_size, groups * k)
         if getattr(config.data, "turns", False) and not index.take_turns:
             print("no identity found has several tracklets of images: without config.data.turns", file=sys.stderr)
             fitting["turns"] = False
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting))
     train = dataclasses.replace(config.train, epochs=schedule["train.epochs"], steps=steps)
-    return dataclasses.replace(config, train=train)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **fitting), train=train)
 
 
 def length(config: Any, index: Index, steps: int) -> dict[str, int]:
-    """Settings, by dotted name, by which the schedules end with the steps, or less than an epoch later.
+    """Settings, by dotted name, by which the schedules end with the steps, or less than one for each epoch later.
+
+    Epochs of a distillation, in which its warm-up and curriculum are said, are as many as the passes that are begun.
 
     Args:
       config: settings of a run.
@@ -68,13 +67,15 @@ def length(config: Any, index: Index, steps: int) -> dict[str, int]:
     Raises:
       PlanError: there are too few images for a batch.
     """
-    if hasattr(config.data, "instances"):  # an epoch is as long as one says
-        epochs = min(EPOCHS, steps)
-        return {"train.epochs": epochs, "data.steps_per_epoch": -(-steps // epochs)}
+    epochs = min(EPOCHS, steps) if hasattr(config.data, "instances") else _passes(config, index, steps)
+    return {"train.epochs": epochs, "data.steps_per_epoch": -(-steps // epochs)}
+
+
+def _passes(config: Any, index: Index, steps: int) -> int:
+    """How many passes through the data a distillation begins."""
     units = Units.of(index, config.identity)
     laid_out = (Timeline(units, n, config.data.batch_size, config.curriculum) for n in itertools.count(1))
-    timeline = next(each for each in laid_out if each.total_steps >= steps)
-    return {"train.epochs": len(timeline.steps_per_epoch)}
+    return next(len(each.steps_per_epoch) for each in laid_out if each.total_steps >= steps)
 
 
 def loaded(recipe: str) -> ml_collections.ConfigDict:

@@ -134,6 +134,23 @@ def test_steps_of_an_epoch_depend_on_its_k():
     assert len(timeline.phases()) == 3
 
 
+def test_passes_run_on_where_epochs_have_a_given_length():
+    # Sizes 2, 4, 6 in batches of 4: 3 steps of a pass by either K. Epochs of 4 steps; K changes within the third pass.
+    timeline = Timeline(_units([2, 4, 6]), 4, 4, ((0, 2), (2, 4)), steps_per_epoch=4)
+    assert timeline.steps_per_epoch == (4,) * 4
+    assert timeline.phases() == [range(0, 8), range(8, 16)]
+    passes = [(0, 2), (0, 2), (0, 2), (1, 2), (1, 2), (1, 2), (2, 2), (2, 2)]
+    passes += [(3, 4), (3, 4), (3, 4), (4, 4), (4, 4), (4, 4), (5, 4), (5, 4)]
+    places = [0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 2, 0, 1, 2, 0, 1]
+    expected = [Position(number, place, k) for (number, k), place in zip(passes, places, strict=True)]
+    assert [timeline.at(step) for step in range(16)] == expected
+
+
+def test_an_epoch_may_be_shorter_than_a_pass():
+    timeline = Timeline(_units([20]), 2, 2, ((0, 2),), steps_per_epoch=7)
+    assert [timeline.at(step).epoch for step in range(14)] == [0] * 10 + [1] * 4
+
+
 def test_curriculum_beyond_the_last_epoch_changes_nothing():
     assert Timeline(_units([8]), 2, 2, ((0, 2), (5, 1))).phases() == [range(0, 8)]
 

@@ -25,7 +25,7 @@ def test_the_epochs_of_a_distillation_are_counted_in_groups(tmp_path):
     # 24 people of 5 images: at K = 4 a group each, 2 steps of 48 images in an epoch; images alone would make it 2.5.
     Index(np.repeat(np.arange(24), 5), np.repeat(np.arange(24), 5)).save(tmp_path)
     config = recipes.settings("market_small", {}, tmp_path, cion_jax.load("random:resnet18_ibn@64x32"), "", 9)
-    assert (config.train.epochs, config.train.steps) == (5, 9)
+    assert (config.train.epochs, config.train.steps, config.data.steps_per_epoch) == (5, 9, 2)
 
 
 def test_schedules_end_with_the_steps():
@@ -37,7 +37,8 @@ def test_schedules_end_with_the_steps():
         for identity in ("identity", "instance")
     }
     # Ten images are two groups of four, sixteen of which are a batch: 12 steps of 200 groups. Single images: 15 steps.
-    assert recipes.length(of["identity"], people, 90) == {"train.epochs": 8}
-    assert recipes.length(of["instance"], people, 90) == {"train.epochs": 6}
+    assert recipes.length(of["identity"], people, 90) == {"train.epochs": 8, "data.steps_per_epoch": 12}
+    assert recipes.length(of["instance"], people, 90) == {"train.epochs": 6, "data.steps_per_epoch": 15}
+    assert recipes.length(of["instance"], people, 10) == {"train.epochs": 1, "data.steps_per_epoch": 10}  # not all 15
     adapt = freeze(packaged_configs.load("adapt", "supervised"), {"data.path": "x"})
     assert recipes.length(adapt, people, 90) == {"train.epochs": 20, "data.steps_per_epoch": 5}  # 4.5

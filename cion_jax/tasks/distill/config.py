@@ -40,10 +40,13 @@ class DataConfig(training.DataConfig):
 
     Attributes:
       curriculum: (first epoch, K) pairs, K images of one identity in a group; every K divides the batch.
+      steps_per_epoch: of which the schedules and the curriculum are made; 0: those of a pass through the data, whose
+        number changes with K. What is set, passes go on from epoch to epoch.
       turns: an identity's tracklets take turns, so that the images of a group differ in place and time where they can.
     """
 
     curriculum: Annotated[tuple[tuple[int, int], ...], between(0, 2**20)] = ((0, 2), (40, 4), (60, 6), (80, 8))
+    steps_per_epoch: Annotated[int, between(0, training.MAX_STEPS)] = 0
     turns: bool = False
 
 

@@ -91,6 +91,7 @@ class Distill:
             batch_size=data.batch_size,
             curriculum=self.config.curriculum,
             seed=self.config.seed,
+            steps_per_epoch=data.steps_per_epoch,
             turns=data.turns,
             canvas=data.canvas,
             threads=data.threads,
