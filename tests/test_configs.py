@@ -7,6 +7,8 @@ import pytest
 from flax import traverse_util
 
 from cion_jax import tasks
+from cion_jax.common import packaged_configs
+from cion_jax.common.typed_config import ConfigError
 from tests import toy
 
 FOLDER = Path(__file__).parent.parent / "configs"
@@ -45,6 +47,19 @@ def test_training_configs_freeze(path):
     config = load(path)
     config.data.path = "somewhere"
     assert tasks.freeze(config, {}).data.path == "somewhere"
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("demo", "steps_per_epoch"), ("adapt", "steps_per_epoch"), ("cluster/market_small", "iterations")],
+)
+def test_more_steps_than_are_counted_are_refused(name, setting):
+    """A million epochs of a thousand steps are as many as there may be."""
+    config = packaged_configs.load(name)
+    changes = {"data.path": "somewhere", "train.epochs": 10**6}
+    assert tasks.freeze(config, changes | {f"data.{setting}": 1000}).train.epochs == 10**6
+    with pytest.raises(ConfigError, match=rf"data\.{setting}=1001 .* 1,001,000,000, expected at most 1,000,000,000"):
+        tasks.freeze(config, changes | {f"data.{setting}": 1001})
 
 
 @pytest.mark.parametrize("dataset", ["market1501", "msmt17"])

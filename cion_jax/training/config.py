@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cion_jax.common.bounds import SEED, SHARE, Bounds, between, positive
 from cion_jax.common.paths import local_path
@@ -155,6 +155,9 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
 
+    epoch_length: ClassVar[str] = ""
+    """Name of the setting of `data` that says how many steps an epoch has, where a task has one."""
+
     def validate(self) -> None:
         """Raises ConfigError where settings contradict each other."""
         if not self.data.path:
@@ -168,6 +171,12 @@ class RunConfig:
             raise ConfigError(
                 f"a batch of config.data.batch_size={self.data.batch_size} images on canvases of {self.data.canvas} "
                 f"pixels takes {size / 2**30:,.0f} GiB, expected at most {MAX_BATCH_BYTES / 2**30:.0f}"
+            )
+        steps = self.train.epochs * (getattr(self.data, self.epoch_length) if self.epoch_length else 0)
+        if steps > MAX_STEPS:
+            raise ConfigError(
+                f"config.train.epochs={self.train.epochs} epochs of config.data.{self.epoch_length}="
+                f"{getattr(self.data, self.epoch_length)} steps are {steps:,}, expected at most {MAX_STEPS:,}"
             )
         traced = self.profile.steps
         if traced and (len(traced) != 2 or not 1 <= traced[0] <= traced[1]):

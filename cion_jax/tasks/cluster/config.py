@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cion_jax.common.bounds import SHARE, between, positive
 from cion_jax.common.paths import local_path
@@ -144,6 +144,7 @@ class Config(training.RunConfig):
     """
 
     task: str = "cluster"
+    epoch_length: ClassVar[str] = "iterations"
     seed: Annotated[int, between(0, 2**62)] = 1
     data: DataConfig = field(default_factory=DataConfig)
     train: training.LoopConfig = field(default_factory=lambda: training.LoopConfig(epochs=50, checkpoint_every=200))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cion_jax.common.bounds import SHARE, Bounds, between, positive
 from cion_jax.data.groups import UnitKind
@@ -87,6 +87,7 @@ class Config(training.RunConfig):
     """
 
     task: str = "distill"
+    epoch_length: ClassVar[str] = "steps_per_epoch"
     identity: UnitKind = "identity"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cion_jax.common.bounds import SHARE, between
 from cion_jax.common.typed_config import ConfigError
@@ -96,6 +96,7 @@ class Config(training.RunConfig):
     """
 
     task: str = "supervised"
+    epoch_length: ClassVar[str] = "steps_per_epoch"
     data: DataConfig = field(default_factory=DataConfig)
     train: training.LoopConfig = field(default_factory=lambda: training.LoopConfig(epochs=120))
     model: ModelConfig = field(default_factory=ModelConfig)
