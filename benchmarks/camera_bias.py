@@ -28,7 +28,7 @@ from cion_jax.embed import load_extractor
 from cion_jax.evaluate import score
 from cion_jax.reid import benchmarks
 from cion_jax.reid.distances import blocks
-from cion_jax.reid.metrics import ranks_of
+from cion_jax.reid.metrics import average_precision, ranks_of
 from cion_jax.reid.scored import Scored
 
 
@@ -73,8 +73,7 @@ def measured(
     others = rng.choice(stranger, len(own), replace=False)
 
     def ap(out: np.ndarray) -> float:
-        rank = ranks_of(row_G, match, np.concatenate([junk, out]))
-        return float((np.arange(1, len(rank) + 1) / rank).mean())
+        return average_precision(ranks_of(row_G, match, np.concatenate([junk, out])))
 
     nearest = stranger[np.argmin(row_G[stranger])]
     return Query(ap(stranger[:0]), ap(own), ap(others), float(own_G[nearest]), len(own) / len(stranger))

@@ -46,7 +46,7 @@ from benchmarks.noisy_market import Noisy, held_out, noisy, people_apart, so_man
 from cion_jax.common import cli, packaged_configs
 from cion_jax.common.files import write_text
 from cion_jax.common.progress import progress
-from cion_jax.data.records import METRICS_FILE
+from cion_jax.data.records import METRICS_FILE, Index
 from cion_jax.neighbors import score
 from cion_jax.rounds import recipes
 from cion_jax.tasks import freeze
@@ -55,7 +55,7 @@ LINES, SCORE = "evidence.jsonl", "score.json"
 SCORES = ("mAP", "rank1", "mINP")
 INSTANCE = "instance"
 CPU = "cpu"
-IMAGES = 12_936  # of Market-1501's train folder
+ALL_IMAGES = Index(*np.zeros((2, 12_936), np.int64))  # of Market-1501's train folder, for their number
 OF_A_CARD = 0.9  # of a GPU's memory, for all rows together
 GRID = tuple(itertools.product((0.3, 0.5), (0.05, 0.07, 0.09, 0.11)))
 
@@ -191,9 +191,7 @@ def schedule(config: Any, steps: int) -> dict[str, int]:
     Passes through a row's own images would make the warm-up of a row of few images shorter, and end its schedules
     elsewhere.
     """
-    passes = -(-steps * config.data.batch_size // IMAGES)
-    epochs = min(recipes.EPOCHS, steps) if hasattr(config.data, "instances") else passes
-    return {"train.epochs": epochs, "data.steps_per_epoch": -(-steps // epochs)}
+    return recipes.length(config, ALL_IMAGES, steps)
 
 
 def said(commands: list[list[str]]) -> list[str]:

@@ -61,7 +61,7 @@ def test_the_commands_of_a_row(study, tmp_path):
 
 @pytest.mark.parametrize(
     ("config", "steps", "epochs", "length"),
-    [("market_small", 200, 1, 200), ("market_small", 270, 2, 135), ("adapt", 100, 20, 5)],  # 269.5 steps are a pass
+    [("market_small", 200, 1, 200), ("market_small", 270, 2, 135), ("adapt", 100, 20, 5)],  # a pass is 269 steps
 )
 def test_schedules_are_the_same_whatever_a_row_learns_from(config, steps, epochs, length):
     frozen = freeze(packaged_configs.load(config), {"data.path": "x"})

@@ -47,7 +47,7 @@ class Stream(Protocol):
         """Their sum."""
 
     def at(self, step: int) -> Position:
-        """Epoch, place in it and K of a step in 0 .. total_steps-1."""
+        """Pass through the data, place in it and K of a step in 0 .. total_steps-1."""
 
     def batches(self, start: int, rows: Rows | None, unreadable: Unreadable) -> Iterator[Batch]:
         """This process's part of every batch from step `start` on; see `IdentityStream.batches`."""
@@ -191,7 +191,7 @@ class IdentityStream:
         return self.timeline.total_steps
 
     def at(self, step: int) -> Position:
-        """Epoch, place in it and K of a step in 0 .. total_steps-1."""
+        """Pass through the data, place in it and K of a step in 0 .. total_steps-1."""
         return self.timeline.at(step)
 
     def describe(self) -> str:

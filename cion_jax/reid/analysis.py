@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cion_jax.reid.distances import Distances, blocks
-from cion_jax.reid.metrics import Pairing, ranks_of
+from cion_jax.reid.metrics import Pairing, average_precision, ranks_of
 
 _BINS, _SAMPLED = 400, 32  # of distances; queries whose distances tell the range
 
@@ -71,8 +71,7 @@ def ranked(distances: Distances, pairing: Pairing, query: int, top: int) -> list
 def _average_precision(row_G: np.ndarray, match: np.ndarray, columns: np.ndarray) -> float:
     """Of a gallery that consists of some columns, rising."""
     inside = np.searchsorted(columns, match[np.isin(match, columns)])
-    rank = ranks_of(row_G[columns], inside, np.zeros(0, np.int64))
-    return float((np.arange(1, len(rank) + 1) / rank).mean())
+    return average_precision(ranks_of(row_G[columns], inside, np.zeros(0, np.int64)))
 
 
 def _bins(row_G: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def evaluate(distances: Distances, pairing: Pairing, *, ranks: int = 50) -> Scor
         for query in filter(counted.__contains__, range(rows.start, rows.stop)):
             row_G, (match, junk) = distance_BG[query - rows.start], counted[query]
             rank = ranks_of(row_G, match, junk)
-            ap.append((np.arange(1, len(rank) + 1) / rank).mean())
+            ap.append(average_precision(rank))
             inp.append(len(rank) / rank[-1])
             first.append(rank[0])
             same.append(row_G[match])
@@ -146,6 +146,11 @@ def ranks_of(distance_G: np.ndarray, match: np.ndarray, junk: np.ndarray) -> np.
     junk_J, match_M1 = distance_G[junk], distance_G[match][:, None]
     ahead = (junk_J < match_M1) | ((junk_J == match_M1) & (junk < match[:, None]))
     return np.sort(rank - ahead.sum(axis=1))
+
+
+def average_precision(rank: np.ndarray) -> float:
+    """Of a query whose [M] matches have these ranks, from 1, rising: the mean precision at every match, 0 to 1."""
+    return float((np.arange(1, len(rank) + 1) / rank).mean())
 
 
 def operating_points(same: np.ndarray, nearest: np.ndarray, different: int) -> Iterable[Operating]:

@@ -172,11 +172,12 @@ class RunConfig:
                 f"a batch of config.data.batch_size={self.data.batch_size} images on canvases of {self.data.canvas} "
                 f"pixels takes {size / 2**30:,.0f} GiB, expected at most {MAX_BATCH_BYTES / 2**30:.0f}"
             )
-        steps = self.train.epochs * (getattr(self.data, self.epoch_length) if self.epoch_length else 0)
+        length = getattr(self.data, self.epoch_length) if self.epoch_length else 0
+        steps = self.train.epochs * length
         if steps > MAX_STEPS:
             raise ConfigError(
                 f"config.train.epochs={self.train.epochs} epochs of config.data.{self.epoch_length}="
-                f"{getattr(self.data, self.epoch_length)} steps are {steps:,}, expected at most {MAX_STEPS:,}"
+                f"{length} steps are {steps:,}, expected at most {MAX_STEPS:,}"
             )
         traced = self.profile.steps
         if traced and (len(traced) != 2 or not 1 <= traced[0] <= traced[1]):
